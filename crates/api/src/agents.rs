@@ -1,0 +1,208 @@
+//! What an agent and the server say to each other.
+//!
+//! One long poll carries everything downwards and is level-triggered: the agent says what it holds, the server answers with what should be different.
+//! An answer that is lost on the way is simply given again. Each lease has a fencing number; whatever is reported under an old one is refused (`lease_lost`).
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::experiments::Stop;
+use crate::{AgentId, ExperimentId, JobId, Time};
+
+/// What a slot is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SlotKind {
+    Gpu,
+    Cpu,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Slot {
+    /// Of a GPU: its index as NVML counts; of a CPU slot: 0, 1, …
+    pub index: u32,
+    pub kind: SlotKind,
+    /// `NVIDIA H100 80GB HBM3`, or the processor's name.
+    pub name: String,
+}
+
+/// `POST /api/v1/agents`: at the start of an agent and after the server has forgotten it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// Names the machine; the same name with the same account is the same agent again.
+    pub name: String,
+    pub queues: Vec<String>,
+    pub slots: Vec<Slot>,
+    /// Version of the program, number of processors, memory and the like.
+    #[serde(default)]
+    pub hardware: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Registered {
+    pub agent: AgentId,
+    /// A lease not renewed for so long ends; the agent ends such a job itself before that.
+    pub lease_ms: i64,
+}
+
+/// A job and the fencing number of its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Held {
+    pub job: JobId,
+    pub fence: i64,
+    /// The agent has been told to stop it and is at it.
+    #[serde(default)]
+    pub stopping: bool,
+}
+
+/// `POST /api/v1/agents/{agent}/poll`: renews the leases of all held jobs and waits for something to do.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Poll {
+    /// Every job that the agent has, ended but not yet reported ones included.
+    pub held: Vec<Held>,
+    /// Slots free for more work; with `draining` no work is given.
+    pub free_slots: i64,
+    #[serde(default)]
+    pub draining: bool,
+    /// Answer at the latest after so long, 0 to 60,000 ms.
+    pub wait_ms: i64,
+    /// Free bytes where jobs run, load and the like, for people.
+    #[serde(default)]
+    pub load: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct PollAnswer {
+    /// Begin these. A lease that is missing from the next `held` is given again.
+    pub start: Vec<JobLease>,
+    /// Stop these (held, not yet `stopping`).
+    pub stop: Vec<StopOrder>,
+    /// Not yours (any more): end their processes and forget them, without a report.
+    pub drop: Vec<Held>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct StopOrder {
+    pub job: JobId,
+    pub fence: i64,
+    pub how: Stop,
+}
+
+/// What happens to a job whose agent is gone for longer than the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLostAgent {
+    /// It is queued again. The agent ends the job when it cannot renew the lease, so that it never runs twice at once.
+    Requeue,
+    /// It ends with ERROR. The agent lets the job run on while it cannot reach the server.
+    Fail,
+}
+
+/// A job handed to an agent.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct JobLease {
+    pub job: JobId,
+    pub fence: i64,
+    pub experiment: ExperimentId,
+    pub name: String,
+    pub owner: String,
+    pub workspace: String,
+    pub project: String,
+    pub slots: i64,
+    /// SHA-256 of the code archive (`.tar.gz`), fetched with `GET /api/v1/agents/{agent}/jobs/{job}/code?fence=`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// A program and its arguments; a string entrypoint arrives as `["sh", "-c", …]`.
+    pub command: Vec<String>,
+    /// From the configuration; the agent adds its own `ML_…` variables.
+    pub env: BTreeMap<String, String>,
+    /// The whole configuration, for `ML_CONFIG`.
+    pub config: serde_json::Value,
+    pub restarts: i64,
+    pub limits: Limits,
+    /// Between SIGTERM and SIGKILL.
+    pub grace_ms: i64,
+    /// For `ML_API_KEY`: dead when the job ends.
+    pub token: String,
+    pub on_lost_agent: OnLostAgent,
+}
+
+/// Limits on one job; what is left out is not limited (processes: the agent's own default).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_processes: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_mb: Option<i64>,
+}
+
+/// `POST /api/v1/agents/{agent}/jobs/{job}/report`. Safe to repeat.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    pub fence: i64,
+    #[serde(flatten)]
+    pub what: Happened,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", tag = "happened")]
+pub enum Happened {
+    /// Its process is there.
+    Started { at: Time },
+    /// All its processes are gone and all its log is sent.
+    Ended {
+        at: Time,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signal: Option<i64>,
+        /// Why, where the exit code does not say it all: `over its memory limit of 512 MB`, `time limit of 2h reached`, `cannot start: …`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// Not the job's fault (the machine lost it); does not count as a restart.
+        #[serde(default)]
+        lost: bool,
+    },
+}
+
+/// `POST /api/v1/agents/{agent}/jobs/{job}/logs?fence=&first=`: the body is log text (see `experiments::log_text`), its first line having
+/// the number `first`. Lines the server already has are skipped; a gap is kept as a gap.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct LogsAt {
+    pub fence: i64,
+    /// From 1, over all restarts of the job.
+    pub first: i64,
+}
+
+/// Answer to logs: the number of the last line that the server now has.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct LogsKept {
+    pub through: i64,
+}
+
+/// An agent as shown.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Agent {
+    pub id: AgentId,
+    pub name: String,
+    pub queues: Vec<String>,
+    /// `up`, or `lost` when it has not been heard of for three polls.
+    pub state: String,
+    pub slots: i64,
+    pub used_slots: i64,
+    pub slot_kind: SlotKind,
+    pub last_seen_at: Time,
+    /// Needs `agents:read`, as `hardware` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hardware: BTreeMap<String, String>,
+}

@@ -1,0 +1,154 @@
+//! Users, signing in, and who one is.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::roles::AssignmentView;
+use crate::server::AccessMode;
+use crate::{PrincipalId, Time};
+
+/// `access.md` §3: the life of a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UserState {
+    /// Invited; has a link that has not been used.
+    Pending,
+    Active,
+    Deactivated,
+    /// Gone; what the user made stays under the name.
+    Removed,
+}
+
+impl UserState {
+    pub const fn name(self) -> &'static str {
+        match self {
+            UserState::Pending => "pending",
+            UserState::Active => "active",
+            UserState::Deactivated => "deactivated",
+            UserState::Removed => "removed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PrincipalKind {
+    User,
+    Service,
+}
+
+/// A user or service account as shown. Fellow users see `id`, `name`, `kind` and `state`; the rest needs `users:read` or being that user.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct User {
+    pub id: PrincipalId,
+    pub name: String,
+    pub kind: PrincipalKind,
+    pub state: UserState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// Signs in through the identity provider only.
+    #[serde(default)]
+    pub remote: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<AssignmentView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Time>,
+}
+
+/// `POST /api/v1/users`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    pub name: String,
+    /// Left out: an activation link is made instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// A role for the new user, in place of what the group `Users` gives in workspaces: globally if the role is a global one, else at `workspace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Where a role that is not global is assigned; `default` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+}
+
+/// A user, and the link to hand over when there is one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct UserWithLink {
+    pub user: User,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+}
+
+/// A one-time link. It is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Link {
+    /// The secret alone: `mll_…`.
+    pub token: String,
+    /// To open in a browser, or to hand to `ml login --link`.
+    pub url: String,
+    pub expires_at: Time,
+}
+
+/// `POST /api/v1/service-accounts`: an account for agents and automation, with its first API key.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewServiceAccount {
+    pub name: String,
+    /// Queues that agents with this account may serve.
+    #[serde(default)]
+    pub serve: Vec<String>,
+}
+
+/// `POST /api/v1/login`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    pub name: String,
+    pub password: String,
+}
+
+/// `POST /api/v1/login/link`: use an activation or sign-in link, once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginWithLink {
+    /// `mll_…`, as it stands in the link after `#`.
+    pub token: String,
+    /// The password to set; needed where the user has none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
+
+/// A session. `token` is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Session {
+    /// `mls_…`: a bearer, as an API key is.
+    pub token: String,
+    pub name: String,
+    pub expires_at: Time,
+}
+
+/// `GET /api/v1/me`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Me {
+    pub user: User,
+    pub access: AccessMode,
+    /// What one may see of experiments, in words: `everything`, or `your own in workspace "default"`.
+    pub sees: String,
+    /// How this request was signed: `session`, `key`, `job`, or `none` when access control is off.
+    pub credential: String,
+}
+
+/// `POST /api/v1/users/{user}/password`. Changing one's own needs the old one.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangePassword {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_password: Option<String>,
+    pub new_password: String,
+}

@@ -1,0 +1,1 @@
+//! The calls of people and programs, by noun.
