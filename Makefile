@@ -1,0 +1,22 @@
+# make demo     build, start a server with a small team, run the examples as each of them
+# make test     every check, as CI runs it
+# make torture  kill server and agent at random moments over many jobs, and count what is lost
+# make bench    measure, as tables
+# What is missing on a fresh Debian with Rust is installed by scripts/setup.sh.
+
+.PHONY: demo test torture bench
+
+# Jobs, environment and all: DEMO_EXIT=1 ends the demo instead of waiting.
+demo:
+	scripts/setup.sh demo
+	cargo build --locked -p bailiwick-cli
+	scripts/demo.sh
+
+test:
+	scripts/test.sh
+
+torture:
+	cargo run --release --locked -p bailiwick-bench -- torture
+
+bench:
+	cargo run --release --locked -p bailiwick-bench -- all

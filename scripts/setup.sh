@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Installs what is missing and nothing else.   usage: scripts/setup.sh demo|test
+# demo: a C compiler and a Python environment with scikit-learn.   test: also PostgreSQL, cargo-deny and schemathesis.
+set -euo pipefail
+umask 022
+cd "$(dirname "$0")/.."
+source scripts/lib.sh
+
+what=${1:?usage: scripts/setup.sh demo|test}
+
+packages=()
+command -v cc >/dev/null || packages+=(gcc libc6-dev)
+/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
+if [ "$what" = test ] && [ -z "${ML_TEST_POSTGRES:-}" ] && [ -z "$(postgres_programs)" ]; then
+    packages+=(postgresql)
+fi
+if [ ${#packages[@]} -gt 0 ]; then
+    say "installing ${packages[*]}"
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || fail "please install as root: apt-get install -y --no-install-recommends ${packages[*]}"
+        as_root=(sudo -n)
+    fi
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+fi
+command -v cargo >/dev/null || fail "cargo is not there: install Rust 1.95 or newer, see https://rustup.rs"
+
+# python_environment DIR MARK PACKAGES…: a private environment of Debian's own Python. Any other (below somebody's home, say) could not be reached
+# by the other operating-system users as whom jobs run. MARK changes with the packages, so that an environment of an older checkout is made again.
+python_environment() {
+    local dir=$1 mark=$2
+    shift 2
+    [ -e "$dir/.ready-$mark" ] && return
+    say "making a Python environment with $*: $dir"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    /usr/bin/python3 -m venv "$dir"
+    "$dir/bin/pip" install --quiet --disable-pip-version-check "$@"
+    touch "$dir/.ready-$mark"
+}
+
+# The directory has a name that anybody could have taken before us.
+if [ -e "$job_python" ] && [ ! -O "$job_python" ]; then fail "$job_python belongs to somebody else"; fi
+python_environment "$job_python" 1 'scikit-learn>=1.3,<2'
+
+if [ "$what" = test ]; then
+    python_environment "$fuzz_python" 4.32.5 schemathesis==4.32.5
+    if ! command -v cargo-deny >/dev/null; then
+        say "installing cargo-deny (some minutes, once)"
+        cargo install --quiet --locked cargo-deny --version 0.20.2
+    fi
+fi
