@@ -1,9 +1,11 @@
 # What the scripts here share; source it from the repository's root.
 # shellcheck shell=bash disable=SC2034
 
-# Where jobs of the demo find Python: open to every operating-system user, because an agent started by root runs each job as its own user.
-job_python=${BAILIWICK_PYTHON:-/var/tmp/bailiwick-python-$(id -u)}
-fuzz_python=${XDG_CACHE_HOME:-$HOME/.cache}/bailiwick/fuzz-python
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/bailiwick
+# Where jobs of the demo find Python. An agent started by root runs each job as an operating-system user of its own, who cannot enter root's home;
+# below /tmp and /var/tmp a job sees only what is its own.
+if [ "$(id -u)" = 0 ]; then job_python=/var/cache/bailiwick/python; else job_python=$cache/python; fi
+fuzz_python=$cache/fuzz-python
 # cargo install puts programs there; it is not on everybody's PATH.
 PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
 

@@ -26,8 +26,8 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 command -v cargo >/dev/null || fail "cargo is not there: install Rust 1.95 or newer, see https://rustup.rs"
 
-# python_environment DIR MARK PACKAGES…: a private environment of Debian's own Python. Any other (below somebody's home, say) could not be reached
-# by the other operating-system users as whom jobs run. MARK changes with the packages, so that an environment of an older checkout is made again.
+# python_environment DIR MARK PACKAGES…: a private environment of the distribution's own Python: any other (below root's home, say) could be out of
+# reach of the users as whom jobs run. MARK changes with the packages, so that an environment of an older checkout is made again.
 python_environment() {
     local dir=$1 mark=$2
     shift 2
@@ -40,8 +40,6 @@ python_environment() {
     touch "$dir/.ready-$mark"
 }
 
-# The directory has a name that anybody could have taken before us.
-if [ -e "$job_python" ] && [ ! -O "$job_python" ]; then fail "$job_python belongs to somebody else"; fi
 python_environment "$job_python" 1 'scikit-learn>=1.3,<2'
 
 if [ "$what" = test ]; then
