@@ -1,6 +1,7 @@
 """Minutes of work in small steps; on SIGTERM it saves a checkpoint and exits 0, and with a checkpoint it goes on from there.
 
-The checkpoint is `checkpoint.json` in the working directory, or where CHECKPOINT says. Only the standard library.
+The checkpoint is `checkpoint.json` in the working directory, or where CHECKPOINT says: a job gets a fresh working directory at
+each start, so CHECKPOINT should name a place that lasts. Only the standard library.
 Try it by hand: start it, press Ctrl-C after some steps, start it again.
 """
 
