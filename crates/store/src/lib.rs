@@ -1,1 +1,20 @@
+//! Everything that says SQL, one file per noun. Knows no HTTP.
+//!
+//! Invariants: a function that reads or changes what belongs to people demands a [`access::Granted`] (or [`access::Visible`]), whose scope goes into its
+//! WHERE; what changes something writes its audit event in the same transaction.
 
+pub mod access;
+pub mod agents;
+pub mod audit;
+pub mod code;
+pub mod credentials;
+pub mod db;
+pub mod experiments;
+pub mod jobs;
+pub mod logs;
+pub mod principals;
+pub mod queues;
+pub mod roles;
+pub mod start;
+
+pub use db::{Clock, Db, Kind, Result, StoreError, Tx};

@@ -1,0 +1,354 @@
+//! Sessions, API keys and one-time links. Only hashes are stored; see `bailiwick_api::key`.
+
+use bailiwick_api::permission::{Permit, permit};
+use bailiwick_api::tokens::Token;
+use bailiwick_api::{Page, PrincipalId, Time, TokenId};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use crate::access::{Access, Actor, Granted, Origin, Refusal, Work};
+use crate::audit::{self, Entry};
+use crate::db::{Result, Tx, col};
+
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    principal: PrincipalId,
+    kind: &str,
+    hash: &str,
+    label: &str,
+    now: Time,
+    expires: Option<Time>,
+) -> Result<TokenId> {
+    let id: i64 = sqlx::query_scalar(
+        "INSERT INTO credentials (principal_id, kind, hash, label, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+    )
+    .bind(principal.0)
+    .bind(kind)
+    .bind(hash)
+    .bind(label)
+    .bind(now.0)
+    .bind(expires.map(|at| at.0))
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(TokenId(id))
+}
+
+/// Opens a session after the password was right.
+pub async fn open_session(
+    access: &std::sync::Arc<Access>,
+    who: PrincipalId,
+    name: &str,
+    hash: &str,
+    expires: Time,
+    origin: &Origin,
+) -> Result<()> {
+    let system = access.system("sign-in");
+    let mut work = system.begin().await?;
+    let now = access.now();
+    insert(&mut work, who, "session", hash, "", now, Some(expires)).await?;
+    // Old sessions go when they are of no use to anybody, so that the table does not grow with every sign-in.
+    sqlx::query("DELETE FROM credentials WHERE principal_id = $1 AND kind IN ('session', 'link') AND expires_at < $2")
+        .bind(who.0)
+        .bind(now.plus_ms(-30 * 86_400_000).0)
+        .execute(&mut **work)
+        .await?;
+    sqlx::query("UPDATE principals SET last_seen_at = $1 WHERE id = $2")
+        .bind(now.0)
+        .bind(who.0)
+        .execute(&mut **work)
+        .await?;
+    work.commit().await?;
+    audit::record_stranger(access, name, origin, Entry::new("sign-in", "password", "user", name)).await
+}
+
+/// A link that may still be used.
+pub struct OpenLink {
+    pub id: TokenId,
+    pub principal: PrincipalId,
+    pub name: String,
+    pub has_password: bool,
+}
+
+pub async fn find_link(access: &Access, hash: &str) -> Result<Option<OpenLink>> {
+    let row = sqlx::query(
+        "SELECT c.id, p.id AS principal, p.name, p.password_hash FROM credentials c JOIN principals p ON p.id = c.principal_id
+         WHERE c.hash = $1 AND c.kind = 'link' AND c.revoked_at IS NULL AND c.expires_at > $2 AND p.state IN ('pending', 'active')",
+    )
+    .bind(hash)
+    .bind(access.now().0)
+    .fetch_optional(&access.db.read)
+    .await?;
+    row.map(|row| {
+        Ok(OpenLink {
+            id: TokenId(col(&row, "id")?),
+            principal: PrincipalId(col(&row, "principal")?),
+            name: col(&row, "name")?,
+            has_password: col::<Option<String>>(&row, "password_hash")?.is_some(),
+        })
+    })
+    .transpose()
+}
+
+/// Uses a link up: sets the password if one is given, makes a pending user active, opens a session. False if somebody else was quicker.
+pub async fn use_link(
+    access: &std::sync::Arc<Access>,
+    link: &OpenLink,
+    password_hash: Option<&str>,
+    session_hash: &str,
+    expires: Time,
+    origin: &Origin,
+) -> Result<bool> {
+    let system = access.system("sign-in");
+    let mut work = system.begin().await?;
+    let now = access.now();
+    let used =
+        sqlx::query("UPDATE credentials SET revoked_at = $1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+            .bind(now.0)
+            .bind(link.id.0)
+            .execute(&mut **work)
+            .await?;
+    if used.rows_affected() == 0 {
+        return Ok(false);
+    }
+    if let Some(hash) = password_hash {
+        sqlx::query("UPDATE principals SET password_hash = $1 WHERE id = $2")
+            .bind(hash)
+            .bind(link.principal.0)
+            .execute(&mut **work)
+            .await?;
+        sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind IN ('session', 'link') AND revoked_at IS NULL")
+            .bind(now.0)
+            .bind(link.principal.0)
+            .execute(&mut **work)
+            .await?;
+    }
+    sqlx::query("UPDATE principals SET state = 'active' WHERE id = $1 AND state = 'pending'")
+        .bind(link.principal.0)
+        .execute(&mut **work)
+        .await?;
+    insert(
+        &mut work,
+        link.principal,
+        "session",
+        session_hash,
+        "",
+        now,
+        Some(expires),
+    )
+    .await?;
+    work.changes_rights().await?;
+    work.commit().await?;
+    let detail = serde_json::json!({"password_set": password_hash.is_some()});
+    let entry = Entry::new("sign-in", "link", "user", &link.name).with(detail);
+    audit::record_stranger(access, &link.name, origin, entry).await?;
+    Ok(true)
+}
+
+/// A new link for a user, in place of older ones. `by` says who may: an administrator, or the first start.
+pub async fn new_link(
+    by: &Granted<permit::UsersUpdate>,
+    who: PrincipalId,
+    name: &str,
+    hash: &str,
+    expires: Time,
+) -> std::result::Result<(), Refusal> {
+    let mut work = by.begin().await?;
+    replace_link(&mut work, who, hash, by.actor.now(), expires).await?;
+    audit::write(
+        &mut work,
+        &by.actor,
+        Entry::of::<permit::UsersUpdate>("link", "user", name),
+    )
+    .await?;
+    work.commit().await?;
+    Ok(())
+}
+
+/// The link that the operator finds in the server's output while `admin` has no password.
+pub async fn new_link_for_operator(
+    access: &std::sync::Arc<Access>,
+    who: PrincipalId,
+    hash: &str,
+    expires: Time,
+) -> Result<()> {
+    let system = access.system("first start");
+    let mut work = system.begin().await?;
+    replace_link(&mut work, who, hash, access.now(), expires).await?;
+    audit::write_system(&mut work, &system, Entry::new("users:update", "link", "user", "admin")).await?;
+    work.commit().await
+}
+
+async fn replace_link(work: &mut Work, who: PrincipalId, hash: &str, now: Time, expires: Time) -> Result<()> {
+    sqlx::query(
+        "UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind = 'link' AND revoked_at IS NULL",
+    )
+    .bind(now.0)
+    .bind(who.0)
+    .execute(&mut ***work)
+    .await?;
+    insert(work, who, "link", hash, "sign-in link", now, Some(expires)).await?;
+    Ok(())
+}
+
+/// The key with which the server's own agent signs in: new at every start, the older ones end. Gives the account its rights if it has none.
+pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str, hash: &str) -> Result<()> {
+    let system = access.system("built-in agent");
+    let mut work = system.begin().await?;
+    let now = access.now();
+    let found: Option<i64> = sqlx::query_scalar("SELECT id FROM principals WHERE name_key = $1 AND state <> 'removed'")
+        .bind(bailiwick_api::names::name_key(name))
+        .fetch_optional(&mut **work)
+        .await?;
+    let id = match found {
+        Some(id) => id,
+        None => {
+            let id: i64 = sqlx::query_scalar(
+                "INSERT INTO principals (kind, name, name_key, state, own_roles_only, created_at) VALUES ('service', $1, $2, 'active', 1, $3) RETURNING id",
+            )
+            .bind(name)
+            .bind(bailiwick_api::names::name_key(name))
+            .bind(now.0)
+            .fetch_one(&mut **work)
+            .await?;
+            let queue: i64 = sqlx::query_scalar("SELECT id FROM queues WHERE name_key = 'default'")
+                .fetch_one(&mut **work)
+                .await?;
+            crate::start::assign(&mut work, Some(id), None, "QueueAgent", ("queue", queue), 0, now.0).await?;
+            audit::write_system(
+                &mut work,
+                &system,
+                Entry::new("service-accounts:create", "create", "service account", name),
+            )
+            .await?;
+            id
+        }
+    };
+    // Keys of earlier starts: an agent of an earlier start that is still there has to go (its jobs are taken over).
+    sqlx::query("DELETE FROM credentials WHERE principal_id = $1 AND kind = 'key' AND label = 'built-in'")
+        .bind(id)
+        .execute(&mut **work)
+        .await?;
+    insert(&mut work, PrincipalId(id), "key", hash, "built-in", now, None).await?;
+    work.changes_rights().await?;
+    work.commit().await
+}
+
+pub async fn create_key(
+    by: &Granted<permit::TokensCreate>,
+    who: PrincipalId,
+    hash: &str,
+    label: &str,
+    expires: Option<Time>,
+) -> std::result::Result<Token, Refusal> {
+    let mut work = by.begin().await?;
+    let now = by.actor.now();
+    let id = insert(&mut work, who, "key", hash, label, now, expires).await?;
+    let owner = by.actor.snapshot().principal_name(who).to_string();
+    let detail = serde_json::json!({"after": {"owner": owner, "label": label, "expires_at": expires}});
+    audit::write(
+        &mut work,
+        &by.actor,
+        Entry::of::<permit::TokensCreate>("create", "token", id).with(detail),
+    )
+    .await?;
+    work.commit().await?;
+    Ok(Token {
+        id,
+        owner,
+        kind: "key".into(),
+        label: label.into(),
+        created_at: now,
+        expires_at: expires,
+        last_used_at: None,
+        revoked_at: None,
+    })
+}
+
+const COLUMNS: &str = "id, principal_id, kind, label, created_at, expires_at, last_used_at, revoked_at";
+
+fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
+    Ok(Token {
+        id: TokenId(row.try_get(0)?),
+        owner: actor
+            .snapshot()
+            .principal_name(PrincipalId(row.try_get(1)?))
+            .to_string(),
+        kind: row.try_get(2)?,
+        label: row.try_get(3)?,
+        created_at: Time(row.try_get(4)?),
+        expires_at: row.try_get::<Option<i64>, _>(5)?.map(Time),
+        last_used_at: row.try_get::<Option<i64>, _>(6)?.map(Time),
+        revoked_at: row.try_get::<Option<i64>, _>(7)?.map(Time),
+    })
+}
+
+/// Newest first: live API keys; with `all` also sessions, and what is revoked or past its time.
+pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: bool) -> Result<Page<Token>> {
+    by.actor.access.keep_last_used(by.actor.snapshot()).await?;
+    let live = format!(
+        " AND kind = 'key' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})",
+        by.actor.now().0
+    );
+    let sql = format!(
+        "SELECT {COLUMNS} FROM credentials WHERE principal_id = $1 AND kind IN ('key', 'session'){} ORDER BY id DESC LIMIT 1000",
+        if all { "" } else { &live }
+    );
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(whose.0)
+        .fetch_all(&by.db().read)
+        .await?;
+    Ok(Page {
+        items: rows.iter().map(|row| view(&by.actor, row)).collect::<Result<_>>()?,
+        next: None,
+    })
+}
+
+/// Whose a credential is, for the check that comes before [`revoke`].
+pub async fn owner(actor: &Actor, id: TokenId) -> Result<Option<PrincipalId>> {
+    let row = sqlx::query("SELECT principal_id FROM credentials WHERE id = $1 AND kind IN ('key', 'session')")
+        .bind(id.0)
+        .fetch_optional(&actor.db().read)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.map(PrincipalId))
+}
+
+pub async fn revoke<P: Permit>(by: &Granted<P>, id: TokenId) -> std::result::Result<Token, Refusal> {
+    let mut work = by.begin().await?;
+    sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE id = $2 AND revoked_at IS NULL")
+        .bind(by.actor.now().0)
+        .bind(id.0)
+        .execute(&mut **work)
+        .await?;
+    let sql = format!("SELECT {COLUMNS} FROM credentials WHERE id = $1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(id.0)
+        .fetch_one(&mut **work)
+        .await?;
+    let token = view(&by.actor, &row)?;
+    let detail = serde_json::json!({"owner": token.owner});
+    audit::write(&mut work, &by.actor, Entry::of::<P>("revoke", "token", id).with(detail)).await?;
+    work.changes_rights().await?;
+    work.commit().await?;
+    Ok(token)
+}
+
+/// Ends the session (or key) with which the request was signed.
+pub async fn sign_out(actor: &Actor) -> Result<()> {
+    let Some(credential) = actor.credential.filter(|id| id.0 != 0) else {
+        return Ok(());
+    };
+    let mut work = actor.begin().await?;
+    sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE id = $2 AND kind = 'session' AND revoked_at IS NULL")
+        .bind(actor.now().0)
+        .bind(credential.0)
+        .execute(&mut **work)
+        .await?;
+    audit::write(
+        &mut work,
+        actor,
+        Entry::new("sign-out", "sign-out", "user", &actor.name),
+    )
+    .await?;
+    work.changes_rights().await?;
+    work.commit().await
+}

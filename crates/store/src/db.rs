@@ -1,0 +1,305 @@
+//! Opening, migrating, transactions, the clock: everything in which SQLite and PostgreSQL differ stands in this file.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bailiwick_api::Time;
+use sqlx::AnyPool;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
+use sqlx::{Any, AssertSqlSafe, Connection, Executor, Row};
+
+/// An open transaction that may write.
+pub type Tx = sqlx::Transaction<'static, Any>;
+
+/// What went wrong in the store.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Somebody else has a thing of that name, or did it first.
+    Conflict(String),
+    /// The database is not there, full, or refuses; the request may be repeated later.
+    Unavailable(String),
+    /// A fault of ours or in the data.
+    Broken(String),
+}
+
+impl std::fmt::Display for StoreError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (StoreError::Conflict(text) | StoreError::Unavailable(text) | StoreError::Broken(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.is_unique_violation() => {
+                StoreError::Conflict(database.to_string())
+            }
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default().into_owned();
+                // SQLite: 5 busy, 6 locked, 8 read-only, 10 I/O, 13 full, 14 cannot open (with extended codes above the low byte).
+                // PostgreSQL: 53 out of resources, 57 operator intervention, 58 system error, 08 connection, 40 serialization, 25006 read-only.
+                let sqlite = code
+                    .parse::<i64>()
+                    .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
+                    && code.len() < 5;
+                let postgres = code.len() == 5
+                    && (["53", "57", "58", "08", "40"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || code == "25006");
+                let text = format!("{error} (code {code})");
+                if sqlite || postgres {
+                    StoreError::Unavailable(text)
+                } else {
+                    StoreError::Broken(text)
+                }
+            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::WorkerCrashed => StoreError::Unavailable(error.to_string()),
+            _ => StoreError::Broken(error.to_string()),
+        }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Where `now` comes from: the system, or a test's hand.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    fixed: Option<Arc<AtomicI64>>,
+}
+
+impl Clock {
+    pub fn fixed(at: Time) -> (Clock, Arc<AtomicI64>) {
+        let hand = Arc::new(AtomicI64::new(at.0));
+        (
+            Clock {
+                fixed: Some(hand.clone()),
+            },
+            hand,
+        )
+    }
+
+    pub fn now(&self) -> Time {
+        match &self.fixed {
+            Some(hand) => Time(hand.load(Ordering::SeqCst)),
+            None => {
+                #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+                let since = std::time::SystemTime::now()
+                    .duration_since(std::time::UNIX_EPOCH)
+                    .unwrap_or_default();
+                Time(since.as_micros() as i64)
+            }
+        }
+    }
+}
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    pub(crate) read: AnyPool,
+    /// On SQLite one connection: writers wait for each other here and not in the database.
+    write: AnyPool,
+    kind: Kind,
+    pub clock: Clock,
+}
+
+impl Db {
+    /// Opens `sqlite:PATH` or `postgres://…`, and brings the schema up to date.
+    pub async fn open(url: &str, clock: Clock) -> Result<Db> {
+        sqlx::any::install_default_drivers();
+        let db = if let Some(path) = url.strip_prefix("sqlite:") {
+            Db::open_sqlite(path.trim_start_matches("//"), clock).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            let options: AnyConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+                StoreError::Unavailable(format!("the database URL cannot be read: {error}"))
+            })?;
+            let pool = AnyPoolOptions::new()
+                .max_connections(16)
+                .acquire_timeout(Duration::from_secs(10))
+                .connect_with(options)
+                .await?;
+            Db {
+                read: pool.clone(),
+                write: pool,
+                kind: Kind::Postgres,
+                clock,
+            }
+        } else {
+            return Err(StoreError::Unavailable(
+                "a database is given as sqlite:PATH or postgres://USER@HOST/NAME".into(),
+            ));
+        };
+        db.migrate().await?;
+        Ok(db)
+    }
+
+    async fn open_sqlite(path: &str, clock: Clock) -> Result<Db> {
+        if let Some(parent) = Path::new(path).parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|why| StoreError::Unavailable(format!("cannot make {}: {why}", parent.display())))?;
+        }
+        // `%` and `?` would be read as parts of a URL.
+        let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+        let options: AnyConnectOptions = format!("sqlite://{escaped}?mode=rwc")
+            .parse()
+            .map_err(|why: sqlx::Error| StoreError::Unavailable(format!("cannot open {path}: {why}")))?;
+        let pool = |connections: u32, writes: bool| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .min_connections(1)
+                .acquire_timeout(Duration::from_secs(30))
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+                .after_connect(move |connection, _| {
+                    Box::pin(async move {
+                        // FULL: an acknowledged commit survives a power cut, not only kill -9.
+                        let pragmas = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 10000; PRAGMA temp_store = MEMORY;";
+                        connection.execute(pragmas).await?;
+                        connection.execute(if writes { "PRAGMA wal_autocheckpoint = 4000" } else { "PRAGMA query_only = ON" }).await?;
+                        Ok(())
+                    })
+                })
+        };
+        let write = pool(1, true).connect_with(options.clone()).await?;
+        let read = pool(4, false).connect_with(options).await?;
+        Ok(Db {
+            read,
+            write,
+            kind: Kind::Sqlite,
+            clock,
+        })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// A transaction for writing. What reads in it sees the newest state.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self.kind {
+            // Taking the write lock at once: a reader that becomes a writer half-way would fail.
+            Kind::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await?,
+            Kind::Postgres => self.write.begin().await?,
+        })
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("SELECT 1").fetch_one(&self.read).await?;
+        Ok(())
+    }
+
+    /// Makes other servers' attempts at the same background work wait their turn until the transaction ends; false if one is at it already.
+    pub(crate) async fn try_lock(&self, tx: &mut Tx, key: i64) -> Result<bool> {
+        match self.kind {
+            Kind::Sqlite => Ok(true),
+            Kind::Postgres => {
+                let row =
+                    sqlx::query("SELECT CASE WHEN pg_try_advisory_xact_lock($1) THEN 1::BIGINT ELSE 0::BIGINT END")
+                        .bind(key)
+                        .fetch_one(&mut **tx)
+                        .await?;
+                Ok(row.get::<i64, _>(0) == 1)
+            }
+        }
+    }
+
+    /// What a SELECT ends with so that two servers never take the same row.
+    pub(crate) fn skip_locked(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    async fn migrate(&self) -> Result<()> {
+        const MIGRATIONS: &[(&str, &str, &str, &str)] = &[(
+            "0001_start",
+            include_str!("migrations/0001_start.sql"),
+            include_str!("migrations/0001_start.sqlite.sql"),
+            include_str!("migrations/0001_start.postgres.sql"),
+        )];
+        let mut connection = self.write.acquire().await?;
+        if self.kind == Kind::Postgres {
+            // Two servers that start at once migrate one after the other.
+            connection.execute("SELECT pg_advisory_lock(8317)").await?;
+        }
+        let outcome = async {
+            connection
+                .execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at BIGINT NOT NULL)")
+                .await?;
+            let done: Vec<String> = sqlx::query_scalar("SELECT name FROM migrations ORDER BY name")
+                .fetch_all(&mut *connection)
+                .await?;
+            let known = |name: &String| MIGRATIONS.iter().any(|(known, ..)| known == name);
+            if let Some(newer) = done.iter().find(|name| !known(name)) {
+                return Err(StoreError::Unavailable(format!(
+                    "the database was used by a newer version of this program (migration {newer}); start that version"
+                )));
+            }
+            for (name, both, sqlite, postgres) in MIGRATIONS {
+                if done.iter().any(|one| one == name) {
+                    continue;
+                }
+                let (id, bytes, own) = match self.kind {
+                    Kind::Sqlite => ("INTEGER PRIMARY KEY AUTOINCREMENT", "BLOB", sqlite),
+                    Kind::Postgres => ("BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY", "BYTEA", postgres),
+                };
+                let sql = both.replace("{{ID}}", id).replace("{{BYTES}}", bytes);
+                let mut tx = connection.begin().await?;
+                tx.execute(AssertSqlSafe(sql)).await?;
+                tx.execute(*own).await?;
+                sqlx::query("INSERT INTO migrations (name, applied_at) VALUES ($1, $2)")
+                    .bind(*name)
+                    .bind(self.now().0)
+                    .execute(&mut *tx)
+                    .await?;
+                tx.commit().await?;
+            }
+            Ok(())
+        }
+        .await;
+        if self.kind == Kind::Postgres {
+            connection.execute("SELECT pg_advisory_unlock(8317)").await?;
+        }
+        outcome
+    }
+
+    /// Closes all connections, letting SQLite fold its log into the file.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// A column of a row; a mismatch is a fault in our SQL and shows as [`StoreError::Broken`].
+pub(crate) fn col<'r, T>(row: &'r AnyRow, name: &str) -> Result<T>
+where
+    T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
+{
+    Ok(row.try_get(name)?)
+}
+
+/// `?`-style lists are not portable; a list of ids is written out, which is safe for numbers.
+pub(crate) fn id_list(ids: impl IntoIterator<Item = i64>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
+    if ids.is_empty() { "NULL".into() } else { ids.join(",") }
+}

@@ -1,0 +1,419 @@
+//! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
+
+use bailiwick_api::agents::{Happened, Held, JobLease, OnLostAgent, StopOrder};
+use bailiwick_api::config::Config;
+use bailiwick_api::experiments::{State, Stop};
+use bailiwick_api::{AgentId, ExperimentId, JobId, PrincipalId, ProjectId, WorkspaceId, key};
+use sqlx::{AssertSqlSafe, Row};
+
+use crate::access::{System, Work};
+use crate::agents::Serving;
+use crate::audit::{self, Entry};
+use crate::db::{Result, StoreError, id_list};
+use crate::experiments::{change_state, parse_state};
+
+/// One job that an agent holds, as the store knows it.
+pub struct HeldRow {
+    pub held: Held,
+    pub experiment: ExperimentId,
+    pub state: State,
+    pub wanted: Option<Stop>,
+}
+
+/// Every live lease of an agent.
+pub async fn held_by(serving: &Serving) -> Result<Vec<HeldRow>> {
+    let rows = sqlx::query(
+        "SELECT id, fence, experiment_id, state, wanted FROM jobs WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') ORDER BY id",
+    )
+    .bind(serving.id.0)
+    .fetch_all(&serving.actor.db().read)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(HeldRow {
+                held: Held {
+                    job: JobId(row.try_get(0)?),
+                    fence: row.try_get(1)?,
+                    stopping: false,
+                },
+                experiment: ExperimentId(row.try_get(2)?),
+                state: parse_state(row.try_get::<&str, _>(3)?)?,
+                wanted: match row.try_get::<&str, _>(4)? {
+                    "cancel" => Some(Stop::Cancel),
+                    "kill" => Some(Stop::Kill),
+                    _ => None,
+                },
+            })
+        })
+        .collect()
+}
+
+pub fn stop_order(row: &HeldRow, how: Stop) -> StopOrder {
+    StopOrder {
+        job: row.held.job,
+        fence: row.held.fence,
+        how,
+    }
+}
+
+/// Renews the leases of these jobs.
+pub async fn renew(serving: &Serving, jobs: &[JobId]) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let mut work = serving.actor.begin().await?;
+    let sql = format!(
+        "UPDATE jobs SET renewals = renewals + 1 WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND id IN ({})",
+        id_list(jobs.iter().map(|job| job.0))
+    );
+    sqlx::query(AssertSqlSafe(sql))
+        .bind(serving.id.0)
+        .execute(&mut **work)
+        .await?;
+    sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
+        .bind(serving.actor.now().0)
+        .bind(serving.id.0)
+        .execute(&mut **work)
+        .await?;
+    work.commit().await
+}
+
+/// What the server decides about leases.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseRules {
+    pub on_lost_agent: OnLostAgent,
+}
+
+/// Takes the first waiting job for this agent: strictly by priority, then age. A job too big for what is free keeps its place and blocks
+/// the ones behind it in its queue; one that is too big for the whole agent is left to others.
+pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
+    let db = serving.actor.db();
+    for queue in &serving.queues {
+        // A look without a lock: most polls find nothing.
+        let peek = "SELECT id, slots FROM jobs WHERE state = 'QUEUED' AND queue_id = $1 AND slots <= $2 ORDER BY priority, id LIMIT 1";
+        let waiting = sqlx::query(peek)
+            .bind(queue.0)
+            .bind(serving.slots)
+            .fetch_optional(&db.read)
+            .await?;
+        if waiting.is_none() {
+            continue;
+        }
+        let mut work = serving.actor.begin().await?;
+        let sql = format!("{peek}{}", db.skip_locked());
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(queue.0)
+            .bind(serving.slots)
+            .fetch_optional(&mut **work)
+            .await?;
+        let Some(row) = row else { continue };
+        let (id, slots): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        if slots > free_slots {
+            continue;
+        }
+        let lease = lease(&mut work, serving, JobId(id), rules, token, true).await?;
+        if let Some(lease) = &lease {
+            let cause = format!("taken by agent {}", serving.name);
+            change_state(
+                &mut work,
+                lease.experiment,
+                State::Starting,
+                &cause,
+                serving.actor.now(),
+            )
+            .await?;
+            let entry = Entry::new("queues:serve", "take", "experiment", lease.experiment);
+            let detail = serde_json::json!({"agent": serving.name, "fence": lease.fence, "owner": lease.owner});
+            audit::write(&mut work, &serving.actor, entry.with(detail)).await?;
+            work.commit().await?;
+            return Ok(Some(lease.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Gives a lease again whose first answer was lost on the way: the same fencing number, another token.
+pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
+    let mut work = serving.actor.begin().await?;
+    let lease = lease(&mut work, serving, job, rules, token, false).await?;
+    work.commit().await?;
+    Ok(lease)
+}
+
+async fn lease(
+    work: &mut Work,
+    serving: &Serving,
+    job: JobId,
+    rules: LeaseRules,
+    token: &str,
+    new: bool,
+) -> Result<Option<JobLease>> {
+    let hash = key::stored_hash(token)
+        .map(|hash| key::hex(&hash))
+        .expect("a fresh token is well formed");
+    let sql = if new {
+        "UPDATE jobs SET state = 'STARTING', fence = fence + 1, agent_id = $2, renewals = 0, token_hash = $3 WHERE id = $1 AND state = 'QUEUED' RETURNING fence, experiment_id, slots"
+    } else {
+        "UPDATE jobs SET token_hash = $3 WHERE id = $1 AND agent_id = $2 AND state = 'STARTING' RETURNING fence, experiment_id, slots"
+    };
+    let row = sqlx::query(sql)
+        .bind(job.0)
+        .bind(serving.id.0)
+        .bind(hash)
+        .fetch_optional(&mut ***work)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let (fence, experiment, slots): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let row = sqlx::query(
+        "SELECT name, owner_id, workspace_id, project_id, code, config, restarts FROM experiments WHERE id = $1",
+    )
+    .bind(experiment)
+    .fetch_one(&mut ***work)
+    .await?;
+    let config: Config =
+        serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
+    let snapshot = serving.actor.snapshot();
+    Ok(Some(JobLease {
+        job,
+        fence,
+        experiment: ExperimentId(experiment),
+        name: row.try_get(0)?,
+        owner: snapshot.principal_name(PrincipalId(row.try_get(1)?)).to_string(),
+        workspace: snapshot.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
+        project: snapshot.project_name(ProjectId(row.try_get(3)?)).to_string(),
+        slots,
+        code: row.try_get(4)?,
+        command: config.command,
+        env: config.env,
+        config: config.whole,
+        restarts: row.try_get(6)?,
+        limits: config.limits,
+        grace_ms: config.grace_ms,
+        token: token.to_owned(),
+        on_lost_agent: rules.on_lost_agent,
+    }))
+}
+
+/// The answer to a report or a request in the name of a lease.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reported {
+    /// Noted (or noted before); the experiment it was about.
+    Kept(ExperimentId),
+    /// The lease is not this agent's any more.
+    LeaseLost,
+}
+
+/// Whether an agent holds this lease now; gives the experiment and its code.
+pub async fn held_code(serving: &Serving, job: JobId, fence: i64) -> Result<Option<(ExperimentId, Option<String>)>> {
+    let row = sqlx::query(
+        "SELECT e.id, e.code FROM jobs j JOIN experiments e ON e.id = j.experiment_id
+         WHERE j.id = $1 AND j.fence = $2 AND j.agent_id = $3 AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')",
+    )
+    .bind(job.0)
+    .bind(fence)
+    .bind(serving.id.0)
+    .fetch_optional(&serving.actor.db().read)
+    .await?;
+    row.map(|row| Ok((ExperimentId(row.try_get(0)?), row.try_get(1)?)))
+        .transpose()
+}
+
+/// Notes what an agent says of a job.
+pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, rules: LeaseRules) -> Result<Reported> {
+    let mut work = serving.actor.begin().await?;
+    // Takes the row, so that a cancel at the same moment comes before or after and never between.
+    let row = sqlx::query("UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND agent_id = $3 RETURNING experiment_id, state, wanted, wanted_by")
+        .bind(job.0)
+        .bind(fence)
+        .bind(serving.id.0)
+        .fetch_optional(&mut **work)
+        .await?;
+    let Some(row) = row else { return Ok(Reported::LeaseLost) };
+    let experiment = ExperimentId(row.try_get(0)?);
+    let state = parse_state(row.try_get::<&str, _>(1)?)?;
+    let (wanted, wanted_by): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    match what {
+        // Said before, or overtaken by a stop.
+        Happened::Started { .. } if state != State::Starting && state != State::Stopping => {
+            return Ok(Reported::Kept(experiment));
+        }
+        Happened::Started { .. } => {
+            sqlx::query("UPDATE experiments SET started_at = COALESCE(started_at, $2) WHERE id = $1")
+                .bind(experiment.0)
+                .bind(serving.actor.now().0)
+                .execute(&mut **work)
+                .await?;
+            if state == State::Starting {
+                sqlx::query("UPDATE jobs SET state = 'RUNNING' WHERE id = $1")
+                    .bind(job.0)
+                    .execute(&mut **work)
+                    .await?;
+                let cause = format!("running on agent {}", serving.name);
+                change_state(&mut work, experiment, State::Running, &cause, serving.actor.now()).await?;
+            }
+        }
+        Happened::Ended { .. } if state.is_ended() => return Ok(Reported::Kept(experiment)),
+        Happened::Ended {
+            exit_code,
+            signal,
+            reason,
+            lost,
+            ..
+        } => {
+            let words = match (reason, exit_code, signal) {
+                (Some(reason), ..) => reason.clone(),
+                (None, Some(0), _) => "finished".to_owned(),
+                (None, Some(code), _) => format!("exit code {code}"),
+                (None, None, Some(signal)) => format!("ended by signal {signal}"),
+                (None, None, None) => "ended without a word".to_owned(),
+            };
+            let ending = Ending {
+                job,
+                experiment,
+                canceled_by: (!wanted.is_empty()).then(|| {
+                    format!(
+                        "{} by {wanted_by}",
+                        if wanted == "kill" { "killed" } else { "canceled" }
+                    )
+                }),
+                succeeded: *exit_code == Some(0) && reason.is_none(),
+                lost: *lost,
+                exit_code: exit_code.or_else(|| signal.map(|signal| 128 + signal)),
+                words,
+            };
+            end(&mut work, ending, rules, serving.actor.now()).await?;
+            let entry = Entry::new("queues:serve", "end", "experiment", experiment);
+            let detail =
+                serde_json::json!({"agent": serving.name, "fence": fence, "exit_code": exit_code, "signal": signal});
+            audit::write(&mut work, &serving.actor, entry.with(detail)).await?;
+        }
+    }
+    work.commit().await?;
+    Ok(Reported::Kept(experiment))
+}
+
+struct Ending {
+    job: JobId,
+    experiment: ExperimentId,
+    canceled_by: Option<String>,
+    succeeded: bool,
+    lost: bool,
+    exit_code: Option<i64>,
+    words: String,
+}
+
+/// What becomes of a job whose process is gone: canceled, completed, tried again, or failed.
+async fn end(work: &mut Work, ending: Ending, rules: LeaseRules, now: bailiwick_api::Time) -> Result<()> {
+    let row = sqlx::query("SELECT restarts, max_restarts FROM experiments WHERE id = $1")
+        .bind(ending.experiment.0)
+        .fetch_one(&mut ***work)
+        .await?;
+    let (restarts, max_restarts): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let (state, cause) = match &ending {
+        Ending {
+            canceled_by: Some(cause),
+            ..
+        } => (State::Canceled, cause.clone()),
+        Ending { succeeded: true, .. } => (State::Completed, ending.words.clone()),
+        Ending { lost: true, .. } if rules.on_lost_agent == OnLostAgent::Requeue => {
+            (State::Queued, format!("queued again: {}", ending.words))
+        }
+        Ending { lost: false, .. } if restarts < max_restarts => (
+            State::Queued,
+            format!("restart {} of {max_restarts} after: {}", restarts + 1, ending.words),
+        ),
+        _ => (State::Error, ending.words.clone()),
+    };
+    // A finished job keeps its agent, for whoever asks where it ran; a waiting one has none.
+    sqlx::query("UPDATE jobs SET state = $2, token_hash = NULL, wanted = '', agent_id = CASE WHEN $3 = 1 THEN NULL ELSE agent_id END WHERE id = $1")
+        .bind(ending.job.0)
+        .bind(state.name())
+        .bind(i64::from(state == State::Queued))
+        .execute(&mut ***work)
+        .await?;
+    sqlx::query("UPDATE experiments SET exit_code = $2, restarts = $3 WHERE id = $1")
+        .bind(ending.experiment.0)
+        .bind(ending.exit_code)
+        .bind(restarts + i64::from(state == State::Queued && !ending.lost))
+        .execute(&mut ***work)
+        .await?;
+    change_state(work, ending.experiment, state, &cause, now).await
+}
+
+/// A live lease, and how often it was renewed: what the watcher of lost agents compares with what it saw before.
+#[derive(Debug, Clone, Copy)]
+pub struct LiveLease {
+    pub held: Held,
+    pub renewals: i64,
+    pub agent: AgentId,
+}
+
+pub async fn live_leases(system: &System) -> Result<Vec<LiveLease>> {
+    let rows = sqlx::query(
+        "SELECT id, fence, renewals, agent_id FROM jobs WHERE agent_id IS NOT NULL AND state IN ('STARTING', 'RUNNING', 'STOPPING')",
+    );
+    rows.fetch_all(&system.db().read)
+        .await?
+        .iter()
+        .map(|row| {
+            Ok(LiveLease {
+                held: Held {
+                    job: JobId(row.try_get(0)?),
+                    fence: row.try_get(1)?,
+                    stopping: false,
+                },
+                renewals: row.try_get(2)?,
+                agent: AgentId(row.try_get(3)?),
+            })
+        })
+        .collect()
+}
+
+/// Ends a lease that was not renewed in time (or that its agent knows nothing of): the job is queued again or fails. False if it was renewed meanwhile.
+pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: LeaseRules) -> Result<Option<ExperimentId>> {
+    let mut work = system.begin().await?;
+    let row = sqlx::query(
+        "UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND renewals = $3 AND state IN ('STARTING', 'RUNNING', 'STOPPING')
+         RETURNING experiment_id, wanted, wanted_by",
+    )
+    .bind(lease.held.job.0)
+    .bind(lease.held.fence)
+    .bind(lease.renewals)
+    .fetch_optional(&mut **work)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let experiment = ExperimentId(row.try_get(0)?);
+    let (wanted, wanted_by): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let ending = Ending {
+        job: lease.held.job,
+        experiment,
+        canceled_by: (!wanted.is_empty()).then(|| {
+            format!(
+                "{} by {wanted_by}",
+                if wanted == "kill" { "killed" } else { "canceled" }
+            )
+        }),
+        succeeded: false,
+        lost: true,
+        exit_code: None,
+        words: words.to_owned(),
+    };
+    end(&mut work, ending, rules, system.now()).await?;
+    let entry = Entry::new("queues:serve", "expire", "experiment", experiment);
+    let detail = serde_json::json!({"agent": lease.agent, "fence": lease.held.fence, "why": words});
+    audit::write_system(&mut work, system, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(Some(experiment))
+}
+
+/// Waiting, and running jobs; for `/metrics`.
+pub async fn counts(system: &System) -> Result<Vec<(String, i64)>> {
+    let rows = sqlx::query(
+        "SELECT state, COUNT(*) FROM jobs WHERE state IN ('QUEUED', 'STARTING', 'RUNNING', 'STOPPING') GROUP BY state",
+    );
+    rows.fetch_all(&system.db().read)
+        .await?
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .collect()
+}
