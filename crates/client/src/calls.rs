@@ -1,1 +1,418 @@
 //! The calls of people and programs, by noun.
+
+use std::time::Duration;
+
+use bailiwick_api::agents::Agent;
+use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
+use bailiwick_api::experiments::{
+    Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, State, Stop,
+};
+use bailiwick_api::queues::Queue;
+use bailiwick_api::roles::Role;
+use bailiwick_api::server::ServerInfo;
+use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
+use bailiwick_api::users::{
+    ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User, UserWithLink,
+};
+use bailiwick_api::{ExperimentId, Page, TokenId};
+use futures_util::Stream;
+use reqwest::{Body, Method, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{Client, Error, Result, query_string, segment};
+
+/// The server sends a comment at least this often into a quiet stream; a longer silence means that the connection is dead.
+const QUIET_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Default, Serialize)]
+struct ListFilter<'a> {
+    user: Option<&'a str>,
+    all: Option<bool>,
+    after: Option<&'a str>,
+}
+
+/// The server itself, and signing in.
+impl Client {
+    pub async fn info(&self) -> Result<ServerInfo> {
+        self.get("/api/v1/info").await
+    }
+
+    pub async fn login(&self, login: &Login) -> Result<Session> {
+        self.post("/api/v1/login", login).await
+    }
+
+    /// Refused with the code `password_needed` where the user has no password yet and none is given.
+    pub async fn login_with_link(&self, login: &LoginWithLink) -> Result<Session> {
+        self.post("/api/v1/login/link", login).await
+    }
+
+    pub async fn logout(&self) -> Result<()> {
+        let _: Value = self.post("/api/v1/logout", &json!({})).await?;
+        Ok(())
+    }
+
+    pub async fn me(&self) -> Result<Me> {
+        self.get("/api/v1/me").await
+    }
+}
+
+/// Users and service accounts. `user` is a name or an id.
+impl Client {
+    /// With `all`, deactivated and removed users too.
+    pub async fn users(&self, all: bool, after: Option<&str>) -> Result<Page<User>> {
+        let filter = ListFilter {
+            all: all.then_some(true),
+            after,
+            user: None,
+        };
+        self.get_with("/api/v1/users", &filter).await
+    }
+
+    pub async fn user(&self, user: &str) -> Result<User> {
+        self.get(&format!("/api/v1/users/{}", segment(user))).await
+    }
+
+    pub async fn create_user(&self, user: &NewUser) -> Result<UserWithLink> {
+        self.post("/api/v1/users", user).await
+    }
+
+    pub async fn deactivate_user(&self, user: &str) -> Result<User> {
+        let path = format!("/api/v1/users/{}/deactivate", segment(user));
+        self.post(&path, &json!({})).await
+    }
+
+    pub async fn activate_user(&self, user: &str) -> Result<User> {
+        let path = format!("/api/v1/users/{}/activate", segment(user));
+        self.post(&path, &json!({})).await
+    }
+
+    pub async fn remove_user(&self, user: &str) -> Result<User> {
+        self.delete(&format!("/api/v1/users/{}", segment(user))).await
+    }
+
+    /// A new activation or password-reset link.
+    pub async fn user_link(&self, user: &str) -> Result<Link> {
+        let path = format!("/api/v1/users/{}/link", segment(user));
+        self.post(&path, &json!({})).await
+    }
+
+    pub async fn change_password(&self, user: &str, change: &ChangePassword) -> Result<()> {
+        let path = format!("/api/v1/users/{}/password", segment(user));
+        let _: Value = self.post(&path, change).await?;
+        Ok(())
+    }
+
+    pub async fn service_accounts(&self, after: Option<&str>) -> Result<Page<User>> {
+        let filter = ListFilter {
+            after,
+            ..Default::default()
+        };
+        self.get_with("/api/v1/service-accounts", &filter).await
+    }
+
+    pub async fn create_service_account(&self, account: &NewServiceAccount) -> Result<TokenWithSecret> {
+        self.post("/api/v1/service-accounts", account).await
+    }
+
+    pub async fn remove_service_account(&self, account: &str) -> Result<User> {
+        let path = format!("/api/v1/service-accounts/{}", segment(account));
+        self.delete(&path).await
+    }
+}
+
+/// API keys.
+impl Client {
+    /// One's own without `user`; with `all`, revoked and expired ones too.
+    pub async fn tokens(&self, user: Option<&str>, all: bool, after: Option<&str>) -> Result<Page<Token>> {
+        let filter = ListFilter {
+            user,
+            all: all.then_some(true),
+            after,
+        };
+        self.get_with("/api/v1/tokens", &filter).await
+    }
+
+    pub async fn create_token(&self, token: &NewToken) -> Result<TokenWithSecret> {
+        self.post("/api/v1/tokens", token).await
+    }
+
+    pub async fn revoke_token(&self, token: TokenId) -> Result<Token> {
+        self.delete(&format!("/api/v1/tokens/{token}")).await
+    }
+}
+
+/// Roles, queues, agents.
+impl Client {
+    pub async fn roles(&self) -> Result<Page<Role>> {
+        self.get("/api/v1/roles").await
+    }
+
+    pub async fn queues(&self) -> Result<Page<Queue>> {
+        self.get("/api/v1/queues").await
+    }
+
+    pub async fn agents(&self) -> Result<Page<Agent>> {
+        self.get("/api/v1/agents").await
+    }
+}
+
+/// Experiments, their code and their logs. `experiment` is an id or a name.
+impl Client {
+    /// Whether the server has this archive from the caller already.
+    pub async fn has_code(&self, sha256: &str) -> Result<bool> {
+        let path = format!("/api/v1/code/{}", segment(sha256));
+        match self.send(self.request(Method::HEAD, &path)).await {
+            Ok(_) => Ok(true),
+            // The answer to HEAD has no body, so a refusal carries no envelope. Whatever it was, sending will say it in words.
+            Err(Error::Refused { .. } | Error::Unexpected(_)) => Ok(false),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Sends an archive of `bytes` bytes.
+    pub async fn put_code<S>(&self, sha256: &str, bytes: u64, body: S) -> Result<()>
+    where
+        S: Stream<Item = std::io::Result<Vec<u8>>> + Send + 'static,
+    {
+        let path = format!("/api/v1/code/{}", segment(sha256));
+        let request = self
+            .request(Method::PUT, &path)
+            .header("content-type", "application/gzip")
+            .header("content-length", bytes)
+            .body(Body::wrap_stream(body));
+        let _: Value = self.json(request).await?;
+        Ok(())
+    }
+
+    /// Refused with the code `code_missing` when the code was not sent before.
+    pub async fn create_experiment(&self, experiment: &NewExperiment) -> Result<Experiment> {
+        self.post("/api/v1/experiments", experiment).await
+    }
+
+    pub async fn experiments(&self, filter: &ExperimentFilter) -> Result<Page<Experiment>> {
+        self.get_with("/api/v1/experiments", filter).await
+    }
+
+    pub async fn experiment(&self, experiment: &str) -> Result<ExperimentDetail> {
+        self.get(&format!("/api/v1/experiments/{}", segment(experiment))).await
+    }
+
+    pub async fn stop_experiment(&self, experiment: &str, how: Stop) -> Result<Experiment> {
+        let verb = match how {
+            Stop::Cancel => "cancel",
+            Stop::Kill => "kill",
+        };
+        let path = format!("/api/v1/experiments/{}/{verb}", segment(experiment));
+        self.post(&path, &json!({})).await
+    }
+
+    /// The code as submitted, a `.tar.gz`, to be read as a stream.
+    pub async fn experiment_code(&self, experiment: &str) -> Result<Response> {
+        let path = format!("/api/v1/experiments/{}/code", segment(experiment));
+        self.send(self.request(Method::GET, &path)).await
+    }
+
+    pub async fn logs(&self, experiment: &str, filter: &LogFilter) -> Result<Log> {
+        let path = format!("/api/v1/experiments/{}/logs", segment(experiment));
+        self.get_with(&path, filter).await
+    }
+
+    /// The lines after number `after`, as they are written. A stream that breaks is taken up again by another call with
+    /// the number of the last line seen.
+    pub async fn follow_logs(&self, experiment: ExperimentId, after: i64) -> Result<LogStream> {
+        let request = self
+            .request(Method::GET, &format!("/api/v1/experiments/{experiment}/logs/stream"))
+            .header("accept", "text/event-stream")
+            .header("last-event-id", after);
+        Ok(LogStream {
+            response: self.send(request).await?,
+            server: self.server().to_owned(),
+            events: Events::default(),
+        })
+    }
+}
+
+/// The audit.
+impl Client {
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Page<AuditEvent>> {
+        self.get_with("/api/v1/audit", filter).await
+    }
+
+    pub async fn verify_audit(&self) -> Result<AuditVerdict> {
+        self.post("/api/v1/audit/verify", &json!({})).await
+    }
+
+    /// One event a line, oldest first, to be read as a stream.
+    pub async fn export_audit(&self, filter: &AuditFilter) -> Result<Response> {
+        let path = format!("/api/v1/audit/export{}", query_string(filter));
+        self.send(self.request(Method::GET, &path)).await
+    }
+}
+
+/// What comes down a log stream.
+#[derive(Debug)]
+pub enum LogEvent {
+    Lines(Vec<LogLine>),
+    /// The job has ended in this state and no line follows.
+    End(State),
+}
+
+/// An open log stream.
+pub struct LogStream {
+    response: Response,
+    server: String,
+    events: Events,
+}
+
+impl LogStream {
+    /// The next event.
+    ///
+    /// # Errors
+    /// `Unreachable` when the connection broke or went silent: follow again from the last line.
+    pub async fn next(&mut self) -> Result<LogEvent> {
+        loop {
+            if let Some(event) = self.events.next() {
+                return read_event(&event)
+                    .map_err(|why| Error::Unexpected(format!("{} sent a log event that is none: {why}", self.server)));
+            }
+            let broken = |why: &dyn std::fmt::Display| {
+                Error::Unreachable(format!("the connection to {} broke: {why}", self.server))
+            };
+            let chunk = tokio::time::timeout(QUIET_MAX, self.response.chunk())
+                .await
+                .map_err(|_| broken(&"nothing came for a minute"))?
+                .map_err(|why| broken(&why))?
+                .ok_or_else(|| broken(&"it was closed"))?;
+            self.events.push(&chunk);
+        }
+    }
+}
+
+fn read_event(event: &Event) -> serde_json::Result<LogEvent> {
+    #[derive(Deserialize)]
+    struct End {
+        state: State,
+    }
+    match event.name.as_str() {
+        "end" => serde_json::from_str(&event.data).map(|end: End| LogEvent::End(end.state)),
+        _ => serde_json::from_str(&event.data).map(LogEvent::Lines),
+    }
+}
+
+/// One server-sent event; its id is the number of the last line in it, which the lines say too.
+#[derive(Debug, Default, PartialEq)]
+struct Event {
+    name: String,
+    data: String,
+}
+
+/// Cuts a byte stream into server-sent events.
+#[derive(Default)]
+struct Events {
+    buffer: Vec<u8>,
+    /// How much of the buffer has been read.
+    read: usize,
+    /// How much of the rest is known to hold no line end.
+    searched: usize,
+    event: Event,
+}
+
+impl Events {
+    fn push(&mut self, chunk: &[u8]) {
+        self.buffer.drain(..self.read);
+        self.read = 0;
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            let rest = &self.buffer[self.read..];
+            let Some(more) = rest[self.searched..].iter().position(|byte| *byte == b'\n') else {
+                self.searched = rest.len();
+                return None;
+            };
+            let line = &rest[..self.searched + more];
+            self.read += line.len() + 1;
+            self.searched = 0;
+            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if !event.data.is_empty() {
+                    return Some(event);
+                }
+                continue;
+            }
+            // A line that begins with a colon is a comment that keeps the connection alive.
+            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => self.event.name = value.to_owned(),
+                "data" => {
+                    if !self.event.data.is_empty() {
+                        self.event.data.push('\n');
+                    }
+                    self.event.data.push_str(value);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Every item of a list, page after page.
+///
+/// # Errors
+/// Those of `page`.
+pub async fn every<T, F>(mut page: impl FnMut(Option<String>) -> F) -> Result<Vec<T>>
+where
+    F: Future<Output = Result<Page<T>>>,
+{
+    let mut items = Vec::new();
+    let mut after = None;
+    loop {
+        let mut next = page(after).await?;
+        items.append(&mut next.items);
+        after = next.next;
+        if after.is_none() {
+            return Ok(items);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(chunks: &[&[u8]]) -> Vec<Event> {
+        let mut events = Events::default();
+        let mut found = Vec::new();
+        for chunk in chunks {
+            events.push(chunk);
+            while let Some(event) = events.next() {
+                found.push(event);
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn events_come_whole_however_the_bytes_are_cut() {
+        let text = b": quiet\n\nid: 2\ndata: [1,\ndata: 2]\n\nevent: end\r\ndata: {\"state\":\"COMPLETED\"}\r\n\r\ndata: cut off";
+        let whole = events(&[text]);
+        assert_eq!(whole.len(), 2);
+        assert_eq!(whole[0].data, "[1,\n2]");
+        assert_eq!(whole[1].name, "end");
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(events(&bytes), whole);
+    }
+
+    #[test]
+    fn the_end_of_a_log_names_the_state() {
+        let end = Event {
+            name: "end".into(),
+            data: r#"{"state":"CANCELED"}"#.into(),
+        };
+        assert!(matches!(read_event(&end), Ok(LogEvent::End(State::Canceled))));
+    }
+}

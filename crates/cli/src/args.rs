@@ -1,0 +1,764 @@
+//! The command line: every command and flag, as types.
+//!
+//! The flags that every command takes (`--server`, `-u`, `-o`, …) are not written here at each command: [`command`] adds them everywhere, leaving out a
+//! short or long form that a command has for itself. So `-u` can be a command's own flag; the common one then stands before the command's name.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(
+    name = "ml",
+    about = "Run, follow and share experiments, and say who may do what",
+    after_help = "Examples:\n  ml run train.py --follow\n  ml status",
+    disable_version_flag = true,
+    subcommand_required = false,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = 120
+)]
+pub struct Cli {
+    /// Print the version of this program and, if it can be reached, of the server
+    #[arg(short = 'V', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Submit an experiment
+    #[command(
+        after_help = "Examples:\n  ml run train.py --follow -- --epochs 10\n  ml run my-experiment --slots 2 --config hyperparameters.lr=0.1 --wait\n\n\
+        PATH is a directory (with experiment.yaml, else train.py, else main.py), a YAML file, or a script. The directory is sent along,\n\
+        without what .gitignore and .mlignore name."
+    )]
+    Run(Run),
+    /// Show experiments: one's own, and whatever else one may see
+    #[command(after_help = "Examples:\n  ml status\n  ml status --state running --watch")]
+    Status(Status),
+    /// Print the log of an experiment
+    #[command(after_help = "Examples:\n  ml logs my-experiment -f\n  ml logs 12 --tail 100 --timestamps")]
+    Logs(Logs),
+    /// End experiments: asks their processes to stop, and kills them after the grace time
+    #[command(after_help = "Examples:\n  ml cancel my-experiment\n  ml cancel 12 13")]
+    Cancel(Named),
+    /// End experiments at once
+    #[command(after_help = "Examples:\n  ml kill my-experiment\n  ml kill 12 13")]
+    Kill(Named),
+    /// Show one experiment: configuration, limits, every change of its state
+    #[command(after_help = "Examples:\n  ml describe my-experiment\n  ml describe 12 --json")]
+    Describe(One),
+    /// Fetch the code of an experiment as it was submitted
+    #[command(after_help = "Examples:\n  ml download my-experiment\n  ml download 12 ./as-submitted")]
+    Download(Download),
+    /// Experiments, by noun and verb
+    #[command(
+        subcommand,
+        visible_alias = "e",
+        after_help = "Examples:\n  ml experiment create experiment.yaml . --config max_restarts=2\n  ml experiment list --mine"
+    )]
+    Experiment(Experiment),
+
+    /// Sign in, and remember it in ~/.ml
+    #[command(after_help = "Examples:\n  ml login ana\n  ml login --link 'https://ml.example.com/activate#mll_…'")]
+    Login(Login),
+    /// Sign out, and forget the session
+    #[command(after_help = "Examples:\n  ml logout\n  ml logout -u ana")]
+    Logout,
+    /// Say who one is, and what one may see
+    #[command(after_help = "Examples:\n  ml whoami\n  ml whoami --json")]
+    Whoami,
+    /// Change one's own password, or another's
+    #[command(
+        after_help = "Examples:\n  ml change-password\n  ml change-password --password-file new.txt --old-password-file old.txt"
+    )]
+    ChangePassword(ChangePassword),
+    /// Users
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml user create ana --role DataScientist\n  ml user list"
+    )]
+    User(User),
+    /// Accounts of agents and automation
+    #[command(
+        subcommand,
+        visible_alias = "sa",
+        after_help = "Examples:\n  ml service-account create machine-7 --serve default\n  ml service-account list"
+    )]
+    ServiceAccount(ServiceAccount),
+    /// API keys
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml token create --label laptop --expires 30d\n  ml token list"
+    )]
+    Token(Token),
+    /// Roles
+    #[command(subcommand, after_help = "Examples:\n  ml role list\n  ml role list -o wide")]
+    Role(Role),
+    /// Permissions
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml permission list\n  ml permission list -o id"
+    )]
+    Permission(Permission),
+    /// Queues
+    #[command(subcommand, after_help = "Examples:\n  ml queue list\n  ml queue list --json")]
+    Queue(Queue),
+    /// Who did what
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml audit list --user ana --since 7d\n  ml audit verify"
+    )]
+    Audit(Audit),
+
+    /// Run the server
+    #[command(
+        after_help = "Examples:\n  ml serve --data /var/lib/bailiwick\n  ml serve --listen 0.0.0.0:8443 --tls-cert cert.pem --tls-key key.pem"
+    )]
+    Serve(Box<Serve>),
+    /// Run jobs on this machine, for queues of a server
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  ml agent --server https://ml.example.com --queue gpu --key-file agent.key\n  ml agent doctor"
+    )]
+    Agent(Box<Agent>),
+    /// Settings: what holds, where it comes from, and changing it
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml config show --origin\n  ml config set server https://ml.example.com"
+    )]
+    Config(Config),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  ml completions bash > ~/.local/share/bash-completion/completions/ml\n  ml completions fish > ~/.config/fish/completions/ml.fish"
+    )]
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages into a directory
+    #[command(after_help = "Examples:\n  ml man ~/.local/share/man/man1\n  ml man /tmp/man")]
+    Man { dir: PathBuf },
+    /// The process beside each job; started by the agent
+    #[command(hide = true)]
+    JobShim { dir: PathBuf },
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// A directory, a YAML file or a script
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub with: Submission,
+    /// Handed to the entrypoint
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+/// What `run` and `experiment create` have in common.
+#[derive(Args)]
+pub struct Submission {
+    /// Name of the experiment [default: `name` of the YAML, else of the directory or script]
+    #[arg(long)]
+    pub name: Option<String>,
+    #[arg(long)]
+    pub queue: Option<String>,
+    /// GPUs, or CPU slots where the machine has no GPU
+    #[arg(long, value_name = "N")]
+    pub slots: Option<i64>,
+    /// Set a variable of its environment; KEY alone takes the value from here
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Set one key of the configuration, as in hyperparameters.lr=0.1
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub config: Vec<String>,
+    #[arg(long)]
+    pub workspace: Option<String>,
+    #[arg(long)]
+    pub project: Option<String>,
+    /// 1 to 99; smaller goes first
+    #[arg(long, value_name = "N")]
+    pub priority: Option<i64>,
+    #[arg(long, value_name = "MB")]
+    pub memory_mb: Option<i64>,
+    /// As in 90s, 30m, 8h
+    #[arg(long, value_name = "DURATION")]
+    pub time_limit: Option<String>,
+    #[arg(long, value_name = "N")]
+    pub max_processes: Option<i64>,
+    #[arg(long, value_name = "MB")]
+    pub disk_mb: Option<i64>,
+    /// How often a failed job is started again
+    #[arg(long, value_name = "N")]
+    pub max_restarts: Option<i64>,
+    /// Wait for the end; the exit status is the job's
+    #[arg(long)]
+    pub wait: bool,
+    /// Print the log until the end; the exit status is the job's
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Wait at most so long, then exit with 8; the experiment goes on
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Status {
+    /// Only this experiment, or all of this name
+    #[arg(value_name = "NAME|ID")]
+    pub experiment: Option<String>,
+    /// All of them, not only the newest 50
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
+    /// Only one's own
+    #[arg(long)]
+    pub mine: bool,
+    /// Only those in this state
+    #[arg(long)]
+    pub state: Option<String>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub limit: Option<i64>,
+    /// Show it anew every second, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Args)]
+pub struct Logs {
+    #[arg(value_name = "NAME|ID")]
+    pub experiment: String,
+    /// Go on until the experiment ends
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    pub tail: Option<i64>,
+    /// Put the time before each line
+    #[arg(long)]
+    pub timestamps: bool,
+}
+
+#[derive(Args)]
+pub struct Named {
+    #[arg(value_name = "NAME|ID", required = true)]
+    pub experiments: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct One {
+    #[arg(value_name = "NAME|ID")]
+    pub experiment: String,
+}
+
+#[derive(Args)]
+pub struct Download {
+    #[arg(value_name = "NAME|ID")]
+    pub experiment: String,
+    /// The directory to make [default: NAME-ID]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum Experiment {
+    /// Submit an experiment from a YAML file and a directory
+    #[command(
+        after_help = "Examples:\n  ml experiment create experiment.yaml .\n  ml experiment create experiment.yaml ./code --config max_restarts=2"
+    )]
+    Create(Create),
+    /// Show experiments
+    #[command(visible_alias = "ls")]
+    List(Status),
+    /// Print the log of an experiment
+    Logs(Logs),
+    /// End experiments, with time to save their work
+    Cancel(Named),
+    /// End experiments at once
+    Kill(Named),
+    /// Show one experiment
+    Describe(One),
+    /// Fetch the code as it was submitted
+    Download(Download),
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// The configuration
+    #[arg(value_name = "CONFIG.yaml")]
+    pub file: PathBuf,
+    /// The directory to send along
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub with: Submission,
+    /// Handed to the entrypoint
+    #[arg(last = true)]
+    pub args: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Login {
+    pub name: Option<String>,
+    /// Read the password from a file, or from standard input with `-`
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Use an activation or sign-in link, once; `-` reads it from standard input
+    #[arg(long, value_name = "LINK")]
+    pub link: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ChangePassword {
+    /// Whose [default: one's own]
+    pub name: Option<String>,
+    /// Read the new password from a file, or from standard input with `-`
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Read the old password (needed for one's own) from a file, or from standard input with `-`
+    #[arg(long, value_name = "FILE")]
+    pub old_password_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum User {
+    /// Make a user; without a password, with a link to hand over
+    #[command(
+        after_help = "Examples:\n  ml user create ana\n  ml user create bob --role OwnViewer --workspace default"
+    )]
+    Create {
+        name: String,
+        /// In place of what every user may do in workspaces; see `ml role list`
+        #[arg(long)]
+        role: Option<String>,
+        /// Where the role holds, if it is not a global one [default: default]
+        #[arg(long, requires = "role")]
+        workspace: Option<String>,
+        /// Read a password from a file, or from standard input with `-`
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// List users
+    #[command(visible_alias = "ls")]
+    List {
+        /// Deactivated and removed ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// Show a user
+    #[command(visible_alias = "describe")]
+    Show { name: String },
+    /// Shut a user out: every session and key of his ends now and for good
+    Deactivate { name: String },
+    /// Let a deactivated user in again
+    Activate { name: String },
+    /// Remove a user; what the user made stays
+    #[command(visible_alias = "rm")]
+    Remove {
+        name: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+    /// Make a new activation or password-reset link
+    Link { name: String },
+    /// Change one's own password, or another's
+    ChangePassword(ChangePassword),
+}
+
+#[derive(Args)]
+pub struct Sure {
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+#[derive(Subcommand)]
+pub enum ServiceAccount {
+    /// Make an account and its first key
+    Create {
+        name: String,
+        /// Its agents may serve this queue
+        #[arg(long, value_name = "QUEUE", num_args = 1..)]
+        serve: Vec<String>,
+    },
+    /// List the accounts
+    #[command(visible_alias = "ls")]
+    List,
+    /// Remove an account; its keys end now
+    #[command(visible_alias = "rm")]
+    Remove {
+        name: String,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Token {
+    /// Make a key; it is shown this once
+    #[command(
+        after_help = "Examples:\n  ml token create --label laptop --expires 30d\n  ml token create --for machine-7 > agent.key"
+    )]
+    Create {
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+        /// After how long it ends, as in 8h or 30d [default: never]
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+        /// For another user or a service account
+        #[arg(long = "for", value_name = "USER")]
+        owner: Option<String>,
+    },
+    /// List one's keys
+    #[command(visible_alias = "ls")]
+    List {
+        /// Those of another user or a service account
+        #[arg(long = "for", value_name = "USER")]
+        owner: Option<String>,
+        /// Revoked and expired ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// End a key now
+    Revoke {
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
+        #[command(flatten)]
+        sure: Sure,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Role {
+    /// List the roles
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Subcommand)]
+pub enum Permission {
+    /// List the permissions that roles are made of
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Subcommand)]
+pub enum Queue {
+    /// List the queues and how busy they are
+    #[command(visible_alias = "ls")]
+    List,
+}
+
+#[derive(Subcommand)]
+pub enum Audit {
+    /// List events, newest first
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  ml audit list --denied --since 24h\n  ml audit list --object 'experiment 12'"
+    )]
+    List {
+        #[command(flatten)]
+        which: AuditWhich,
+        #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(i64).range(1..))]
+        limit: i64,
+    },
+    /// Check that nothing in the audit was changed or taken out
+    Verify,
+    /// Write events out, oldest first, one JSON object a line
+    Export {
+        #[command(flatten)]
+        which: AuditWhich,
+        /// Into a file [default: standard output]
+        #[arg(short = 'o', long = "out", value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+pub struct AuditWhich {
+    /// Only what this user did
+    #[arg(id = "by", long = "user", value_name = "USER")]
+    pub user: Option<String>,
+    /// A permission (experiments:update), a verb (cancel) or sign-in
+    #[arg(long)]
+    pub action: Option<String>,
+    /// As in 'experiment 12', 'user ana', or only experiment
+    #[arg(long)]
+    pub object: Option<String>,
+    /// From a date or for so long, as in 7d
+    #[arg(long, value_name = "DATE|DURATION")]
+    pub since: Option<String>,
+    /// Only what was refused
+    #[arg(long)]
+    pub denied: bool,
+}
+
+/// Every flag stands for itself or falls back on the environment (`ML_…`), the file, and a default: the server sees to that.
+#[derive(Args)]
+pub struct Serve {
+    /// Settings in TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address and port [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// sqlite:PATH or postgres://… [default: SQLite in the data directory]
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// Give the user `admin` the password in this file, in place of a sign-in link
+    #[arg(long, value_name = "FILE")]
+    pub admin_password_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// A proxy in front does TLS
+    #[arg(long)]
+    pub behind_proxy: bool,
+    /// Run no jobs here
+    #[arg(long)]
+    pub no_agent: bool,
+    /// The address under which users reach the server, for links
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<String>,
+    /// off, basic or rbac [default: rbac]
+    #[arg(long, value_name = "MODE")]
+    pub access: Option<String>,
+    /// For how long an agent may be silent before its jobs count as lost, as in 5m
+    #[arg(long, value_name = "DURATION")]
+    pub lease_time: Option<String>,
+    /// Any other setting of the TOML file
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct Agent {
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
+    /// A queue to serve [default: default]
+    #[arg(long = "queue", value_name = "QUEUE")]
+    pub queues: Vec<String>,
+    /// Names the machine [default: its host name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where jobs and what they print are kept [default: ~/.ml/agent]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// How many slots to offer [default: one for each GPU, else for each processor]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u32>,
+    /// Only these GPUs, as in 0,1
+    #[arg(long, value_delimiter = ',', value_name = "INDEX")]
+    pub gpus: Option<Vec<u32>>,
+    /// Whether to keep jobs apart from each other and from the agent, as far as the machine allows
+    #[arg(long, value_enum, default_value = "auto")]
+    pub isolate: Isolate,
+    /// A variable in the environment of every job
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub job_env: Vec<String>,
+    /// Hide this directory from jobs
+    #[arg(long, value_name = "DIR")]
+    pub protect: Vec<PathBuf>,
+    /// The agent's API key [default: ML_API_KEY, else [worker] api_key of ~/.ml/config.toml]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed
+    #[arg(long, hide = true)]
+    pub builtin: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Isolate {
+    Auto,
+    None,
+}
+
+#[derive(Subcommand)]
+pub enum AgentCommand {
+    /// List the agents of the server
+    #[command(visible_alias = "ls")]
+    List,
+    /// Say how far jobs can be kept apart on this machine
+    Doctor {
+        /// Where jobs would be kept [default: ~/.ml/agent]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Config {
+    /// Show the settings that hold here
+    Show {
+        /// And where each comes from
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Change a setting in ~/.ml/config.toml
+    #[command(
+        after_help = "Examples:\n  ml config set server https://ml.example.com\n  ml config set worker.api_key < agent.key"
+    )]
+    Set {
+        /// server, ca, user, workspace, project, queue or worker.api_key
+        key: String,
+        /// Left out for worker.api_key, which is read from standard input
+        value: Option<String>,
+    },
+}
+
+/// The flags that every command takes.
+#[derive(Debug, Default, Clone)]
+pub struct Common {
+    pub server: Option<String>,
+    pub user: Option<String>,
+    pub output: Option<OutputFormat>,
+    pub ca: Option<PathBuf>,
+    pub verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    Table,
+    Wide,
+    Json,
+    Jsonl,
+    Csv,
+    Id,
+}
+
+/// Commands that talk to no server and print no data.
+const ALONE: &[&str] = &["serve", "completions", "man", "job-shim"];
+
+fn common_args() -> [Arg; 6] {
+    let heading = "Everywhere";
+    [
+        Arg::new("common-server")
+            .long("server")
+            .value_name("URL")
+            .help("The server to talk to [default: the one signed in to last, else http://127.0.0.1:8080]"),
+        Arg::new("common-user")
+            .short('u')
+            .long("user")
+            .value_name("NAME")
+            .help("Act as another identity that has signed in here"),
+        Arg::new("common-output")
+            .short('o')
+            .long("output")
+            .value_name("FORMAT")
+            .value_parser(clap::value_parser!(OutputFormat))
+            .help("table (on a terminal), tab-separated (in a pipe), wide, json, jsonl, csv or id")
+            .hide_possible_values(true),
+        Arg::new("common-json")
+            .long("json")
+            .action(ArgAction::SetTrue)
+            .help("Short for -o json"),
+        Arg::new("common-ca")
+            .long("ca")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Trust the certificates in this PEM file too"),
+        Arg::new("common-verbose")
+            .short('v')
+            .long("verbose")
+            .action(ArgAction::SetTrue)
+            .help("Say more, such as the request id of an error"),
+    ]
+    .map(|arg| arg.help_heading(heading))
+}
+
+/// The whole command line, with the common flags at every command.
+pub fn command() -> clap::Command {
+    with_common(Cli::command())
+}
+
+fn with_common(command: clap::Command) -> clap::Command {
+    if ALONE.contains(&command.get_name()) {
+        return command;
+    }
+    let mut command = command.mut_subcommands(with_common);
+    for mut arg in common_args() {
+        let is_taken = |short: Option<char>, long: Option<&str>| {
+            command
+                .get_arguments()
+                .any(|own| (short.is_some() && own.get_short() == short) || (long.is_some() && own.get_long() == long))
+        };
+        if is_taken(None, arg.get_long()) {
+            continue;
+        }
+        if is_taken(arg.get_short(), None) {
+            arg = arg.short(None);
+        }
+        command = command.arg(arg);
+    }
+    command
+}
+
+/// Reads the arguments of the process.
+///
+/// # Errors
+/// Wrong usage, or a wish for help.
+pub fn parse(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<(Cli, Common), clap::Error> {
+    let matches = command().try_get_matches_from(words)?;
+    let mut common = Common::default();
+    read_common(&matches, &mut common);
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok((cli, common))
+}
+
+/// The deepest one that is given holds.
+fn read_common(matches: &ArgMatches, common: &mut Common) {
+    fn get<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, id: &str) -> Option<T> {
+        matches.try_get_one::<T>(id).ok().flatten().cloned()
+    }
+    common.server = get(matches, "common-server").or(common.server.take());
+    common.user = get(matches, "common-user").or(common.user.take());
+    common.output = get(matches, "common-output").or(common.output.take());
+    if get::<bool>(matches, "common-json") == Some(true) {
+        common.output = Some(OutputFormat::Json);
+    }
+    common.ca = get(matches, "common-ca").or(common.ca.take());
+    common.verbose |= get::<bool>(matches, "common-verbose") == Some(true);
+    if let Some((_, deeper)) = matches.subcommand() {
+        read_common(deeper, common);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<std::ffi::OsString> {
+        line.split(' ').map(Into::into).collect()
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_common_flags_stand_before_or_after_the_command() {
+        for line in [
+            "ml -u ana user list --json",
+            "ml user -u ana list -o json",
+            "ml user list --user ana --json",
+        ] {
+            let (_, common) = parse(words(line)).map_err(|why| why.to_string()).unwrap();
+            assert_eq!(common.user.as_deref(), Some("ana"), "{line}");
+            assert_eq!(common.output, Some(OutputFormat::Json), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_flag_of_the_command_itself_comes_before_the_common_one() {
+        let (cli, common) = parse(words("ml -u admin audit list --user ana"))
+            .map_err(|why| why.to_string())
+            .unwrap();
+        assert_eq!(common.user.as_deref(), Some("admin"));
+        let Some(Command::Audit(Audit::List { which, .. })) = cli.command else {
+            panic!("that was `audit list`");
+        };
+        assert_eq!(which.user.as_deref(), Some("ana"));
+    }
+}

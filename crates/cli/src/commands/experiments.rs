@@ -1,0 +1,322 @@
+//! `ml logs`, `cancel`, `kill`, `describe`, `download`
+
+use std::fmt::Write;
+use std::io::Seek;
+use std::path::PathBuf;
+
+use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, LogFilter, Stop};
+use bailiwick_api::time::duration_words;
+use bailiwick_client::{Error, is_missing};
+
+use super::status::{COLUMNS, id, runtime_ms};
+use crate::args::{Common, Download, Logs, Named, One};
+use crate::connect::{Connection, block_on, suggest, until_interrupted};
+use crate::failure::{Failure, Result, exit};
+use crate::follow::{LogWriter, Stopped, follow};
+use crate::output::{Output, complain, now, printable, say, when, write};
+
+/// Lines fetched at once.
+const LINES: i64 = 10_000;
+
+/// What was found, or why not, with the nearest name of an experiment that one sees.
+pub async fn found<T>(connection: &Connection, name: &str, result: std::result::Result<T, Error>) -> Result<T> {
+    let missing = is_missing(&result);
+    match result {
+        Ok(thing) => Ok(thing),
+        Err(why) => {
+            let failure = connection.explain(why);
+            let names = async {
+                let filter = ExperimentFilter {
+                    limit: Some(200),
+                    ..ExperimentFilter::default()
+                };
+                let page = connection.client.experiments(&filter).await?;
+                Ok(page.items.into_iter().map(|experiment| experiment.name).collect())
+            };
+            Err(suggest(failure, name, missing, names).await)
+        }
+    }
+}
+
+pub fn logs(common: &Common, logs: &Logs) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    block_on(async {
+        let client = &connection.client;
+        let detail = found(&connection, &logs.experiment, client.experiment(&logs.experiment).await).await?;
+        // From here on the id: a newer experiment of the same name is another one.
+        let experiment = detail.experiment.id;
+        let mut writer = LogWriter::new(output, logs.timestamps, 0);
+        if let Some(tail) = logs.tail {
+            let filter = LogFilter {
+                tail: Some(tail),
+                ..LogFilter::default()
+            };
+            let log = client
+                .logs(&experiment.to_string(), &filter)
+                .await
+                .map_err(|why| connection.explain(why))?;
+            writer.last = log.lines.first().map_or(log.total, |line| line.number - 1);
+            writer.write(&log.lines)?;
+        }
+        if logs.follow {
+            let again = || format!("Go on with: ml logs -f {experiment}");
+            let end = follow(client, experiment, &mut writer);
+            let end = async { end.await.map_err(|why| explain_stop(&connection, why)) };
+            until_interrupted(end, again).await?;
+            return Ok(());
+        }
+        while logs.tail.is_none() {
+            let filter = LogFilter {
+                after: Some(writer.last),
+                limit: Some(LINES),
+                tail: None,
+            };
+            let log = client
+                .logs(&experiment.to_string(), &filter)
+                .await
+                .map_err(|why| connection.explain(why))?;
+            if log.lines.is_empty() {
+                break;
+            }
+            writer.write(&log.lines)?;
+        }
+        Ok(())
+    })
+}
+
+pub fn explain_stop(connection: &Connection, why: Stopped) -> Failure {
+    match why {
+        Stopped::Call(why) => connection.explain(why),
+        Stopped::Writing(failure) => failure,
+    }
+}
+
+pub fn cancel(common: &Common, named: &Named) -> Result<()> {
+    stop(common, named, Stop::Cancel)
+}
+
+pub fn kill(common: &Common, named: &Named) -> Result<()> {
+    stop(common, named, Stop::Kill)
+}
+
+/// Each of them, even where one fails.
+fn stop(common: &Common, named: &Named, how: Stop) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    let verb = match how {
+        Stop::Cancel => "cancel",
+        Stop::Kill => "kill",
+    };
+    block_on(async {
+        let mut failures = Vec::new();
+        for name in &named.experiments {
+            match connection.client.stop_experiment(name, how).await {
+                Ok(experiment) => output.did(&stopped_words(verb, &experiment), COLUMNS, id, &experiment)?,
+                Err(why) => failures.push(found::<()>(&connection, name, Err(why)).await),
+            }
+        }
+        // The last one is told as the command's own failure, the others before it.
+        let mut failures: Vec<Failure> = failures.into_iter().filter_map(std::result::Result::err).collect();
+        let Some(last) = failures.pop() else {
+            return Ok(());
+        };
+        for failure in &failures {
+            complain(failure, common.verbose);
+        }
+        Err(last)
+    })
+}
+
+fn stopped_words(verb: &str, experiment: &Experiment) -> String {
+    let Experiment { id, name, state, .. } = experiment;
+    match state.is_ended() {
+        true => format!("Experiment {id} \"{name}\" is {state}."),
+        false => format!("Experiment {id} \"{name}\" is told to end ({verb}); it is {state}."),
+    }
+}
+
+pub fn describe(common: &Common, one: &One) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    block_on(async {
+        let detail = connection.client.experiment(&one.experiment).await;
+        let detail = found(&connection, &one.experiment, detail).await?;
+        if output.wants_json() {
+            return write(&crate::output::json(&detail));
+        }
+        match output.is_for_people() {
+            true => write(&description(&detail)),
+            false => output.one(COLUMNS, id, &detail.experiment),
+        }
+    })
+}
+
+fn description(detail: &ExperimentDetail) -> String {
+    let experiment = &detail.experiment;
+    let now = now();
+    let mut text = String::new();
+    let mut line = |key: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "{key:<12} {}", printable(&value));
+        }
+    };
+    line("Experiment", format!("{} \"{}\"", experiment.id, experiment.name));
+    line("State", format!("{} ({})", experiment.state, experiment.cause));
+    line("Owner", experiment.owner.clone());
+    line("Workspace", experiment.workspace.clone());
+    line("Project", experiment.project.clone());
+    line("Queue", experiment.queue.clone());
+    line("Slots", experiment.slots.to_string());
+    line("Priority", experiment.priority.to_string());
+    line(
+        "Restarts",
+        format!("{} of at most {}", experiment.restarts, experiment.max_restarts),
+    );
+    line(
+        "Exit code",
+        experiment.exit_code.map(|code| code.to_string()).unwrap_or_default(),
+    );
+    line("Agent", detail.agent.clone().unwrap_or_default());
+    line(
+        "Created",
+        format!("{} ({})", experiment.created_at, when(experiment.created_at, now)),
+    );
+    line(
+        "Runtime",
+        runtime_ms(experiment).map(duration_words).unwrap_or_default(),
+    );
+    line("Log", format!("{} lines", detail.log_lines));
+    line("Code", detail.code.clone().unwrap_or_default());
+    let limits = &detail.config["resources"];
+    for (key, name, unit) in [
+        ("memory_mb", "Memory", " MB"),
+        ("disk_mb", "Disk", " MB"),
+        ("time_limit", "Time limit", ""),
+        ("max_processes", "Processes", ""),
+    ] {
+        match &limits[key] {
+            serde_json::Value::Null => {}
+            serde_json::Value::String(limit) => line(name, format!("at most {limit}{unit}")),
+            limit => line(name, format!("at most {limit}{unit}")),
+        }
+    }
+    text.push_str("\nEvents\n");
+    for event in &detail.events {
+        let _ = writeln!(
+            text,
+            "  {}  {:<9}  {}",
+            event.time,
+            event.state,
+            printable(&event.cause)
+        );
+    }
+    text.push_str("\nConfiguration\n");
+    for line in crate::output::json(&detail.config).lines() {
+        let _ = writeln!(text, "  {}", printable(line));
+    }
+    text
+}
+
+pub fn download(common: &Common, download: &Download) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let client = &connection.client;
+        let detail = found(
+            &connection,
+            &download.experiment,
+            client.experiment(&download.experiment).await,
+        )
+        .await?;
+        let experiment = &detail.experiment;
+        let target = match &download.dir {
+            Some(dir) => dir.clone(),
+            None => PathBuf::from(format!("{}-{}", file_name(&experiment.name), experiment.id)),
+        };
+        refuse_to_overwrite(&target)?;
+        let code = client.experiment_code(&experiment.id.to_string()).await;
+        let mut code = code.map_err(|why| connection.explain(why))?;
+        let unwritten = |why: &std::io::Error| Failure::file("write", &target, why);
+        let mut archive = tempfile::tempfile().map_err(|why| unwritten(&why))?;
+        let mut bytes = 0;
+        while let Some(chunk) = code
+            .chunk()
+            .await
+            .map_err(|why| Failure::new(format!("the connection broke: {why}")))?
+        {
+            std::io::Write::write_all(&mut archive, &chunk).map_err(|why| unwritten(&why))?;
+            bytes += chunk.len() as u64;
+        }
+        archive.rewind().map_err(|why| unwritten(&why))?;
+
+        // Under another name until it is whole.
+        let parent = match target.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        std::fs::create_dir_all(&parent).map_err(|why| unwritten(&why))?;
+        let fresh = tempfile::Builder::new()
+            .prefix(".download-")
+            .tempdir_in(&parent)
+            .map_err(|why| unwritten(&why))?;
+        let inside = fresh.path().join("code");
+        std::fs::create_dir(&inside).map_err(|why| unwritten(&why))?;
+        crate::unpack::unpack(archive, bytes, &inside)?;
+        refuse_to_overwrite(&target)?;
+        std::fs::rename(&inside, &target).map_err(|why| unwritten(&why))?;
+        let output = Output::new(common.output);
+        if output.is_for_people() {
+            say(&format!(
+                "The code of experiment {} is in {}.",
+                experiment.id,
+                target.display()
+            ));
+            return Ok(());
+        }
+        write(&format!("{}\n", target.display()))
+    })
+}
+
+fn refuse_to_overwrite(target: &std::path::Path) -> Result<()> {
+    let is_empty = std::fs::read_dir(target).is_ok_and(|mut entries| entries.next().is_none());
+    match target.symlink_metadata() {
+        Ok(_) if !is_empty => Err(Failure {
+            exit: exit::FAILED,
+            ..Failure::new(format!("{} is there already", target.display()))
+                .hint("name another directory: ml download NAME|ID DIR")
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The name of an experiment may hold anything; that of a directory here holds nothing surprising.
+fn file_name(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| {
+            if c.is_alphanumeric() || matches!(c, '.' | '_' | '-') {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(100)
+        .collect();
+    match safe.trim_start_matches(['.', '-']) {
+        "" => "experiment".into(),
+        safe => safe.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_of_a_download_has_a_plain_name() {
+        assert_eq!(file_name("green light"), "green-light");
+        assert_eq!(file_name("../../etc"), "etc");
+        assert_eq!(file_name("träning №5"), "träning--5");
+        assert_eq!(file_name("/"), "experiment");
+    }
+}

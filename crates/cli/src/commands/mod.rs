@@ -1,0 +1,60 @@
+//! One file per noun; each command is a function.
+
+mod agents;
+mod audit;
+mod config;
+mod experiments;
+mod manual;
+mod roles;
+mod run;
+mod serve;
+mod service_accounts;
+mod sign_in;
+mod status;
+mod tokens;
+mod users;
+
+use crate::args::{Cli, Command, Common, Experiment};
+use crate::failure::Result;
+
+pub fn run(cli: Cli, common: Common) -> Result<()> {
+    let Some(command) = cli.command else {
+        return manual::version(&common);
+    };
+    match command {
+        Command::Run(run) => run::run(&common, &run),
+        Command::Status(status) => status::status(&common, &status),
+        Command::Logs(logs) => experiments::logs(&common, &logs),
+        Command::Cancel(named) => experiments::cancel(&common, &named),
+        Command::Kill(named) => experiments::kill(&common, &named),
+        Command::Describe(one) => experiments::describe(&common, &one),
+        Command::Download(download) => experiments::download(&common, &download),
+        // The same commands under their noun.
+        Command::Experiment(command) => match command {
+            Experiment::Create(create) => run::create(&common, &create),
+            Experiment::List(status) => status::status(&common, &status),
+            Experiment::Logs(logs) => experiments::logs(&common, &logs),
+            Experiment::Cancel(named) => experiments::cancel(&common, &named),
+            Experiment::Kill(named) => experiments::kill(&common, &named),
+            Experiment::Describe(one) => experiments::describe(&common, &one),
+            Experiment::Download(download) => experiments::download(&common, &download),
+        },
+        Command::Login(login) => sign_in::login(&common, &login),
+        Command::Logout => sign_in::logout(&common),
+        Command::Whoami => sign_in::whoami(&common),
+        Command::ChangePassword(change) => users::change_password(&common, &change),
+        Command::User(command) => users::run(&common, command),
+        Command::ServiceAccount(command) => service_accounts::run(&common, command),
+        Command::Token(command) => tokens::run(&common, command),
+        Command::Role(_) => roles::list(&common),
+        Command::Permission(_) => roles::permissions(&common),
+        Command::Queue(_) => agents::queues(&common),
+        Command::Audit(command) => audit::run(&common, command),
+        Command::Serve(flags) => serve::run(*flags),
+        Command::Agent(agent) => agents::run(&common, *agent),
+        Command::Config(command) => config::run(&common, command),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::pages(&dir),
+        Command::JobShim { dir } => agents::shim(&dir),
+    }
+}

@@ -1,0 +1,220 @@
+//! `ml user …`, `ml change-password`
+
+use bailiwick_api::roles::{AssignmentView, ScopeView};
+use bailiwick_api::users::{ChangePassword as Change, NewUser, User, UserWithLink};
+use bailiwick_client::calls::every;
+use bailiwick_client::{Error, is_missing};
+
+use crate::args::{self, ChangePassword, Common};
+use crate::connect::{Connection, block_on, suggest};
+use crate::failure::Result;
+use crate::output::{Cell, Column, Output, column, now, say, when, wide};
+use crate::prompt;
+
+pub const COLUMNS: &[Column<User>] = &[
+    column("ID", |user| user.id.0.into()),
+    column("NAME", |user| user.name.as_str().into()),
+    column("STATE", |user| user.state.name().into()),
+    column("ROLES", |user| roles(user).into()),
+    column("LAST SEEN", |user| user.last_seen_at.into()),
+    wide("GROUPS", |user| user.groups.join(", ").into()),
+    wide("CREATED", |user| user.created_at.into()),
+    wide("DISPLAY NAME", |user| {
+        Cell::Text(user.display_name.clone().unwrap_or_default())
+    }),
+];
+
+pub fn id(user: &User) -> String {
+    user.id.to_string()
+}
+
+/// `ClusterAdmin, Viewer on workspace "vision"`
+pub fn roles(user: &User) -> String {
+    user.roles.iter().map(role).collect::<Vec<_>>().join(", ")
+}
+
+fn role(assignment: &AssignmentView) -> String {
+    let place = match &assignment.scope {
+        ScopeView::Global => String::new(),
+        ScopeView::Workspace { name, .. } => format!(" on workspace \"{name}\""),
+        ScopeView::Project { name, .. } => format!(" on project \"{name}\""),
+        ScopeView::Object { object, name, .. } => format!(" on {object} \"{name}\""),
+    };
+    let through = match &assignment.through_group {
+        Some(group) => format!(" (through {group})"),
+        None => String::new(),
+    };
+    format!("{}{place}{through}", assignment.role)
+}
+
+pub fn run(common: &Common, command: args::User) -> Result<()> {
+    match command {
+        args::User::Create {
+            name,
+            role,
+            workspace,
+            password_file,
+        } => create(common, name, role, workspace, password_file),
+        args::User::List { all } => list(common, all),
+        args::User::Show { name } => show(common, &name),
+        args::User::Deactivate { name } => deactivate(common, &name),
+        args::User::Activate { name } => activate(common, &name),
+        args::User::Remove { name, sure } => remove(common, &name, sure.yes),
+        args::User::Link { name } => link(common, &name),
+        args::User::ChangePassword(change) => change_password(common, &change),
+    }
+}
+
+fn create(
+    common: &Common,
+    name: String,
+    role: Option<String>,
+    workspace: Option<String>,
+    password_file: Option<std::path::PathBuf>,
+) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    let user = NewUser {
+        name,
+        password: password_file.as_deref().map(prompt::secret_from).transpose()?,
+        role,
+        workspace,
+        ..NewUser::default()
+    };
+    block_on(async {
+        let created = connection
+            .client
+            .create_user(&user)
+            .await
+            .map_err(|why| connection.explain(why))?;
+        say_created(&output, &created)
+    })
+}
+
+/// The link is the data of this command: a program gets it alone, on standard output.
+fn say_created(output: &Output, created: &UserWithLink) -> Result<()> {
+    let user = &created.user;
+    if output.wants_json() {
+        return crate::output::write(&crate::output::json(created));
+    }
+    let Some(link) = &created.link else {
+        return output.did(&format!("Created user {}.", user.name), COLUMNS, id, user);
+    };
+    say(&format!(
+        "Created user {}. Hand over this link; it works once, until {} ({}):",
+        user.name,
+        link.expires_at,
+        when(link.expires_at, now())
+    ));
+    crate::output::write(&format!("{}\n", link.url))
+}
+
+fn list(common: &Common, all: bool) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let client = &connection.client;
+        let users = every(|after| async move { client.users(all, after.as_deref()).await }).await;
+        let users = users.map_err(|why| connection.explain(why))?;
+        Output::new(common.output).list(COLUMNS, id, &users)
+    })
+}
+
+fn show(common: &Common, name: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.user(name).await).await?;
+        Output::new(common.output).one(COLUMNS, id, &user)
+    })
+}
+
+fn deactivate(common: &Common, name: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.deactivate_user(name).await).await?;
+        let sentence = format!(
+            "Deactivated user {}; every session and key of this user has ended.",
+            user.name
+        );
+        Output::new(common.output).did(&sentence, COLUMNS, id, &user)
+    })
+}
+
+fn activate(common: &Common, name: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.activate_user(name).await).await?;
+        Output::new(common.output).did(&format!("Activated user {}.", user.name), COLUMNS, id, &user)
+    })
+}
+
+fn remove(common: &Common, name: &str, yes: bool) -> Result<()> {
+    let connection = Connection::open(common)?;
+    prompt::confirm(yes, &format!("remove user {name} for good"))?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.remove_user(name).await).await?;
+        let sentence = format!("Removed user {}; what this user made stays.", user.name);
+        Output::new(common.output).did(&sentence, COLUMNS, id, &user)
+    })
+}
+
+fn link(common: &Common, name: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    block_on(async {
+        let link = found(&connection, name, connection.client.user_link(name).await).await?;
+        if output.wants_json() {
+            return crate::output::write(&crate::output::json(&link));
+        }
+        say(&format!(
+            "This link works once, until {} ({}):",
+            link.expires_at,
+            when(link.expires_at, now())
+        ));
+        crate::output::write(&format!("{}\n", link.url))
+    })
+}
+
+pub fn change_password(common: &Common, change: &ChangePassword) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let client = &connection.client;
+    let me = block_on(async { client.me().await.map_err(|why| connection.explain(why)) })?;
+    let name = change.name.as_deref().unwrap_or(&me.user.name);
+    let is_own = name.to_lowercase() == me.user.name.to_lowercase() || name == me.user.id.to_string();
+    let old_password = match &change.old_password_file {
+        Some(file) => Some(prompt::secret_from(file)?),
+        None if is_own => Some(prompt::password("Old password", "--old-password-file")?),
+        None => None,
+    };
+    let new_password = match &change.password_file {
+        Some(file) => prompt::secret_from(file)?,
+        None => prompt::new_password(&format!(" of {name}"), "--password-file")?,
+    };
+    // Another client: the connections of the first went with its runtime.
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let change = Change {
+            old_password,
+            new_password,
+        };
+        let changed = connection.client.change_password(name, &change).await;
+        found(&connection, name, changed).await?;
+        say(&format!("Changed the password of {name}."));
+        Ok(())
+    })
+}
+
+/// What was found, or why not, with the nearest name.
+pub async fn found<T>(connection: &Connection, name: &str, result: std::result::Result<T, Error>) -> Result<T> {
+    let missing = is_missing(&result);
+    match result {
+        Ok(thing) => Ok(thing),
+        Err(why) => {
+            let failure = connection.explain(why);
+            let names = async {
+                let page = connection.client.users(true, None).await?;
+                Ok(page.items.into_iter().map(|user| user.name).collect())
+            };
+            Err(suggest(failure, name, missing, names).await)
+        }
+    }
+}

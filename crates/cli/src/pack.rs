@@ -1,0 +1,400 @@
+//! Packing a directory: the same content gives the same bytes, whoever packs it and when, so that the server keeps it once.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use bailiwick_api::key;
+use flate2::{Compression, GzBuilder};
+use sha2::{Digest, Sha256};
+
+use crate::failure::{Failure, Result, io_words};
+use crate::output::{printable, warn};
+
+/// Never part of an experiment.
+const LEFT_OUT: &[&str] = &[
+    ".git",
+    "__pycache__",
+    ".venv",
+    "venv",
+    "node_modules",
+    ".mypy_cache",
+    ".ipynb_checkpoints",
+];
+
+/// A packed directory, in a file that has no name and goes away with the process.
+#[derive(Debug)]
+pub struct Archive {
+    pub file: File,
+    pub bytes: u64,
+    pub sha256: String,
+}
+
+/// What is in a directory, in the order of the archive.
+#[derive(Debug)]
+pub struct Contents {
+    root: PathBuf,
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Below the root.
+    path: PathBuf,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Directory,
+    File { bytes: u64, executable: bool },
+    Link { target: PathBuf },
+}
+
+/// Lists what `.gitignore`, `.mlignore` and [`LEFT_OUT`] leave of a directory.
+///
+/// # Errors
+/// A link that leads out of it, a part that cannot be read, or a directory that is plainly not an experiment.
+pub fn list(root: &Path) -> Result<Contents> {
+    let root = root.canonicalize().map_err(|why| Failure::file("read", root, &why))?;
+    refuse_too_much(&root)?;
+    let mut walk = ignore::WalkBuilder::new(&root);
+    walk.hidden(false)
+        .ignore(false)
+        // What is ignored must not depend on who packs: nothing from outside the project counts.
+        .git_global(false)
+        .git_exclude(false)
+        .git_ignore(true)
+        .require_git(false)
+        .parents(is_within_repository(&root))
+        .add_custom_ignore_filename(".mlignore")
+        .follow_links(false)
+        .filter_entry(|entry| entry.depth() == 0 || !is_left_out(entry.file_name().as_bytes(), entry.file_type()));
+    let mut entries = Vec::new();
+    for entry in walk.build() {
+        let entry = entry.map_err(|why| walk_failure(&root, &why))?;
+        let path = match entry.path().strip_prefix(&root) {
+            Ok(path) if path.as_os_str().is_empty() => continue,
+            Ok(path) => path.to_owned(),
+            Err(_) => continue,
+        };
+        if let Some(what) = what_is(&root, &path)? {
+            entries.push(Entry { path, what });
+        }
+    }
+    entries.sort_by(|a, b| a.path.as_os_str().as_bytes().cmp(b.path.as_os_str().as_bytes()));
+    Ok(Contents { root, entries })
+}
+
+fn is_left_out(name: &[u8], kind: Option<std::fs::FileType>) -> bool {
+    let is_directory = kind.is_some_and(|kind| kind.is_dir());
+    // `.git` is a file in a work tree beside the main one.
+    name == b".git"
+        || name.ends_with(b".pyc") && !is_directory
+        || is_directory && LEFT_OUT.iter().any(|left_out| left_out.as_bytes() == name)
+}
+
+/// Whether a repository holds the directory: then the ignore files above it, up to the repository's root, count as they do for git.
+fn is_within_repository(root: &Path) -> bool {
+    root.ancestors().any(|above| above.join(".git").exists())
+}
+
+fn refuse_too_much(root: &Path) -> Result<()> {
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    let what = match () {
+        () if root == Path::new("/") => "the whole file system",
+        () if home.as_deref() == Some(root) => "the whole home directory",
+        () => return Ok(()),
+    };
+    Err(
+        Failure::new(format!("{} is {what}, which is not sent along", root.display()))
+            .hint("put the experiment into a directory of its own"),
+    )
+}
+
+fn what_is(root: &Path, path: &Path) -> Result<Option<What>> {
+    let whole = root.join(path);
+    let meta = std::fs::symlink_metadata(&whole).map_err(|why| Failure::file("read", &whole, &why))?;
+    let kind = meta.file_type();
+    if kind.is_dir() {
+        return Ok(Some(What::Directory));
+    }
+    if kind.is_file() {
+        return Ok(Some(What::File {
+            bytes: meta.len(),
+            executable: meta.permissions().mode() & 0o111 != 0,
+        }));
+    }
+    if kind.is_symlink() {
+        let target = std::fs::read_link(&whole).map_err(|why| Failure::file("read the link", &whole, &why))?;
+        if !stays_inside(path, &target) || leads_out(root, &whole) {
+            return Err(Failure::new(format!(
+                "the link {} leads out of the directory, to {}",
+                printable(&path.display().to_string()),
+                printable(&target.display().to_string())
+            ))
+            .hint("copy what it points to, or name the link in .mlignore"));
+        }
+        return Ok(Some(What::Link { target }));
+    }
+    warn(&format!(
+        "{} is left out: it is neither a file, a directory nor a link",
+        printable(&path.display().to_string())
+    ));
+    Ok(None)
+}
+
+/// Whether a link at `path` (below the root) with this target stays below the root, read as text.
+pub fn stays_inside(path: &Path, target: &Path) -> bool {
+    let mut depth = path.components().count().saturating_sub(1);
+    for component in target.components() {
+        match component {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Whether a link leads out on this machine, through other links perhaps.
+fn leads_out(root: &Path, link: &Path) -> bool {
+    link.canonicalize().is_ok_and(|end| !end.starts_with(root))
+}
+
+fn walk_failure(root: &Path, why: &ignore::Error) -> Failure {
+    let words = match why.io_error() {
+        Some(why) => io_words(why),
+        None => String::new(),
+    };
+    let mut inner = why;
+    let path = loop {
+        match inner {
+            ignore::Error::WithPath { path, .. } => break path.as_path(),
+            ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => inner = err,
+            _ => break root,
+        }
+    };
+    if words.is_empty() {
+        return Failure::new(format!("cannot read {}: {why}", path.display()));
+    }
+    Failure::new(format!("cannot read {}: {words}", path.display()))
+        .hint("give yourself the right to read it, or name it in .mlignore")
+}
+
+impl Contents {
+    /// Whether a file of this name lies at the top.
+    pub fn holds(&self, name: &Path) -> bool {
+        self.entries.iter().any(|entry| entry.path == name)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        !self.entries.iter().any(|entry| !matches!(entry.what, What::Directory))
+    }
+
+    /// Packs into at most `bytes_max` bytes.
+    pub fn pack(&self, bytes_max: u64) -> Result<Archive> {
+        let file = tempfile::tempfile()
+            .map_err(|why| Failure::new(format!("cannot make a temporary file: {}", io_words(&why))))?;
+        let counted = Counted {
+            file: io::BufWriter::with_capacity(1 << 18, file),
+            hash: Sha256::new(),
+            bytes: 0,
+            bytes_max,
+        };
+        let mut archive = tar::Builder::new(GzBuilder::new().write(counted, Compression::new(4)));
+        for entry in &self.entries {
+            self.append(&mut archive, entry)?;
+        }
+        let written = archive.into_inner().and_then(|gzip| gzip.finish());
+        let mut counted = written.map_err(|why| self.write_failure(&why))?;
+        counted.file.flush().map_err(|why| self.write_failure(&why))?;
+        let mut file = counted
+            .file
+            .into_inner()
+            .map_err(|why| self.write_failure(why.error()))?;
+        file.rewind().map_err(|why| self.write_failure(&why))?;
+        Ok(Archive {
+            file,
+            bytes: counted.bytes,
+            sha256: key::hex(&counted.hash.finalize()),
+        })
+    }
+
+    fn append<W: Write>(&self, archive: &mut tar::Builder<W>, entry: &Entry) -> Result<()> {
+        let mut header = tar::Header::new_gnu();
+        header.set_mtime(0);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        let whole = self.root.join(&entry.path);
+        let written = match &entry.what {
+            What::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_mode(0o755);
+                archive.append_data(&mut header, &entry.path, io::empty())
+            }
+            What::Link { target } => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_mode(0o777);
+                archive.append_link(&mut header, &entry.path, target)
+            }
+            What::File { bytes, executable } => {
+                header.set_entry_type(tar::EntryType::Regular);
+                header.set_mode(if *executable { 0o755 } else { 0o644 });
+                header.set_size(*bytes);
+                let file = open_without_waiting(&whole).map_err(|why| {
+                    Failure::file("read", &whole, &why)
+                        .hint("give yourself the right to read it, or name it in .mlignore")
+                })?;
+                let mut exact = Exact {
+                    file,
+                    left: *bytes,
+                    failure: None,
+                };
+                let written = archive.append_data(&mut header, &entry.path, &mut exact);
+                if let Some(why) = exact.failure {
+                    return Err(Failure::file("read", &whole, &why));
+                }
+                if exact.left > 0 {
+                    return Err(
+                        Failure::new(format!("{} became shorter while it was read", whole.display()))
+                            .hint("wait until it is written, or name it in .mlignore"),
+                    );
+                }
+                written
+            }
+        };
+        written.map_err(|why| self.write_failure(&why))
+    }
+
+    fn write_failure(&self, why: &io::Error) -> Failure {
+        match why.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
+            Some(TooLarge { bytes_max }) => self.too_large(*bytes_max),
+            None => Failure::new(format!("cannot write the archive: {}", io_words(why))),
+        }
+    }
+
+    fn too_large(&self, bytes_max: u64) -> Failure {
+        let mut largest: Vec<_> = self.sizes_at_the_top();
+        largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
+        let largest: Vec<_> = largest
+            .iter()
+            .take(3)
+            .map(|(name, bytes)| format!("{name} ({})", bytes_words(*bytes)))
+            .collect();
+        Failure::new(format!(
+            "{} is too large: packed it has more than the {} that the server accepts; the largest in it: {}",
+            self.root.display(),
+            bytes_words(bytes_max),
+            largest.join(", ")
+        ))
+        .hint("name what the experiment does not need in .mlignore (its lines look like those of .gitignore)")
+    }
+
+    /// What lies at the top, each with all below it. A lone directory is looked into.
+    fn sizes_at_the_top(&self) -> Vec<(String, u64)> {
+        let mut sizes = std::collections::BTreeMap::<String, u64>::new();
+        for entry in &self.entries {
+            if let (What::File { bytes, .. }, Some(first)) = (&entry.what, entry.path.components().next()) {
+                let mut name = printable(&first.as_os_str().to_string_lossy());
+                if entry.path.components().count() > 1 {
+                    name.push('/');
+                }
+                *sizes.entry(name).or_default() += bytes;
+            }
+        }
+        sizes.into_iter().collect()
+    }
+}
+
+/// A pipe put where a file was a moment ago must not hold us up.
+fn open_without_waiting(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags((nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOFOLLOW).bits())
+        .open(path)
+}
+
+/// Reads exactly as many bytes as the header has promised. A file that grows meanwhile is cut; one that shrinks is told by `left`.
+struct Exact {
+    file: File,
+    left: u64,
+    failure: Option<io::Error>,
+}
+
+impl Read for &mut Exact {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        match self.file.read(&mut buffer[..length]) {
+            Ok(read) => {
+                self.left -= read as u64;
+                Ok(read)
+            }
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => Err(why),
+            Err(why) => {
+                self.failure = Some(why);
+                Ok(0)
+            }
+        }
+    }
+}
+
+/// The archive's file: counts and hashes what goes through.
+struct Counted {
+    file: io::BufWriter<File>,
+    hash: Sha256,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.bytes + buffer.len() as u64 > self.bytes_max {
+            return Err(io::Error::other(TooLarge {
+                bytes_max: self.bytes_max,
+            }));
+        }
+        let written = self.file.write(buffer)?;
+        self.hash.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[derive(Debug)]
+struct TooLarge {
+    bytes_max: u64,
+}
+
+impl std::fmt::Display for TooLarge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "more than {} bytes", self.bytes_max)
+    }
+}
+
+impl std::error::Error for TooLarge {}
+
+/// `1.5 MB`, with units of 1000 as `df -H` has them.
+pub fn bytes_words(bytes: u64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["bytes", "kB", "MB", "GB", "TB"] {
+        if number < 1000.0 || unit == "TB" {
+            return match unit {
+                "bytes" => format!("{bytes} bytes"),
+                _ if number < 10.0 => format!("{number:.1} {unit}"),
+                _ => format!("{number:.0} {unit}"),
+            };
+        }
+        number /= 1000.0;
+    }
+    unreachable!("the last unit always fits")
+}
