@@ -31,8 +31,8 @@ pub enum Command {
     /// Submit an experiment
     #[command(
         after_help = "Examples:\n  ml run train.py --follow -- --epochs 10\n  ml run my-experiment --slots 2 --config hyperparameters.lr=0.1 --wait\n\n\
-        PATH is a directory (with experiment.yaml, else train.py, else main.py), a YAML file, or a script. The directory is sent along,\n\
-        without what .gitignore and .mlignore name."
+        PATH is a directory (with experiment.yaml, else train.py, else main.py), a YAML file, or a script. The directory \
+        is sent along, without what .gitignore and .mlignore name."
     )]
     Run(Run),
     /// Show experiments: one's own, and whatever else one may see
@@ -160,6 +160,7 @@ pub struct Submission {
     /// Name of the experiment [default: `name` of the YAML, else of the directory or script]
     #[arg(long)]
     pub name: Option<String>,
+    /// Where it waits for an agent [default: default]
     #[arg(long)]
     pub queue: Option<String>,
     /// GPUs, or CPU slots where the machine has no GPU
@@ -171,20 +172,25 @@ pub struct Submission {
     /// Set one key of the configuration, as in hyperparameters.lr=0.1
     #[arg(long, value_name = "KEY=VALUE")]
     pub config: Vec<String>,
+    /// Where it belongs [default: default]
     #[arg(long)]
     pub workspace: Option<String>,
+    /// A project of the workspace
     #[arg(long)]
     pub project: Option<String>,
     /// 1 to 99; smaller goes first
     #[arg(long, value_name = "N")]
     pub priority: Option<i64>,
+    /// End it when all its processes use more memory
     #[arg(long, value_name = "MB")]
     pub memory_mb: Option<i64>,
-    /// As in 90s, 30m, 8h
+    /// End it when it runs longer, as in 90s, 30m, 8h
     #[arg(long, value_name = "DURATION")]
     pub time_limit: Option<String>,
+    /// How many processes it may have at once
     #[arg(long, value_name = "N")]
     pub max_processes: Option<i64>,
+    /// How much its directory may hold
     #[arg(long, value_name = "MB")]
     pub disk_mb: Option<i64>,
     /// How often a failed job is started again
@@ -215,6 +221,7 @@ pub struct Status {
     /// Only those in this state
     #[arg(long)]
     pub state: Option<String>,
+    /// The newest N [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub limit: Option<i64>,
     /// Show it anew every second, until Ctrl-C
@@ -456,6 +463,7 @@ pub enum Audit {
     List {
         #[command(flatten)]
         which: AuditWhich,
+        /// The newest N
         #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(i64).range(1..))]
         limit: i64,
     },
@@ -508,8 +516,10 @@ pub struct Serve {
     /// Give the user `admin` the password in this file, in place of a sign-in link
     #[arg(long, value_name = "FILE")]
     pub admin_password_file: Option<PathBuf>,
+    /// Serve HTTPS with this certificate (PEM, with those between it and the root)
     #[arg(long, value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
+    /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
     /// A proxy in front does TLS

@@ -398,3 +398,168 @@ pub fn bytes_words(bytes: u64) -> String {
     }
     unreachable!("the last unit always fits")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A directory with a few files.
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let whole = directory.path().join(path);
+            std::fs::create_dir_all(whole.parent().unwrap()).unwrap();
+            std::fs::write(whole, text).unwrap();
+        }
+        directory
+    }
+
+    fn names(directory: &tempfile::TempDir) -> Vec<String> {
+        let contents = list(directory.path()).unwrap();
+        contents
+            .entries
+            .iter()
+            .map(|entry| entry.path.display().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn what_the_ignore_files_name_is_left_out_without_a_repository() {
+        let directory = directory(&[
+            (".gitignore", "*.pt\ndata/\n!keep.pt\n"),
+            (".mlignore", "notes.txt\n!data/\n"),
+            (".hidden", ""),
+            ("train.py", ""),
+            ("model.pt", ""),
+            ("keep.pt", ""),
+            ("notes.txt", ""),
+            ("data/one.csv", ""),
+            ("deep/.gitignore", "local\n"),
+            ("deep/local", ""),
+            ("deep/kept", ""),
+            (".git/config", ""),
+            ("__pycache__/a.pyc", ""),
+            ("b.pyc", ""),
+            (".venv/bin/python", ""),
+            ("deep/node_modules/x.js", ""),
+        ]);
+        assert_eq!(
+            names(&directory),
+            [
+                ".gitignore",
+                ".hidden",
+                ".mlignore",
+                "data",
+                "data/one.csv",
+                "deep",
+                "deep/.gitignore",
+                "deep/kept",
+                "keep.pt",
+                "train.py"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes() {
+        let files = [("train.py", "print(1)"), ("deep/er/a", "x"), ("deep/b", "y")];
+        let one = directory(&files);
+        let mut reversed = files;
+        reversed.reverse();
+        let other = directory(&reversed);
+        for path in ["train.py", "deep/b"] {
+            let file = File::options().write(true).open(other.path().join(path)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1))
+                .unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let pack = |directory: &tempfile::TempDir| list(directory.path()).unwrap().pack(1 << 20).unwrap();
+        assert_eq!(pack(&one).sha256, pack(&other).sha256);
+        std::fs::set_permissions(other.path().join("train.py"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert_ne!(pack(&one).sha256, pack(&other).sha256);
+    }
+
+    #[test]
+    fn a_packed_directory_unpacks_to_the_same_with_its_inner_links() {
+        let long = "x".repeat(200);
+        let from = directory(&[("a", "1"), (&format!("{long}/{long}/b"), "2")]);
+        std::fs::create_dir(from.path().join("empty")).unwrap();
+        symlink("../a", from.path().join(format!("{long}/link"))).unwrap();
+        symlink(".", from.path().join("loop")).unwrap();
+        symlink("not-there", from.path().join("dangling")).unwrap();
+        let mut archive = list(from.path()).unwrap().pack(1 << 20).unwrap();
+        let mut bytes = Vec::new();
+        archive.file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(
+            (bytes.len() as u64, key::sha256_hex(&bytes)),
+            (archive.bytes, archive.sha256)
+        );
+        let to = tempfile::tempdir().unwrap();
+        crate::unpack::unpack(&bytes[..], archive.bytes, to.path()).unwrap();
+        assert_eq!(names(&from), names(&to));
+        assert_eq!(
+            std::fs::read_to_string(to.path().join(format!("{long}/link"))).unwrap(),
+            "1"
+        );
+    }
+
+    #[test]
+    fn a_link_that_leads_out_is_named() {
+        for target in ["/etc/passwd", "../../x", "inner/../../x"] {
+            let from = directory(&[("a", "")]);
+            symlink(target, from.path().join("leak")).unwrap();
+            let failure = list(from.path()).unwrap_err();
+            assert!(
+                failure.message.contains("the link leak leads out") && failure.message.contains(target),
+                "{target}"
+            );
+        }
+        // Each step stays inside as text; together they do not.
+        let from = directory(&[("d/x", "")]);
+        symlink(".", from.path().join("d/self")).unwrap();
+        symlink("self/../../..", from.path().join("d/leak")).unwrap();
+        assert!(list(from.path()).is_err());
+    }
+
+    #[test]
+    fn special_files_are_left_out_and_do_not_hold_anything_up() {
+        let from = directory(&[("a", "1")]);
+        nix::unistd::mkfifo(&from.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(from.path().join("socket")).unwrap();
+        assert_eq!(names(&from), ["a"]);
+    }
+
+    #[test]
+    fn too_much_is_refused_with_the_largest_named() {
+        let noise: String = (0..60_000u64)
+            .map(|n| char::from(b'!' + (n * n * 7919 % 89) as u8))
+            .collect();
+        let from = directory(&[
+            ("small", "1"),
+            ("big", &noise),
+            ("data/one", &noise),
+            ("data/two", &noise),
+            ("e", "22"),
+        ]);
+        let failure = list(from.path()).unwrap().pack(100).unwrap_err();
+        assert!(
+            failure
+                .message
+                .ends_with("the largest in it: data/ (120 kB), big (60 kB), e (2 bytes)"),
+            "{}",
+            failure.message
+        );
+    }
+
+    #[test]
+    fn a_file_that_shrinks_meanwhile_is_named() {
+        let from = directory(&[("a", "12345")]);
+        let contents = list(from.path()).unwrap();
+        std::fs::write(from.path().join("a"), "1").unwrap();
+        assert!(contents.pack(1 << 20).unwrap_err().message.contains("became shorter"));
+        std::fs::write(from.path().join("a"), "123456789").unwrap();
+        assert!(contents.pack(1 << 20).is_ok());
+    }
+}

@@ -513,7 +513,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_set_is_read_back(value in "\\PC{0,30}", before in "(# .{0,5}\n|a = 1\n){0,1}") {
+        fn what_is_set_is_read_back(value in "\\PC{0,30}", before in "(# [a-zé=]{0,5}\n|a = 1\n|\\[other\\]\nworkspace = 1\n){0,1}") {
             let text = with_key(&before, "workspace", &value).unwrap();
             let file: UserFile = toml::from_str(&text).unwrap();
             proptest::prop_assert_eq!(file.workspace, Some(value));

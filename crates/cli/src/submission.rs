@@ -312,3 +312,110 @@ fn add_variables(top: &mut Map<String, Value>, assignments: &[String]) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{self, Command};
+    use crate::settings::Sources;
+
+    /// `ml run` of a path in a directory with these files, with some flags.
+    fn submitted(files: &[(&str, &str)], path: &str, flags: &str) -> Result<Value> {
+        let directory = tempfile::tempdir().unwrap();
+        let work = directory.path().join("my-experiment");
+        std::fs::create_dir(&work).unwrap();
+        for (name, text) in files {
+            std::fs::write(work.join(name), text).unwrap();
+        }
+        let line = format!("ml run {} {flags}", work.join(path).display());
+        let (cli, common) = args::parse(line.split_whitespace().map(Into::into)).unwrap_or_else(|why| panic!("{why}"));
+        let Some(Command::Run(run)) = cli.command else {
+            panic!("that was `run`");
+        };
+        let settings = Settings::read_from(&Sources {
+            common: &common,
+            env: &|name| (name == "ML_QUEUE").then(|| "slow".to_owned()),
+            home: directory.path().join("home"),
+            directory: directory.path().to_owned(),
+        })?;
+        finish(&source(&run.path)?, &run.with, &settings, &run.args)
+    }
+
+    #[test]
+    fn a_directory_says_itself_what_to_run() {
+        let config = submitted(&[("train.py", ""), ("main.py", "")], "", "").unwrap();
+        let expected =
+            json!({"entrypoint": ["python3", "train.py"], "resources": {"queue": "slow"}, "name": "my-experiment"});
+        assert_eq!(config, expected);
+        let config = submitted(
+            &[
+                ("train.py", ""),
+                ("experiment.yaml", "entrypoint: ./go\nname: green light"),
+            ],
+            ".",
+            "",
+        )
+        .unwrap();
+        assert_eq!(
+            (&config["entrypoint"], &config["name"]),
+            (&json!("./go"), &json!("green light"))
+        );
+        assert!(
+            submitted(&[("other.py", "")], "", "")
+                .unwrap_err()
+                .message
+                .contains("nothing to run in")
+        );
+    }
+
+    #[test]
+    fn a_script_runs_with_what_its_name_says() {
+        let config = submitted(&[("-x.py", "")], "-x.py", "").unwrap();
+        assert_eq!(
+            (&config["entrypoint"], &config["name"]),
+            (&json!(["python3", "./-x.py"]), &json!("-x"))
+        );
+        assert_eq!(
+            submitted(&[("a.sh", "")], "a.sh", "").unwrap()["entrypoint"],
+            json!(["sh", "./a.sh"])
+        );
+        let failure = submitted(&[("program", "")], "program", "").unwrap_err();
+        assert!(failure.hint.unwrap().contains("chmod +x"));
+    }
+
+    #[test]
+    fn flags_count_more_than_the_file_and_the_file_more_than_settings() {
+        let yaml = "entrypoint: x\nresources: {resource_pool: pool, slots_per_trial: 1}\nenvironment: {environment_variables: [A=1, B=2]}\n";
+        let flags =
+            "--slots 2 --env A=3 --env C=a=b --config hyperparameters.lr=0.1 --time-limit 2h --name n --max-restarts 1";
+        let config = submitted(&[("e.yaml", yaml)], "e.yaml", flags).unwrap();
+        assert_eq!(
+            config,
+            json!({
+                "entrypoint": "x",
+                "resources": {"resource_pool": "pool", "slots_per_trial": 2, "time_limit": "2h"},
+                "environment": {"environment_variables": ["B=2", "A=3", "C=a=b"]},
+                "hyperparameters": {"lr": 0.1},
+                "name": "n",
+                "max_restarts": 1,
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_said_before_anything_is_sent() {
+        let failure = submitted(&[("e.yaml", "entrypoint: x\nmax_restart: 1")], "e.yaml", "").unwrap_err();
+        assert_eq!(
+            failure.message,
+            "unknown key `max_restart`; did you mean `max_restarts`?"
+        );
+        let failure = submitted(&[("e.yaml", "a: b: c")], "e.yaml", "").unwrap_err();
+        assert!(
+            failure.message.contains("e.yaml: the configuration is not valid YAML"),
+            "{}",
+            failure.message
+        );
+        let failure = submitted(&[("train.py", "")], "../my-experimnt", "").unwrap_err();
+        assert!(failure.hint.unwrap().contains("my-experiment"));
+    }
+}

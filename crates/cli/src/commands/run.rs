@@ -24,26 +24,27 @@ use crate::submission::{self, Source};
 const BAR_AFTER: Duration = Duration::from_secs(1);
 
 pub fn run(common: &Common, run: &Run) -> Result<()> {
-    submit(common, submission::source(&run.path)?, &run.with, &run.args)
+    let timeout_ms = timeout_ms(&run.with)?;
+    submit(common, submission::source(&run.path)?, &run.with, &run.args, timeout_ms)
 }
 
 pub fn create(common: &Common, create: &Create) -> Result<()> {
-    submit(
-        common,
-        submission::source_of_two(&create.file, &create.dir)?,
-        &create.with,
-        &create.args,
-    )
+    let timeout_ms = timeout_ms(&create.with)?;
+    let source = submission::source_of_two(&create.file, &create.dir)?;
+    submit(common, source, &create.with, &create.args, timeout_ms)
 }
 
-fn submit(common: &Common, source: Source, with: &Submission, args: &[String]) -> Result<()> {
-    let timeout = with.timeout.as_deref().map(parse_duration_ms).transpose();
-    let timeout = timeout.map_err(|why| Failure::wrong_usage(format!("--timeout: {why}")))?;
-    if timeout.is_some() && !(with.wait || with.follow) {
+fn timeout_ms(with: &Submission) -> Result<Option<i64>> {
+    if with.timeout.is_some() && !(with.wait || with.follow) {
         return Err(Failure::wrong_usage(
             "--timeout says how long to wait: it needs --wait or --follow",
         ));
     }
+    let timeout = with.timeout.as_deref().map(parse_duration_ms).transpose();
+    timeout.map_err(|why| Failure::wrong_usage(format!("--timeout: {why}")))
+}
+
+fn submit(common: &Common, source: Source, with: &Submission, args: &[String], timeout_ms: Option<i64>) -> Result<()> {
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
     // Everything that can be wrong here is found before the network is touched.
@@ -77,7 +78,7 @@ fn submit(common: &Common, source: Source, with: &Submission, args: &[String]) -
                 .map_err(|why| connection.explain(why))
         };
         let detached = || format!("Experiment {id} goes on; come back to it with: ml logs -f {id}");
-        let end = until_interrupted(within(timeout, end, id), detached).await?;
+        let end = until_interrupted(within(timeout_ms, end, id), detached).await?;
         if shown {
             say(&ended_words(&end));
         }
@@ -223,6 +224,6 @@ mod tests {
             failure.message
         );
         std::fs::write(directory.path().join(".mlignore"), "!train.py\n").unwrap();
-        assert!(list(&source).is_ok());
+        list(&source).unwrap();
     }
 }

@@ -1,0 +1,262 @@
+//! The command line against a server of its own.
+
+use std::process::Stdio;
+
+use crate::place::{PASSWORD, Place, finish, mode, read};
+
+#[test]
+fn a_new_colleague_signs_in_with_a_link_and_the_session_is_kept_private() {
+    let place = Place::served();
+    let link = place.ml("user create ana").done();
+    let link = link.trim();
+    assert!(
+        link.starts_with(place.url()) && link.contains("/activate#mll_"),
+        "{link}"
+    );
+    let said = place.ml(&format!("login --link {link}")).failed(2);
+    assert!(said.contains("hint: use --password-file FILE"), "{said}");
+    place
+        .ml(&format!("login --link {link} --password-file ../password"))
+        .done();
+    assert!(place.ml("whoami").done().starts_with("name\tana\n"));
+    assert!(place.ml("whoami -u admin").done().starts_with("name\tadmin\n"));
+    let home = place.home();
+    assert_eq!((mode(&home), mode(&home.join("sessions.toml"))), (0o700, 0o600));
+    assert!(
+        !place
+            .ml(&format!("login --link {link} --password-file ../password"))
+            .err
+            .is_empty()
+    );
+
+    place.ml("logout").done();
+    assert_eq!(place.ml("whoami").status, Some(4));
+    assert!(place.ml("whoami -u admin").done().starts_with("name\tadmin\n"));
+}
+
+#[test]
+fn many_logins_at_once_lose_nothing() {
+    let place = Place::served();
+    let names: Vec<String> = (0..6).map(|n| format!("user-{n}")).collect();
+    for name in &names {
+        place
+            .ml(&format!("user create {name} --password-file ../password"))
+            .done();
+    }
+    let children: Vec<_> = names
+        .iter()
+        .map(|name| {
+            let mut command =
+                place.command(&["login", name, "--server", place.url(), "--password-file", "../password"]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    for name in names {
+        assert!(
+            place
+                .ml(&format!("whoami -u {name}"))
+                .done()
+                .starts_with(&format!("name\t{name}\n"))
+        );
+    }
+}
+
+#[test]
+fn a_run_is_followed_to_its_end_and_its_outcome_passed_on() {
+    let place = Place::served();
+    place.user("ana", "");
+    place.write(
+        "my-experiment/train.sh",
+        "echo one; echo two >&2; printf 'a b=%s\\n' \"$1\"; exit 7",
+    );
+    let said = place.ml_args(&["run", "-u", "ana", "my-experiment/train.sh", "--follow", "--", "x y"]);
+    assert_eq!(said.status, Some(7), "{said:?}");
+    for line in ["one\n", "two\n", "a b=x y\n"] {
+        assert!(said.out.contains(line), "{said:?}");
+    }
+    let id = place.ml("status -u ana -o id").done();
+    let id = id.trim();
+    let logs = place.ml(&format!("logs {id} -u ana")).done();
+    assert_eq!(logs, said.out);
+    assert_eq!(
+        place.ml(&format!("logs {id} -u ana --tail 1")).done().lines().count(),
+        1
+    );
+    let described = place.ml(&format!("describe train -u ana --json")).done();
+    assert!(
+        described.contains("\"exit_code\": 7") && described.contains("\"events\""),
+        "{described}"
+    );
+
+    place.write("good/train.sh", "true");
+    let id = place.ml("run -u ana good/train.sh --wait").done();
+    assert!(
+        place
+            .ml(&format!("status {} -u ana", id.trim()))
+            .done()
+            .contains("\tCOMPLETED\t")
+    );
+}
+
+#[test]
+fn each_sees_his_own_and_the_administrator_everything() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.user("ana", "");
+    place.user("ben", "");
+    place.user("vic", "--role OwnViewer");
+    place.write("long/train.py", "import time\ntime.sleep(1000)\n");
+    let id = place.ml("run long -u ana").done();
+    let id = id.trim();
+    assert!(id.parse::<i64>().is_ok(), "{id}");
+
+    let said = place.ml("status -u ana");
+    assert!(
+        said.err.starts_with(&format!("ana at {}: you see ", place.url())),
+        "{said:?}"
+    );
+    assert!(said.out.starts_with(&format!("{id}\tlong\tQUEUED\tana\t")), "{said:?}");
+    assert_eq!(place.ml("status -u ben").done(), "");
+    assert_eq!(place.ml("status -u admin -o id").done(), format!("{id}\n"));
+
+    let refused = place.ml("cancel long -u ben").failed(1);
+    assert!(
+        refused.starts_with("error: You can only cancel your own jobs"),
+        "{refused}"
+    );
+    let missing = place.ml("cancel lang -u ben").failed(1);
+    assert_eq!(
+        refused.replace("long", "lang"),
+        missing,
+        "what one may not see is as if it were not there"
+    );
+    let refused = place.ml("run long -u vic").failed(1);
+    assert!(refused.starts_with("error: Insufficient permissions"), "{refused}");
+    let refused = place.ml("user create eve -u ben").failed(1);
+    assert!(refused.starts_with("error: Insufficient permissions"), "{refused}");
+    assert_eq!(place.ml("logs long -u ben").status, Some(1));
+
+    assert!(place.ml("cancel long -u admin").done().contains("\tCANCELED\t"));
+    assert!(place.ml("audit list -u admin --denied -o csv").done().contains("ben"));
+    assert!(place.ml("audit verify").done().starts_with("intact\tyes\n"));
+    place.ml("audit export -o all.jsonl").done();
+    let exported = String::from_utf8(read(&place.path("all.jsonl"))).unwrap();
+    assert!(
+        exported.lines().all(|line| line.starts_with('{')) && exported.lines().count() > 5,
+        "{exported}"
+    );
+}
+
+#[test]
+fn a_name_that_is_nearly_right_is_hinted_at() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.write("green-light/train.py", "");
+    place.ml("run green-light").done();
+    let said = place.ml("describe gren-light").failed(1);
+    assert!(said.ends_with("\n\nhint: did you mean `green-light`?\n"), "{said}");
+    let said = place.ml("user show admni").failed(1);
+    assert!(said.ends_with("\n\nhint: did you mean `admin`?\n"), "{said}");
+}
+
+#[test]
+fn the_code_comes_back_as_it_was_submitted_and_overwrites_nothing() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.write("code/train.py", "print(1)\n");
+    place.write("code/deep/data.csv", "1,2\n");
+    place.write("code/.mlignore", "left-out\n");
+    place.write("code/left-out", "x");
+    let id = place.ml("run code --name green/light").done();
+    let directory = place.ml("download green/light").done();
+    assert_eq!(directory, format!("green-light-{id}"));
+    let directory = directory.trim();
+    assert_eq!(read(&place.path(directory).join("deep/data.csv")), b"1,2\n");
+    assert!(!place.path(directory).join("left-out").exists());
+    assert!(place.ml("download green/light").failed(1).contains("is there already"));
+    place.ml("download green/light elsewhere").done();
+    assert_eq!(read(&place.path("elsewhere/train.py")), b"print(1)\n");
+}
+
+#[test]
+fn keys_work_from_the_configuration_and_the_environment_until_they_are_revoked() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.user("ana", "");
+    let key = place.ml("token create --label laptop --expires 30d -u ana").done();
+    assert!(key.starts_with("ml_"), "{key}");
+    let other = Place::new();
+    other.write(
+        "../home/config.toml",
+        &format!("server = \"{}\"\n[worker]\napi_key = \"{}\"\n", place.url(), key.trim()),
+    );
+    assert!(other.ml("whoami").done().starts_with("name\tana\n"));
+
+    let mut command = Place::new().command(&["whoami", "--server", place.url()]);
+    command.current_dir("/").env("ML_API_KEY", key.trim());
+    assert!(finish(command).done().starts_with("name\tana\n"));
+
+    let id = place.ml("token list -u ana -o id").done();
+    place
+        .ml(&format!("token revoke {} --yes -u ana", id.lines().next().unwrap()))
+        .done();
+    let said = other.ml("status").failed(4);
+    assert!(said.starts_with("error: Invalid API key"), "{said}");
+    other.write(
+        "../home/config.toml",
+        &format!(
+            "server = \"{}\"\n[worker]\napi_key = \"your-api-key-here\"\n",
+            place.url()
+        ),
+    );
+    let said = other.ml("status").failed(4);
+    assert!(said.starts_with("error: Invalid API key"), "{said}");
+    assert!(
+        said.contains("[worker] api_key in") && said.contains("ml token create"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_password_is_changed_and_a_deactivated_user_is_shut_out() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.user("ana", "");
+    place.write("../new", "another long enough password\n");
+    let both = format!("{PASSWORD}\nanother long enough password\n");
+    place
+        .ml_with_input("change-password -u ana --old-password-file - --password-file -", &both)
+        .done();
+    place
+        .ml_args(&["login", "ana", "--server", place.url(), "--password-file", "../new"])
+        .done();
+    place.ml("user deactivate ana -u admin").done();
+    assert_eq!(place.ml("status -u ana").status, Some(4));
+    place.ml("user activate ana -u admin").done();
+    assert_eq!(place.ml("status -u ana").status, Some(4), "what has ended stays ended");
+    place.ml("user remove ana --yes -u admin").done();
+    assert!(!place.ml("user list -u admin").done().contains("\tana\t"));
+    assert!(place.ml("user list --all -u admin").done().contains("\tana\tremoved\t"));
+}
+
+#[test]
+fn a_service_account_shows_its_key_alone_in_a_pipe() {
+    let place = Place::served_with(&["--no-agent"]);
+    let key = place.ml("service-account create machine-7 --serve default").done();
+    assert!(key.starts_with("ml_") && key.lines().count() == 1, "{key}");
+    let shown = place
+        .ml("service-account create machine-8 --serve default -o table")
+        .done();
+    assert!(shown.contains("[worker]\napi_key = \"ml_"), "{shown}");
+    assert!(place.ml("service-account list").done().contains("\tmachine-7\t"));
+    place.ml("service-account remove machine-7 --yes").done();
+    let mut command = place.command(&["whoami"]);
+    command.env("ML_API_KEY", key.trim());
+    assert_eq!(finish(command).status, Some(4));
+}
+
+#[test]
+fn the_version_names_the_server_too() {
+    let place = Place::served_with(&["--no-agent"]);
+    let version = place.ml("--version").done();
+    assert!(version.contains(&format!("at {}", place.url())), "{version}");
+}
