@@ -1,16 +1,44 @@
 //! The HTTP server: routes, sign-in, scheduling, streams.
+//!
+//! The way of a request: `routes/mod.rs` (one line) → `access.rs` (the door, passed before the handler runs) → handler → store function with its SQL.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bailiwick_api::key::KeyKind;
+use bailiwick_api::server::AccessMode;
+use bailiwick_store::access::Access;
+use bailiwick_store::{Clock, Db, credentials, start};
+
+pub mod access;
+mod background;
+mod built_in_agent;
+mod code;
+pub mod config;
+pub mod failure;
+pub mod openapi;
+mod pages;
+mod parts;
+mod password;
+mod routes;
+
+use access::Shared;
+use config::Config;
+use parts::Parts;
 
 /// What `ml serve` was told on the command line; each `None` falls back to environment, file, default.
 #[derive(Debug, Default, Clone)]
 pub struct ServeFlags {
-    pub config: Option<std::path::PathBuf>,
-    pub data: Option<std::path::PathBuf>,
+    pub config: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     pub listen: Option<String>,
     /// `sqlite:PATH` or `postgres://…`.
     pub database: Option<String>,
-    pub admin_password_file: Option<std::path::PathBuf>,
-    pub tls_cert: Option<std::path::PathBuf>,
-    pub tls_key: Option<std::path::PathBuf>,
+    pub admin_password_file: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
     /// A proxy in front does TLS.
     pub behind_proxy: bool,
     pub no_agent: bool,
@@ -29,6 +57,229 @@ pub struct ServeFlags {
 /// # Errors
 /// In words for the operator; nothing was served then.
 pub fn serve(flags: ServeFlags) -> Result<(), String> {
-    let _ = flags;
-    Err("not built".into())
+    let config = Config::load(&flags, |name| std::env::var(name).ok())?;
+    let filter = std::env::var("ML_LOG").unwrap_or_else(|_| "info,sqlx=error".into());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    let _ = subscriber.try_init();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|why| format!("cannot start: {why}"))?;
+    let outcome = runtime.block_on(run(config));
+    // What hangs in a blocking call must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Holds the data directory: a second server on it is refused.
+fn lock(config: &Config) -> Result<std::fs::File, String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let dir = &config.data;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|why| format!("cannot make {}: {why}", dir.display()))?;
+    let path = dir.join("lock");
+    let file = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(|why| format!("cannot open {}: {why}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
+            "another `ml serve` is running on {}\n\nhint: stop that one first, or give this one its own directory with --data",
+            dir.display()
+        )),
+        Err(std::fs::TryLockError::Error(why)) => Err(format!("cannot lock {}: {why}", path.display())),
+    }
+}
+
+async fn run(config: Config) -> Result<(), String> {
+    let _lock = lock(&config)?;
+    let db = Db::open(&config.database, Clock::default())
+        .await
+        .map_err(|why| format!("cannot open the database: {why}"))?;
+    let admin_hash = match &config.admin_password_file {
+        Some(path) => Some(admin_password(path)?),
+        None => None,
+    };
+    let prepared = start::prepare(&db, admin_hash.as_deref())
+        .await
+        .map_err(|why| format!("cannot prepare the database: {why}"))?;
+    let access = Access::open(db, config.access)
+        .await
+        .map_err(|why| format!("cannot load the rights: {why}"))?;
+
+    let listener = std::net::TcpListener::bind(&config.listen).map_err(|why| {
+        format!(
+            "cannot listen on {}: {why}\n\nhint: is another program there? choose another with --listen 127.0.0.1:PORT",
+            config.listen
+        )
+    })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|why| format!("cannot listen: {why}"))?;
+    let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!(
+        "{scheme}://{}",
+        if address.ip().is_unspecified() {
+            format!("127.0.0.1:{}", address.port())
+        } else {
+            address.to_string()
+        }
+    );
+    let public_url = config
+        .public_url
+        .clone()
+        .unwrap_or_else(|| url.clone())
+        .trim_end_matches('/')
+        .to_owned();
+
+    let shared = shared(&config, access.clone(), public_url.clone())?;
+    let background = background::start(&access, &shared);
+    let handle = axum_server::Handle::new();
+    let serving = tokio::spawn(listen(listener, config.tls.clone(), shared.clone(), handle.clone()));
+
+    eprintln!("listening on {url}");
+    match config.access {
+        AccessMode::Rbac => {}
+        AccessMode::Off => {
+            eprintln!("*** ACCESS CONTROL IS OFF: everybody who reaches this server can do everything ***")
+        }
+        AccessMode::Basic => eprintln!("access control: basic (owners and administrators only)"),
+    }
+    if let Some(admin) = prepared.admin_without_password {
+        let (token, hash) = routes::secret(KeyKind::Link);
+        let expires = access.now().plus_ms(7 * 86_400_000);
+        credentials::new_link_for_operator(&access, bailiwick_api::PrincipalId(admin), &hash, expires)
+            .await
+            .map_err(|why| why.to_string())?;
+        let link = routes::link_view(&shared.parts, token, expires);
+        eprintln!(
+            "sign in as `admin` with this link; it works once, until {}:\n\n  {}\n\nor: ml login --link '{}'\n",
+            link.expires_at, link.url, link.url
+        );
+    }
+
+    let agent = match config.agent.clone() {
+        Some(settings) => {
+            let (key, hash) = routes::secret(KeyKind::Api);
+            credentials::new_built_in_agent_key(&access, built_in_agent::ACCOUNT, &hash)
+                .await
+                .map_err(|why| why.to_string())?;
+            let data = std::path::absolute(&config.data).map_err(|why| why.to_string())?;
+            // A certificate made for a public name does not fit the loopback address.
+            let url = if config.tls.is_some() { public_url } else { url };
+            let ca = config.tls.as_ref().map(|(cert, _)| cert.clone());
+            Some(tokio::spawn(built_in_agent::keep_running(
+                shared.clone(),
+                settings,
+                data,
+                url,
+                ca,
+                key,
+            )))
+        }
+        None => None,
+    };
+
+    wait_for_signal().await;
+    eprintln!("ending: no new requests; finishing the ones under way");
+    // The agent goes first, while the server can still hear its last words.
+    shared.parts.hub.ending.send_replace(true);
+    if let Some(agent) = agent {
+        let _ = agent.await;
+    }
+    handle.graceful_shutdown(Some(Duration::from_secs(10)));
+    let outcome = serving.await.map_err(|why| why.to_string())?;
+    for task in background {
+        let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+    }
+    access.close().await;
+    outcome
+}
+
+fn admin_password(path: &std::path::Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|why| format!("cannot read {}: {why}", path.display()))?;
+    let password = text.strip_suffix('\n').unwrap_or(&text);
+    password::check(password, "admin").map_err(|why| format!("the password in {}: {why}", path.display()))?;
+    password::hash(password)
+}
+
+fn shared(config: &Config, access: Arc<Access>, public_url: String) -> Result<Arc<Shared>, String> {
+    let code_dir = config.data.join("code");
+    let code = code::CodeFiles::open(code_dir.clone(), config.max_code_bytes)
+        .map_err(|why| format!("cannot use {}: {why}", code_dir.display()))?;
+    let others_write = !access.is_sqlite();
+    let parts = Parts {
+        hub: parts::Hub::default(),
+        limiter: parts::Limiter::default(),
+        metrics: parts::Metrics::default(),
+        code,
+        mode: config.access,
+        behind_proxy: config.behind_proxy,
+        metrics_open: config.metrics_open,
+        lease_ms: config.lease_ms,
+        on_lost_agent: config.on_lost_agent,
+        log_bytes_max: config.log_bytes_max,
+        session_ms: config.session_ms,
+        public_url,
+        hashing: tokio::sync::Semaphore::new(2),
+        others_write,
+        openapi: std::sync::OnceLock::new(),
+        docs_page: std::sync::OnceLock::new(),
+    };
+    Ok(Shared::new(access, parts))
+}
+
+async fn listen(
+    listener: std::net::TcpListener,
+    tls: Option<(PathBuf, PathBuf)>,
+    shared: Arc<Shared>,
+    handle: axum_server::Handle<SocketAddr>,
+) -> Result<(), String> {
+    let service = routes::table()
+        .into_router(shared)
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let outcome = match tls {
+        Some((cert, key)) => {
+            let config = axum_server::tls_rustls::RustlsConfig::from_pem_file(&cert, &key)
+                .await
+                .map_err(|why| {
+                    format!(
+                        "cannot use the certificate {} with {}: {why}",
+                        cert.display(),
+                        key.display()
+                    )
+                })?;
+            let server = axum_server::from_tcp_rustls(listener, config).map_err(|why| why.to_string())?;
+            server.handle(handle).serve(service).await
+        }
+        None => {
+            axum_server::from_tcp(listener)
+                .map_err(|why| why.to_string())?
+                .handle(handle)
+                .serve(service)
+                .await
+        }
+    };
+    outcome.map_err(|why| format!("the listener failed: {why}"))
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened for");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be listened for");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }

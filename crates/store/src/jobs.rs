@@ -417,3 +417,17 @@ pub async fn counts(system: &System) -> Result<Vec<(String, i64)>> {
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
 }
+
+/// Whether the process of a held job was ever reported.
+pub async fn has_started(serving: &Serving, held: Held) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT 1 FROM experiment_events v JOIN jobs j ON j.experiment_id = v.experiment_id
+         WHERE j.id = $1 AND j.fence = $2 AND v.state = 'RUNNING'
+           AND v.number > (SELECT MAX(s.number) FROM experiment_events s WHERE s.experiment_id = v.experiment_id AND s.state = 'STARTING')",
+    )
+    .bind(held.job.0)
+    .bind(held.fence)
+    .fetch_optional(&serving.actor.db().read)
+    .await?;
+    Ok(row.is_some())
+}

@@ -1,0 +1,697 @@
+//! The check that cannot be forgotten, HTTP half. A route is a handler `async fn(door, input) -> Result<output, Failure>`; its first argument is a [`Door`]
+//! and says who may come, and only a door hands out the means to reach the store. There is no other way to add a route:
+//!
+//! ```compile_fail
+//! # use bailiwick_server::access::{Routes, NoInput, Json}; use bailiwick_server::failure::Failure;
+//! async fn open_to_all(_: NoInput, _: NoInput) -> Result<Json<()>, Failure> { Ok(Json(())) }
+//! let mut routes = Routes::default();
+//! routes.get("/api/v1/secret", "a handler that declares no permission", open_to_all);
+//! ```
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, State as AxumState};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, on};
+use bailiwick_access::Target;
+use bailiwick_api::permission::Permit;
+use bailiwick_api::{Permission, key};
+use bailiwick_store::access::{Access, Actor, Granted, Origin, Refusal};
+use bailiwick_store::audit::{self, Entry};
+use bailiwick_store::experiments::{self, ExperimentRow};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::parts::Parts as ServerParts;
+
+/// Shared by all requests. The way to the database is private to this file.
+pub struct Shared {
+    access: Arc<Access>,
+    pub parts: ServerParts,
+}
+
+impl Shared {
+    pub fn new(access: Arc<Access>, parts: ServerParts) -> Arc<Shared> {
+        Arc::new(Shared { access, parts })
+    }
+}
+
+/// One request on its way to a handler.
+pub struct Context {
+    pub shared: Arc<Shared>,
+    pub request: Parts,
+    pub path: Vec<(String, String)>,
+    pub origin: Origin,
+}
+
+impl Context {
+    /// A part of the path by its name in the route table.
+    pub fn path(&self, name: &str) -> &str {
+        let found = self.path.iter().find(|(key, _)| key == name);
+        &found.expect("the handler asks for a part that its route has").1
+    }
+
+    /// A numeric part; anything else cannot be there.
+    pub fn path_id(&self, name: &'static str) -> Result<i64, Failure> {
+        self.path(name)
+            .parse()
+            .map_err(|_| Failure::not_found(name, self.path(name)))
+    }
+
+    fn bearer(&self) -> Option<&str> {
+        let value = self.request.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    }
+
+    async fn actor(&self, fresh: bool) -> Result<Actor, Failure> {
+        let outcome = self
+            .shared
+            .access
+            .authenticate(self.bearer(), self.origin.clone(), fresh)
+            .await;
+        if let Err(Refusal::NotSignedIn { given }) = &outcome
+            && self.shared.parts.limiter.may_record(&self.origin.address)
+        {
+            let entry = Entry {
+                outcome: bailiwick_api::audit::Outcome::Denied,
+                ..Entry::new("sign-in", "key", "request", self.request.uri.path())
+            };
+            let entry = entry.with(json!({"key": if *given { "invalid" } else { "none" }}));
+            audit::record_stranger(&self.shared.access, "", &self.origin, entry).await?;
+        }
+        Ok(outcome?)
+    }
+
+    /// The caller anew, after its own request has changed rights.
+    pub async fn actor_again(&self) -> Result<Actor, Failure> {
+        self.actor(true).await
+    }
+
+    /// For routes that are open or not by configuration.
+    pub async fn require_globally(&self, permission: Permission) -> Result<(), Failure> {
+        let actor = self.actor(true).await?;
+        match actor.may(permission, &Target::default()) {
+            Some(_) => Ok(()),
+            None => {
+                audit::record(&actor, Entry::denied(permission, "installation", "")).await?;
+                Err(actor.forbidden(permission, &Target::default()).into())
+            }
+        }
+    }
+}
+
+/// Who may come: the first argument of every handler.
+#[diagnostic::on_unimplemented(
+    message = "this handler declares no permission: its first argument must be `Allowed<Permission, On>`, `Asked<Permission>`, `SignedIn`, `Stranger` or `Anyone`"
+)]
+pub trait Door: Sized + Send + 'static {
+    /// For the route table: `experiments:read on experiment`, `signed in`, `anyone`.
+    fn says() -> String;
+    fn open(context: Context) -> impl Future<Output = Result<Self, Failure>> + Send;
+}
+
+/// No credential needed. Each use says why in the route table.
+pub struct Anyone {
+    pub context: Context,
+}
+
+impl Door for Anyone {
+    fn says() -> String {
+        "anyone".into()
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        Ok(Anyone { context })
+    }
+}
+
+/// Somebody who wants to sign in: no credential yet, and what sign-in needs of the store.
+pub struct Stranger {
+    pub context: Context,
+    pub access: Arc<Access>,
+}
+
+impl Door for Stranger {
+    fn says() -> String {
+        "anyone, to sign in".into()
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        let access = context.shared.access.clone();
+        Ok(Stranger { context, access })
+    }
+}
+
+/// Any live credential; the store functions reached from here look at what the actor may see.
+pub struct SignedIn {
+    pub context: Context,
+    pub actor: Actor,
+}
+
+impl Door for SignedIn {
+    fn says() -> String {
+        "signed in".into()
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        let actor = context.actor(true).await?;
+        Ok(SignedIn { context, actor })
+    }
+}
+
+/// Permission `P` is needed, on something that only the handler can name (it stands in the body, or decides how a refusal reads).
+pub struct Asked<P> {
+    pub context: Context,
+    pub actor: Actor,
+    permit: PhantomData<fn() -> P>,
+}
+
+impl<P: Permit> Door for Asked<P> {
+    fn says() -> String {
+        format!("{} on what is asked for", P::PERMISSION)
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        let actor = context.actor(true).await?;
+        Ok(Asked {
+            context,
+            actor,
+            permit: PhantomData,
+        })
+    }
+}
+
+impl<P: Permit> Asked<P> {
+    /// The proof for this target; a refusal is recorded.
+    pub async fn at(
+        &self,
+        target: Target,
+        what: &'static str,
+        which: &str,
+        seen_by: Option<Permission>,
+    ) -> Result<Granted<P>, Failure> {
+        require(&self.actor, target, what, which, seen_by).await
+    }
+}
+
+/// The proof that an actor may do this on the target, or a recorded refusal.
+pub async fn require<P: Permit>(
+    actor: &Actor,
+    target: Target,
+    what: &'static str,
+    which: &str,
+    seen_by: Option<Permission>,
+) -> Result<Granted<P>, Failure> {
+    match actor.require::<P>(target, what, which, seen_by) {
+        Ok(granted) => Ok(granted),
+        Err(refusal) => {
+            audit::record(
+                actor,
+                Entry::denied(P::PERMISSION, what, which).in_workspace(target.workspace),
+            )
+            .await?;
+            Err(refusal.into())
+        }
+    }
+}
+
+/// What a permission is asked on, as the path says.
+pub trait On: Sized + Send + 'static {
+    const NAME: &'static str;
+    fn find<P: Permit>(context: &Context) -> impl Future<Output = Result<(Granted<P>, Self), Failure>> + Send;
+}
+
+/// The whole installation.
+pub struct Installation;
+
+impl On for Installation {
+    const NAME: &'static str = "the installation";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        Ok((
+            require(&actor, Target::default(), "installation", "", None).await?,
+            Installation,
+        ))
+    }
+}
+
+/// What belongs to the caller itself.
+pub struct OwnThings;
+
+impl On for OwnThings {
+    const NAME: &'static str = "one's own";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        let target = Target::owned_by(actor.id);
+        Ok((require(&actor, target, "own", "", None).await?, OwnThings))
+    }
+}
+
+/// The experiment that `{experiment}` names.
+pub struct OneExperiment(pub ExperimentRow);
+
+impl On for OneExperiment {
+    const NAME: &'static str = "experiment";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        // The version of rights is read with the row itself.
+        let actor = context.actor(false).await?;
+        let (granted, row) = experiments::find::<P>(&actor, context.path("experiment")).await?;
+        if granted.is_administrative_use() && context.request.method == Method::GET {
+            let entry = Entry::of::<P>("look", "experiment", row.id).in_workspace(Some(row.workspace));
+            audit::record(&granted.actor, entry).await?;
+        }
+        Ok((granted, OneExperiment(row)))
+    }
+}
+
+/// Permission `P` on `T` was found before the handler starts.
+pub struct Allowed<P, T> {
+    pub context: Context,
+    pub granted: Granted<P>,
+    pub on: T,
+}
+
+impl<P: Permit, T: On> Door for Allowed<P, T> {
+    fn says() -> String {
+        format!("{} on {}", P::PERMISSION, T::NAME)
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        let (granted, on) = T::find::<P>(&context).await?;
+        Ok(Allowed { context, granted, on })
+    }
+}
+
+/// What a handler is given besides the door.
+pub trait Input: Sized + Send + 'static {
+    fn read(request: &Parts, body: Body) -> impl Future<Output = Result<Self, Failure>> + Send;
+    /// Adds itself to an OpenAPI operation.
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator);
+}
+
+pub struct NoInput;
+
+impl Input for NoInput {
+    async fn read(_: &Parts, _: Body) -> Result<Self, Failure> {
+        Ok(NoInput)
+    }
+    fn describe(_: &mut Value, _: &mut SchemaGenerator) {}
+}
+
+/// Largest JSON body, in bytes.
+const JSON_MAX: usize = 2 * 1024 * 1024;
+
+/// A JSON body, as input or as output.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Json<T> {
+    async fn read(_: &Parts, body: Body) -> Result<Self, Failure> {
+        let bytes = whole(body, JSON_MAX).await?;
+        let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(bytes)
+            .map(Json)
+            .map_err(|why| match why.classify() {
+                serde_json::error::Category::Data => Failure::invalid(format!("the request body does not fit: {why}")),
+                _ => Failure::malformed(format!("the request body is not JSON: {why}")),
+            })
+    }
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
+        let schema = schemas.subschema_for::<T>();
+        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+    }
+}
+
+/// A query string.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Query<T> {
+    async fn read(request: &Parts, _: Body) -> Result<Self, Failure> {
+        let query = axum::extract::Query::<T>::try_from_uri(&request.uri);
+        query
+            .map(|query| Query(query.0))
+            .map_err(|why| Failure::invalid(format!("the query does not fit: {}", why.body_text())))
+    }
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
+        let schema = schemas.root_schema_for::<T>();
+        let schema = schema.as_value();
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let parameters = operation["parameters"]
+            .as_array_mut()
+            .expect("every operation has a list of parameters");
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let mut property = property.clone();
+            let text = property
+                .as_object_mut()
+                .and_then(|property| property.remove("description"));
+            parameters.push(json!({"name": name, "in": "query", "required": required.contains(&json!(name)), "schema": property, "description": text}));
+        }
+    }
+}
+
+/// A query string and a body as it comes.
+pub struct Raw<Q> {
+    pub query: Q,
+    pub body: Body,
+}
+
+impl<Q: DeserializeOwned + JsonSchema + Send + 'static> Input for Raw<Q> {
+    async fn read(request: &Parts, body: Body) -> Result<Self, Failure> {
+        let Query(query) = Query::<Q>::read(request, Body::empty()).await?;
+        Ok(Raw { query, body })
+    }
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
+        Query::<Q>::describe(operation, schemas);
+        operation["requestBody"] = json!({"required": true, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}});
+    }
+}
+
+/// A form of a page.
+pub struct Form<T>(pub T);
+
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Form<T> {
+    async fn read(_: &Parts, body: Body) -> Result<Self, Failure> {
+        let bytes = whole(body, 64 * 1024).await?;
+        let text = String::from_utf8(bytes.to_vec()).map_err(|_| Failure::malformed("the form is not UTF-8"))?;
+        let uri: axum::http::Uri = format!("/?{text}")
+            .parse()
+            .map_err(|_| Failure::malformed("the form cannot be read"))?;
+        let form = axum::extract::Query::<T>::try_from_uri(&uri);
+        form.map(|form| Form(form.0))
+            .map_err(|why| Failure::invalid(format!("the form does not fit: {}", why.body_text())))
+    }
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
+        let schema = schemas.subschema_for::<T>();
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/x-www-form-urlencoded": {"schema": schema}}});
+    }
+}
+
+/// The whole body, at most `most` bytes.
+pub async fn whole(body: Body, most: usize) -> Result<Bytes, Failure> {
+    use futures_util::StreamExt;
+    let mut stream = body.into_data_stream();
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|why| Failure::malformed(format!("the request body broke off: {why}")))?;
+        if bytes.len() + piece.len() > most {
+            return Err(Failure::too_large(format!(
+                "the request body is larger than {most} bytes"
+            )));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
+}
+
+/// What a handler gives.
+pub trait Output: Send + 'static {
+    fn respond(self) -> Response;
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator);
+}
+
+impl<T: Serialize + JsonSchema + Send + 'static> Output for Json<T> {
+    fn respond(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+    fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
+        let schema = schemas.subschema_for::<T>();
+        operation["responses"]["200"] =
+            json!({"description": "done", "content": {"application/json": {"schema": schema}}});
+    }
+}
+
+/// An empty object: done, and nothing to say.
+#[derive(Debug, Serialize, serde::Deserialize, JsonSchema)]
+pub struct Done {}
+
+/// What kind of answer that is not JSON of ours.
+pub trait Media: Send + 'static {
+    const TYPE: &'static str;
+}
+
+macro_rules! media {
+    ($($name:ident = $text:literal),*) => {$(pub struct $name; impl Media for $name { const TYPE: &'static str = $text; })*};
+}
+media!(
+    Gzip = "application/gzip",
+    EventStream = "text/event-stream",
+    NdJson = "application/x-ndjson",
+    Html = "text/html; charset=utf-8",
+    PlainText = "text/plain; version=0.0.4; charset=utf-8",
+    Script = "text/javascript; charset=utf-8",
+    Css = "text/css; charset=utf-8",
+    AnyJson = "application/json"
+);
+
+/// A body of some media type.
+pub struct Content<M> {
+    body: Body,
+    media: PhantomData<M>,
+}
+
+impl<M> Content<M> {
+    pub fn new(body: impl Into<Body>) -> Self {
+        Content {
+            body: body.into(),
+            media: PhantomData,
+        }
+    }
+}
+
+impl<M: Media> Output for Content<M> {
+    fn respond(self) -> Response {
+        let mut response = Response::new(self.body);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(M::TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if M::TYPE.starts_with("text/html") {
+            let policy = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+            headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+            headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        }
+        response
+    }
+    fn describe(operation: &mut Value, _: &mut SchemaGenerator) {
+        let media = M::TYPE.split(';').next().expect("split gives at least one part");
+        operation["responses"]["200"] = json!({"description": "done", "content": {media: {"schema": {}}}});
+    }
+}
+
+/// One line of the route table, written by the router itself.
+#[derive(Debug, Clone)]
+pub struct RouteInfo {
+    pub method: Method,
+    pub path: &'static str,
+    /// Who may come.
+    pub door: String,
+    pub summary: &'static str,
+    pub operation: Value,
+}
+
+/// The route table as it is built.
+pub struct Routes {
+    router: Router<Arc<Shared>>,
+    pub table: Vec<RouteInfo>,
+    schemas: SchemaGenerator,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        let settings = schemars::generate::SchemaSettings::draft2020_12().with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        });
+        Routes {
+            router: Router::new(),
+            table: Vec::new(),
+            schemas: settings.into_generator(),
+        }
+    }
+}
+
+macro_rules! verbs {
+    ($($verb:ident = $method:ident),*) => {$(
+        pub fn $verb<D, I, O, F, Fut>(&mut self, path: &'static str, summary: &'static str, handler: F)
+        where
+            D: Door,
+            I: Input,
+            O: Output,
+            F: Fn(D, I) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+        {
+            self.add(Method::$method, MethodFilter::$method, path, summary, handler);
+        }
+    )*};
+}
+
+impl Routes {
+    verbs!(get = GET, post = POST, put = PUT, delete = DELETE, head = HEAD);
+
+    fn add<D, I, O, F, Fut>(
+        &mut self,
+        method: Method,
+        filter: MethodFilter,
+        path: &'static str,
+        summary: &'static str,
+        handler: F,
+    ) where
+        D: Door,
+        I: Input,
+        O: Output,
+        F: Fn(D, I) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, Failure>> + Send + 'static,
+    {
+        let operation = self.operation::<D, I, O>(&method, path, summary);
+        self.table.push(RouteInfo {
+            method,
+            path,
+            door: D::says(),
+            summary,
+            operation,
+        });
+        let run = move |AxumState(shared): AxumState<Arc<Shared>>, request: axum::extract::Request| {
+            let handler = handler.clone();
+            async move {
+                let Some((context, body)) = context(shared.clone(), request).await else {
+                    return Failure::not_found("page or interface", path).respond("-");
+                };
+                let request_id = context.origin.request_id.clone();
+                let (method, started) = (context.request.method.clone(), Instant::now());
+                let outcome = handle(context, body, handler).await;
+                let mut response = outcome.unwrap_or_else(|failure| failure.respond(&request_id));
+                let id = HeaderValue::from_str(&request_id).expect("request ids are hexadecimal");
+                response.headers_mut().insert("x-request-id", id);
+                response
+                    .headers_mut()
+                    .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                shared
+                    .parts
+                    .metrics
+                    .count(&method, path, response.status(), started.elapsed());
+                response
+            }
+        };
+        let router = std::mem::take(&mut self.router);
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that adds routes")]
+        let router = router.route(path, on(filter, run));
+        self.router = router;
+    }
+
+    fn operation<D: Door, I: Input, O: Output>(
+        &mut self,
+        method: &Method,
+        path: &'static str,
+        summary: &'static str,
+    ) -> Value {
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        let id = format!(
+            "{}{}",
+            method.as_str().to_lowercase(),
+            path.replace(['/', '{', '}', '.'], "_")
+        );
+        let error = self.schemas.subschema_for::<bailiwick_api::ErrorEnvelope>();
+        let mut operation = json!({
+            "operationId": id,
+            "summary": summary,
+            "description": format!("Who: {}.", D::says()),
+            "tags": [path.split('/').nth(if path.starts_with("/api/") { 3 } else { 1 }).unwrap_or_default()],
+            "parameters": parameters,
+            "responses": {"default": {"description": "refused or failed", "content": {"application/json": {"schema": error}}}},
+        });
+        if !D::says().starts_with("anyone") {
+            operation["security"] = json!([{"bearer": []}]);
+        }
+        I::describe(&mut operation, &mut self.schemas);
+        O::describe(&mut operation, &mut self.schemas);
+        operation
+    }
+
+    /// The schemas that the operations refer to.
+    pub fn take_schemas(&mut self) -> Value {
+        Value::Object(self.schemas.take_definitions(true))
+    }
+
+    pub fn into_router(self, shared: Arc<Shared>) -> Router {
+        self.router
+            .fallback(no_route)
+            .method_not_allowed_fallback(no_method)
+            .with_state(shared)
+    }
+}
+
+async fn handle<D: Door, I: Input, O: Output, F, Fut>(
+    context: Context,
+    body: Body,
+    handler: F,
+) -> Result<Response, Failure>
+where
+    F: Fn(D, I) -> Fut,
+    Fut: Future<Output = Result<O, Failure>>,
+{
+    // The input's head is read from a copy, as the door keeps the context; the body is read only once the door is open.
+    let request = context.request.clone();
+    let door = D::open(context).await?;
+    let input = I::read(&request, body).await?;
+    Ok(handler(door, input).await?.respond())
+}
+
+async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Option<(Context, Body)> {
+    let (mut parts, body) = request.into_parts();
+    // What is not UTF-8 can be the name of nothing.
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok()?;
+    let path = params
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect();
+    let peer = parts
+        .extensions
+        .get::<ConnectInfo<SocketAddr>>()
+        .map(|info| info.0.ip().to_string())
+        .unwrap_or_default();
+    let forwarded = parts
+        .headers
+        .get("x-forwarded-for")
+        .filter(|_| shared.parts.behind_proxy);
+    // The last entry is the one that our own proxy wrote.
+    let forwarded = forwarded
+        .and_then(|value| value.to_str().ok())
+        .and_then(|list| list.rsplit(',').next());
+    let address = forwarded.map_or(peer, |address| address.trim().chars().take(64).collect());
+    let origin = Origin {
+        address,
+        request_id: key::hex(&key::random_bytes()[..8]),
+    };
+    Some((
+        Context {
+            shared,
+            request: parts,
+            path,
+            origin,
+        },
+        body,
+    ))
+}
+
+async fn no_route(AxumState(_): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {
+    Failure::not_found("page or interface", request.uri().path())
+        .hint("the interface is described at /docs/api")
+        .respond("-")
+}
+
+async fn no_method(request: axum::extract::Request) -> Response {
+    let mut failure = Failure::not_found("such request for", request.uri().path());
+    failure.status = StatusCode::METHOD_NOT_ALLOWED;
+    failure.message = format!("{} is not understood at {}", request.method(), request.uri().path());
+    failure.hint("the interface is described at /docs/api").respond("-")
+}

@@ -1,0 +1,138 @@
+//! What the server does by itself: seals the audit, watches leases, notes last uses.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bailiwick_api::JobId;
+use bailiwick_store::access::Access;
+use bailiwick_store::jobs::{self, LeaseRules};
+use bailiwick_store::{StoreError, audit};
+
+use crate::access::Shared;
+
+/// Starts everything; each ends by itself when the server is ending.
+pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::JoinHandle<()>> {
+    vec![
+        tokio::spawn(seal(access.clone(), shared.clone())),
+        tokio::spawn(watch_leases(access.clone(), shared.clone())),
+        tokio::spawn(keep_last_used(access.clone(), shared.clone())),
+    ]
+}
+
+/// Waits; false when the server is ending.
+async fn pause(shared: &Shared, time: Duration) -> bool {
+    let mut ending = shared.parts.hub.ending.subscribe();
+    if *ending.borrow_and_update() {
+        return false;
+    }
+    tokio::select! {
+        _ = tokio::time::sleep(time) => true,
+        _ = ending.changed() => false,
+    }
+}
+
+/// Says once that something does not work, and once that it works again.
+struct Complaint {
+    what: &'static str,
+    failing: bool,
+}
+
+impl Complaint {
+    fn note<T>(&mut self, outcome: Result<T, StoreError>) -> Option<T> {
+        match outcome {
+            Ok(value) => {
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("{} works again", self.what);
+                }
+                Some(value)
+            }
+            Err(why) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(cause = %why, "{} does not work; it is tried again", self.what);
+                }
+                None
+            }
+        }
+    }
+}
+
+async fn seal(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("audit");
+    let mut complaint = Complaint {
+        what: "sealing the audit",
+        failing: false,
+    };
+    // What a crash has left unsealed, however old.
+    let mut everything = true;
+    loop {
+        let more = complaint.note(audit::seal(&system, everything).await);
+        everything = everything && more != Some(false);
+        if more != Some(true) && !pause(&shared, Duration::from_millis(300)).await {
+            break;
+        }
+    }
+    // The last events of an orderly end.
+    while let Ok(true) = audit::seal(&system, false).await {}
+}
+
+/// A lease whose count of renewals has not moved for the whole lease time, by this process's own steady clock, is over. Seen this way neither a
+/// clock that jumps nor the server's own absence ends a lease too early.
+async fn watch_leases(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("lease watcher");
+    let lease = Duration::from_millis(shared.parts.lease_ms as u64);
+    let rules = LeaseRules {
+        on_lost_agent: shared.parts.on_lost_agent,
+    };
+    let mut complaint = Complaint {
+        what: "watching leases",
+        failing: false,
+    };
+    let mut seen: HashMap<(JobId, i64), (i64, Instant)> = HashMap::new();
+    while pause(
+        &shared,
+        (lease / 10).clamp(Duration::from_millis(200), Duration::from_secs(5)),
+    )
+    .await
+    {
+        let Some(live) = complaint.note(jobs::live_leases(&system).await) else {
+            // Agents could not renew either.
+            seen.clear();
+            continue;
+        };
+        let now = Instant::now();
+        let mut next = HashMap::with_capacity(live.len());
+        for one in live {
+            let key = (one.held.job, one.held.fence);
+            let since = seen
+                .get(&key)
+                .filter(|(renewals, _)| *renewals == one.renewals)
+                .map_or(now, |(_, since)| *since);
+            if now.duration_since(since) < lease {
+                next.insert(key, (one.renewals, since));
+                continue;
+            }
+            let words = format!(
+                "its agent was not heard of for {}",
+                bailiwick_api::time::duration_words(shared.parts.lease_ms)
+            );
+            if let Some(Some(experiment)) = complaint.note(jobs::expire(&system, one, &words, rules).await) {
+                tracing::warn!(job = one.held.job.0, fence = one.held.fence, "lease ended: agent lost");
+                shared.parts.hub.wake_followers(experiment);
+                shared.parts.hub.wake_agents();
+            }
+        }
+        seen = next;
+    }
+}
+
+async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
+    let mut complaint = Complaint {
+        what: "noting last uses",
+        failing: false,
+    };
+    while pause(&shared, Duration::from_secs(60)).await {
+        complaint.note(access.keep_last_used(&access.glance()).await);
+    }
+    let _ = access.keep_last_used(&access.glance()).await;
+}

@@ -1,0 +1,305 @@
+//! What agents ask, and what people ask about agents and queues.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use bailiwick_api::agents::{Agent, Happened, Held, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report};
+use bailiwick_api::experiments::{State, Stop};
+use bailiwick_api::key::{self, KeyKind};
+use bailiwick_api::permission::permit;
+use bailiwick_api::queues::Queue;
+use bailiwick_api::{AgentId, JobId, Page};
+use bailiwick_store::agents::{self, Serving};
+use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported};
+use bailiwick_store::logs;
+use bailiwick_store::logs::Kept;
+
+use crate::access::{Asked, Content, Context, Done, Gzip, Json, NoInput, Query, Raw, SignedIn, whole};
+use crate::failure::Failure;
+use crate::parts::Parts;
+
+/// An agent polls at least every 60 s; unheard of for three times that, it is lost.
+const LOST_AFTER_MS: i64 = 180_000;
+/// Largest piece of log text, in bytes.
+const LOG_MAX: usize = 4 * 1024 * 1024;
+
+type Door = Asked<permit::QueuesServe>;
+
+fn rules(parts: &Parts) -> LeaseRules {
+    LeaseRules {
+        on_lost_agent: parts.on_lost_agent,
+    }
+}
+
+fn fresh_token() -> String {
+    key::make(KeyKind::Job, key::random_bytes())
+}
+
+/// The agent of the path, with its queues, each of which the caller may still serve.
+async fn serving(door: &Door) -> Result<Serving, Failure> {
+    let id = AgentId(door.context.path_id("agent")?);
+    Ok(agents::serving(&door.actor, id).await?)
+}
+
+pub async fn queues(door: SignedIn, _: NoInput) -> Result<Json<Page<Queue>>, Failure> {
+    Ok(Json(bailiwick_store::queues::list(&door.actor).await?))
+}
+
+pub async fn list(door: SignedIn, _: NoInput) -> Result<Json<Page<Agent>>, Failure> {
+    Ok(Json(agents::list(&door.actor, LOST_AFTER_MS).await?))
+}
+
+pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Registered>, Failure> {
+    bailiwick_api::names::check_name("an agent", &new.name).map_err(Failure::invalid)?;
+    if new.queues.is_empty() {
+        return Err(Failure::invalid("an agent serves at least one queue"));
+    }
+    if new.slots.len() > 4096 || new.queues.len() > 100 || new.hardware.len() > 100 {
+        return Err(Failure::invalid(
+            "an agent has at most 4096 slots, 100 queues and 100 facts about its hardware",
+        ));
+    }
+    let agent = agents::register(&door.actor, &new).await?;
+    door.context
+        .shared
+        .parts
+        .hub
+        .renewed
+        .lock()
+        .expect("no panic while the lock is held")
+        .remove(&agent);
+    Ok(Json(Registered {
+        agent,
+        lease_ms: door.context.shared.parts.lease_ms,
+    }))
+}
+
+pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>, Failure> {
+    let serving = serving(&door).await?;
+    let parts = &door.context.shared.parts;
+    let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
+    let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());
+    let mut first = true;
+    loop {
+        work.mark_unchanged();
+        let answer = look(&door.context, &serving, &poll, first).await?;
+        let over = tokio::time::Instant::now() >= until || *ending.borrow();
+        if over || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
+            return Ok(Json(answer));
+        }
+        first = false;
+        // Where other servers write to the database, nobody wakes us for what they do.
+        let look_again = tokio::time::Instant::now() + Duration::from_millis(500);
+        let until = if parts.others_write {
+            until.min(look_again)
+        } else {
+            until
+        };
+        tokio::select! {
+            _ = work.changed() => {}
+            _ = ending.changed() => {}
+            _ = tokio::time::sleep_until(until) => {}
+        }
+    }
+}
+
+/// Compares what the agent holds with what it should hold.
+async fn look(context: &Context, serving: &Serving, poll: &Poll, first: bool) -> Result<PollAnswer, Failure> {
+    let parts = &context.shared.parts;
+    let rows = jobs::held_by(serving).await?;
+    if first {
+        renew(parts, serving, poll, &rows).await?;
+    }
+    let mut answer = PollAnswer::default();
+    let named = |held: &Held| {
+        poll.held
+            .iter()
+            .find(|one| one.job == held.job && one.fence == held.fence)
+    };
+    let mut lost = Vec::new();
+    for row in &rows {
+        match named(&row.held) {
+            Some(held) => match row.wanted {
+                Some(how) if !held.stopping => answer.stop.push(jobs::stop_order(row, how)),
+                // A kill may come while a cancel is under way: it is said again, without haste.
+                Some(Stop::Kill) if !first => answer.stop.push(jobs::stop_order(row, Stop::Kill)),
+                _ => {}
+            },
+            None if row.state == State::Starting && row.wanted.is_none() => {
+                answer
+                    .start
+                    .extend(jobs::give_again(serving, row.held.job, rules(parts), &fresh_token()).await?);
+            }
+            // Taken and stopped before the agent knew of it: nothing runs.
+            None if row.state == State::Stopping && never_started(serving, row).await? => {
+                let never = Happened::Ended {
+                    at: serving.actor.now(),
+                    exit_code: None,
+                    signal: None,
+                    reason: None,
+                    lost: false,
+                };
+                report_ended(context, serving, row.held, &never).await?;
+            }
+            None => lost.push(row.held),
+        }
+    }
+    note_missing(context, serving, &lost).await?;
+    answer.drop.extend(poll.held.iter().filter(|held| {
+        !rows
+            .iter()
+            .any(|row| row.held.job == held.job && row.held.fence == held.fence)
+    }));
+    if !poll.draining {
+        let mut free = poll.free_slots;
+        // Zero-slot jobs need no slot; the bound keeps one answer small.
+        while answer.start.len() < 64 {
+            let Some(lease) = jobs::take(serving, free, rules(parts), &fresh_token()).await? else {
+                break;
+            };
+            free -= lease.slots;
+            parts.hub.wake_followers(lease.experiment);
+            answer.start.push(lease);
+        }
+    }
+    Ok(answer)
+}
+
+/// Writes down that the agent is there and renews its leases, unless that was done a moment ago.
+async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) -> Result<(), Failure> {
+    let live: Vec<JobId> = rows
+        .iter()
+        .filter(|row| {
+            poll.held
+                .iter()
+                .any(|held| held.job == row.held.job && held.fence == row.held.fence)
+        })
+        .map(|row| row.held.job)
+        .collect();
+    // An agent ends its jobs after 9/10 of the lease; a twentieth is well inside the rest.
+    let pause = Duration::from_millis(parts.lease_ms as u64 / 20).min(Duration::from_secs(15));
+    let now = Instant::now();
+    {
+        let renewed = parts.hub.renewed.lock().expect("no panic while the lock is held");
+        if renewed
+            .get(&serving.id)
+            .is_some_and(|(jobs, at)| now.duration_since(*at) < pause && live.iter().all(|job| jobs.contains(job)))
+        {
+            return Ok(());
+        }
+    }
+    if live.is_empty() {
+        agents::seen(serving).await?;
+    } else {
+        jobs::renew(serving, &live).await?;
+    }
+    parts
+        .hub
+        .renewed
+        .lock()
+        .expect("no panic while the lock is held")
+        .insert(serving.id, (live, now));
+    Ok(())
+}
+
+async fn never_started(serving: &Serving, row: &HeldRow) -> Result<bool, Failure> {
+    Ok(!jobs::has_started(serving, row.held).await?)
+}
+
+/// Jobs that the agent should have and does not name, twice with two seconds between (an overtaken poll may be late): they are lost.
+async fn note_missing(context: &Context, serving: &Serving, lost: &[Held]) -> Result<(), Failure> {
+    let hub = &context.shared.parts.hub;
+    let mut gone = Vec::new();
+    {
+        let mut missing = hub.missing.lock().expect("no panic while the lock is held");
+        for held in lost {
+            let since = *missing.entry((held.job, held.fence)).or_insert_with(Instant::now);
+            if since.elapsed() > Duration::from_secs(2) {
+                missing.remove(&(held.job, held.fence));
+                gone.push(*held);
+            }
+        }
+        missing.retain(|_, since| since.elapsed() < Duration::from_secs(600));
+    }
+    for held in gone {
+        let reason = Some("the agent lost the job".to_owned());
+        let ended = Happened::Ended {
+            at: serving.actor.now(),
+            exit_code: None,
+            signal: None,
+            reason,
+            lost: true,
+        };
+        report_ended(context, serving, held, &ended).await?;
+    }
+    Ok(())
+}
+
+async fn report_ended(context: &Context, serving: &Serving, held: Held, what: &Happened) -> Result<(), Failure> {
+    let parts = &context.shared.parts;
+    if let Reported::Kept(experiment) = jobs::report(serving, held.job, held.fence, what, rules(parts)).await? {
+        parts.hub.wake_followers(experiment);
+        parts.hub.wake_agents();
+    }
+    Ok(())
+}
+
+pub async fn report(door: Door, Json(report): Json<Report>) -> Result<Json<Done>, Failure> {
+    let serving = serving(&door).await?;
+    let job = JobId(door.context.path_id("job")?);
+    let parts = &door.context.shared.parts;
+    match jobs::report(&serving, job, report.fence, &report.what, rules(parts)).await? {
+        Reported::Kept(experiment) => {
+            parts.hub.wake_followers(experiment);
+            // A job that is tried again waits for an agent.
+            if matches!(report.what, Happened::Ended { .. }) {
+                parts.hub.wake_agents();
+            }
+            Ok(Json(Done {}))
+        }
+        Reported::LeaseLost => Err(Failure::lease_lost()),
+    }
+}
+
+/// Which lease.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnderLease {
+    fence: i64,
+}
+
+pub async fn code(door: Door, Query(under): Query<UnderLease>) -> Result<Content<Gzip>, Failure> {
+    let serving = serving(&door).await?;
+    let job = JobId(door.context.path_id("job")?);
+    let held = jobs::held_code(&serving, job, under.fence).await?;
+    let (experiment, code) = held.ok_or_else(Failure::lease_lost)?;
+    let code = code.ok_or_else(|| Failure::not_found("code of experiment", experiment))?;
+    let body: Body = door.context.shared.parts.code.read(&code).await?;
+    Ok(Content::new(body))
+}
+
+pub async fn logs(door: Door, input: Raw<LogsAt>) -> Result<Json<LogsKept>, Failure> {
+    let serving = serving(&door).await?;
+    let job = JobId(door.context.path_id("job")?);
+    let parts = &door.context.shared.parts;
+    if input.query.first < 1 {
+        return Err(Failure::invalid("lines are numbered from 1"));
+    }
+    let text = whole(input.body, LOG_MAX).await?;
+    match logs::append(
+        &serving,
+        job,
+        input.query.fence,
+        input.query.first,
+        &text,
+        parts.log_bytes_max,
+    )
+    .await?
+    {
+        Kept::Through { line, experiment } => {
+            parts.hub.wake_followers(experiment);
+            Ok(Json(LogsKept { through: line }))
+        }
+        Kept::LeaseLost => Err(Failure::lease_lost()),
+    }
+}

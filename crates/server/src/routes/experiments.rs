@@ -1,0 +1,144 @@
+//! Experiments.
+
+use bailiwick_access::Target;
+use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, Stop};
+use bailiwick_api::permission::permit;
+use bailiwick_api::{Page, Permission, config};
+use bailiwick_store::access::queue_target;
+use bailiwick_store::experiments::{self, StopTarget};
+
+use crate::access::{Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn};
+use crate::failure::Failure;
+
+/// What may be seen decides what is listed.
+pub async fn list(door: SignedIn, Query(filter): Query<ExperimentFilter>) -> Result<Json<Page<Experiment>>, Failure> {
+    Ok(Json(experiments::list(&door.actor, &filter).await?))
+}
+
+pub async fn create(
+    door: Asked<permit::ExperimentsCreate>,
+    Json(new): Json<NewExperiment>,
+) -> Result<Json<Experiment>, Failure> {
+    let (actor, parts) = (&door.actor, &door.context.shared.parts);
+    let checked = config::check(new.config, &new.args).map_err(|why| {
+        Failure::invalid(format!("the configuration is not right: {why}"))
+            .hint("docs/experiment-yaml.md lists every key")
+    })?;
+    let snapshot = actor.snapshot();
+    let workspace_name = checked
+        .workspace
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("default");
+    let missing = || Failure::not_found("workspace", workspace_name);
+    let workspace = snapshot.find_workspace(workspace_name).ok_or_else(missing)?;
+    let granted = door
+        .at(
+            Target::workspace(workspace),
+            "workspace",
+            workspace_name,
+            Some(Permission::WorkspacesRead),
+        )
+        .await?;
+    let project_name = checked
+        .project
+        .as_deref()
+        .filter(|name| !name.is_empty())
+        .unwrap_or("default");
+    let project = snapshot
+        .find_project(workspace, project_name)
+        .ok_or_else(|| Failure::not_found("project", project_name))?;
+
+    let queue_name = checked.queue.as_deref().unwrap_or("default");
+    let no_queue = || Failure::not_found("queue", queue_name);
+    let (queue, open) = snapshot.find_queue(queue_name).ok_or_else(no_queue)?;
+    let in_workspace = Target::workspace(workspace);
+    let may_submit = (open && actor.may(Permission::QueuesSubmit, &in_workspace).is_some())
+        || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();
+    if !may_submit {
+        let entry = bailiwick_store::audit::Entry::denied(Permission::QueuesSubmit, "queue", queue_name);
+        bailiwick_store::audit::record(actor, entry).await?;
+        let refusal = actor.forbidden(Permission::QueuesSubmit, &queue_target(queue));
+        return Err(if bailiwick_store::queues::may_see(actor, queue, open) {
+            refusal.into()
+        } else {
+            no_queue()
+        });
+    }
+    if let Some(code) = &new.code {
+        let sent = crate::code::is_name(code)
+            && bailiwick_store::code::was_sent_by(actor, code).await?
+            && parts.code.exists(code).await;
+        if !sent {
+            return Err(
+                Failure::conflict("code_missing", format!("{} has not sent the code {code}", actor.name))
+                    .hint("send it first with PUT /api/v1/code/{sha256}"),
+            );
+        }
+    }
+    let name = checked.name.clone().unwrap_or_else(|| "experiment".into());
+    let experiment = experiments::create(&granted, project, queue, &name, &checked, new.code.as_deref()).await?;
+    parts.hub.wake_agents();
+    Ok(Json(experiment))
+}
+
+pub async fn show(
+    door: Allowed<permit::ExperimentsRead, OneExperiment>,
+    _: NoInput,
+) -> Result<Json<ExperimentDetail>, Failure> {
+    Ok(Json(experiments::detail(&door.granted, door.on.0).await?))
+}
+
+pub async fn cancel(door: Asked<permit::ExperimentsUpdate>, _: Json<Done>) -> Result<Json<Experiment>, Failure> {
+    stop(door, Stop::Cancel).await
+}
+
+pub async fn kill(door: Asked<permit::ExperimentsUpdate>, _: Json<Done>) -> Result<Json<Experiment>, Failure> {
+    stop(door, Stop::Kill).await
+}
+
+async fn stop(door: Asked<permit::ExperimentsUpdate>, how: Stop) -> Result<Json<Experiment>, Failure> {
+    let which = door.context.path("experiment");
+    match experiments::find_to_stop(&door.actor, which).await? {
+        StopTarget::Found(found) => {
+            let (granted, row) = *found;
+            let id = row.id;
+            let experiment = experiments::stop(&granted, row, how).await?;
+            let hub = &door.context.shared.parts.hub;
+            hub.wake_agents();
+            hub.wake_followers(id);
+            Ok(Json(experiment))
+        }
+        // Seed 000's words; the same whether there is such an experiment or not.
+        StopTarget::NotOwn => Err(Failure::forbidden(format!(
+            "You can only cancel your own jobs: `{which}` is not one of them"
+        ))
+        .hint("`ml status` lists the ones you see; an administrator can cancel any")),
+        StopTarget::Refused(refusal) => Err(refusal.into()),
+        StopTarget::Missing => Err(Failure::not_found("experiment", which)),
+        StopTarget::Ambiguous(ids) => {
+            let ids: Vec<String> = ids.iter().map(|id| id.to_string()).collect();
+            Err(Failure::conflict(
+                "ambiguous",
+                format!(
+                    "{} of your unfinished experiments are called `{which}`: {}",
+                    ids.len(),
+                    ids.join(", ")
+                ),
+            )
+            .hint("say which one by its number"))
+        }
+    }
+}
+
+pub async fn code(
+    door: Allowed<permit::ExperimentsReadArtifacts, OneExperiment>,
+    _: NoInput,
+) -> Result<Content<Gzip>, Failure> {
+    let row = &door.on.0;
+    let sha256 = row
+        .code
+        .as_deref()
+        .ok_or_else(|| Failure::not_found("code of experiment", row.id))?;
+    Ok(Content::new(door.context.shared.parts.code.read(sha256).await?))
+}

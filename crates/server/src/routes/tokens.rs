@@ -1,0 +1,120 @@
+//! API keys.
+
+use bailiwick_access::Target;
+use bailiwick_api::key::KeyKind;
+use bailiwick_api::permission::permit;
+use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
+use bailiwick_api::{Page, PrincipalId, TokenId};
+use bailiwick_store::access::Actor;
+use bailiwick_store::{credentials, principals};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::users::secret;
+use crate::access::{Asked, Json, NoInput, Query};
+use crate::failure::Failure;
+
+/// Which keys to list.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenFilter {
+    /// Whose; one's own when left out.
+    user: Option<String>,
+    /// Sessions, revoked and expired ones too.
+    all: Option<bool>,
+}
+
+async fn whose(actor: &Actor, user: Option<&str>) -> Result<PrincipalId, Failure> {
+    match user {
+        Some(name) => Ok(principals::get(actor, name).await?.id),
+        None => Ok(actor.id),
+    }
+}
+
+pub async fn list(
+    door: Asked<permit::TokensRead>,
+    Query(filter): Query<TokenFilter>,
+) -> Result<Json<Page<Token>>, Failure> {
+    let whose = whose(&door.actor, filter.user.as_deref()).await?;
+    let granted = door
+        .at(Target::owned_by(whose), "tokens of", &whose.to_string(), None)
+        .await?;
+    Ok(Json(
+        credentials::list(&granted, whose, filter.all.unwrap_or(false)).await?,
+    ))
+}
+
+pub async fn create(
+    door: Asked<permit::TokensCreate>,
+    Json(new): Json<NewToken>,
+) -> Result<Json<TokenWithSecret>, Failure> {
+    let actor = &door.actor;
+    if new.label.chars().count() > 255 || new.label.chars().any(char::is_control) {
+        return Err(Failure::invalid(
+            "a label has at most 255 characters and no control characters",
+        ));
+    }
+    if new
+        .lifetime_ms
+        .is_some_and(|ms| !(1000..=1000 * 365 * 86_400_000).contains(&ms))
+    {
+        return Err(Failure::invalid(
+            "lifetime_ms is at least 1000 (one second) and at most a thousand years",
+        ));
+    }
+    let whose = whose(actor, new.user.as_deref()).await?;
+    let granted = door
+        .at(Target::owned_by(whose), "tokens of", &whose.to_string(), None)
+        .await?;
+    if whose != actor.id && !credentials_may_exceed(actor, whose) {
+        let name = actor.snapshot().principal_name(whose);
+        return Err(Failure::forbidden(format!(
+            "Insufficient permissions: a key for {name} would open more than {} may do",
+            actor.name
+        ))
+        .hint("only somebody who holds at least the same roles can make it, or the user itself"));
+    }
+    let (secret, hash) = secret(KeyKind::Api);
+    let expires = new.lifetime_ms.map(|ms| actor.now().plus_ms(ms));
+    let token = credentials::create_key(&granted, whose, &hash, &new.label, expires).await?;
+    Ok(Json(TokenWithSecret { token, secret }))
+}
+
+/// `access.md` §4: who makes a key for another must hold all that the other holds.
+fn credentials_may_exceed(actor: &Actor, whose: PrincipalId) -> bool {
+    let snapshot = actor.snapshot();
+    snapshot.world.assignments_of(whose).all(|(_, role, scope, ..)| {
+        let target = match scope {
+            bailiwick_access::Scope::Global => Target::default(),
+            bailiwick_access::Scope::Workspace(id) => Target::workspace(id),
+            bailiwick_access::Scope::Project(id) => Target {
+                project: Some(id),
+                ..Target::default()
+            },
+            bailiwick_access::Scope::Object(kind, id) => Target {
+                object: Some((kind, id)),
+                ..Target::default()
+            },
+        };
+        snapshot
+            .world
+            .role(role)
+            .is_none_or(|role| actor.missing_to_grant(role.permissions, &target).is_none())
+    })
+}
+
+pub async fn revoke(door: Asked<permit::TokensRevoke>, _: NoInput) -> Result<Json<Token>, Failure> {
+    let id = TokenId(door.context.path_id("token")?);
+    let missing = || Failure::not_found("token", id);
+    let owner = credentials::owner(&door.actor, id).await?.ok_or_else(missing)?;
+    let target = Target::owned_by(owner);
+    let granted = door
+        .at(
+            target,
+            "token",
+            &id.to_string(),
+            Some(bailiwick_api::Permission::TokensRead),
+        )
+        .await?;
+    Ok(Json(credentials::revoke(&granted, id).await?))
+}

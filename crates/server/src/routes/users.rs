@@ -1,0 +1,446 @@
+//! Users, service accounts, signing in.
+
+use std::time::Instant;
+
+use bailiwick_api::audit::Outcome;
+use bailiwick_api::key::{self, KeyKind};
+use bailiwick_api::permission::permit;
+use bailiwick_api::roles::Role;
+use bailiwick_api::tokens::{Token, TokenWithSecret};
+use bailiwick_api::users::{
+    ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session, User,
+    UserState, UserWithLink,
+};
+use bailiwick_api::{Page, Permission, PrincipalId, Time};
+use bailiwick_store::access::{Actor, Granted};
+use bailiwick_store::audit::{self, Entry};
+use bailiwick_store::credentials;
+use bailiwick_store::principals::{self, CreateError, Life, LifeError};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::access::{Allowed, Asked, Done, Installation, Json, NoInput, Query, SignedIn, Stranger, require};
+use crate::failure::Failure;
+use crate::parts::Parts;
+use crate::password;
+
+/// How long an activation link may be used.
+const LINK_MS: i64 = 7 * 86_400_000;
+
+/// A new secret and the hash that is stored of it.
+pub fn secret(kind: KeyKind) -> (String, String) {
+    let secret = key::make(kind, key::random_bytes());
+    let stored = key::stored_hash(&secret)
+        .map(|hash| key::hex(&hash))
+        .expect("a fresh secret is well formed");
+    (secret, stored)
+}
+
+pub fn link_view(parts: &Parts, token: String, expires_at: Time) -> Link {
+    Link {
+        url: format!("{}/activate#{token}", parts.public_url),
+        token,
+        expires_at,
+    }
+}
+
+/// Hashes or checks a password beside the other work, a few at a time.
+async fn beside<T: Send + 'static>(parts: &Parts, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let _one = parts
+        .hashing
+        .acquire()
+        .await
+        .map_err(|why| Failure::internal(why.to_string()))?;
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|why| Failure::internal(why.to_string()))
+}
+
+async fn new_hash(parts: &Parts, password: &str, name: &str) -> Result<String, Failure> {
+    let (password, name) = (password.to_owned(), name.to_owned());
+    beside(parts, move || {
+        password::check(&password, &name).map_err(Failure::invalid)?;
+        password::hash(&password).map_err(Failure::internal)
+    })
+    .await?
+}
+
+/// Anyone, to sign in.
+pub async fn login(door: Stranger, Json(login): Json<Login>) -> Result<Json<Session>, Failure> {
+    let (parts, origin, access) = (&door.context.shared.parts, &door.context.origin, &door.access);
+    let account = bailiwick_api::names::name_key(&login.name);
+    if let Some(seconds) = parts.limiter.wait_s(&account, &origin.address, Instant::now()) {
+        return Err(Failure::too_many_attempts(seconds));
+    }
+    let found = principals::find_for_sign_in(access, &login.name).await?;
+    let stored = found
+        .as_ref()
+        .filter(|user| user.state == UserState::Active)
+        .and_then(|user| user.password_hash.clone());
+    let given = login.password;
+    let fits = beside(parts, move || password::fits(&given, stored.as_deref())).await?;
+    let Some(user) = found.filter(|_| fits) else {
+        parts.limiter.failed(&account, &origin.address, Instant::now());
+        let entry = Entry {
+            outcome: Outcome::Denied,
+            ..Entry::new("sign-in", "password", "user", &login.name)
+        };
+        audit::record_stranger(access, &login.name, origin, entry).await?;
+        return Err(
+            Failure::wrong_password().hint("an administrator can make a new sign-in link with `ml user link NAME`")
+        );
+    };
+    parts.limiter.succeeded(&account, &origin.address);
+    let (token, hash) = secret(KeyKind::Session);
+    let expires_at = access.now().plus_ms(parts.session_ms);
+    credentials::open_session(access, user.id, &user.name, &hash, expires_at, origin).await?;
+    Ok(Json(Session {
+        token,
+        name: user.name,
+        expires_at,
+    }))
+}
+
+/// Anyone, to sign in.
+pub async fn login_with_link(door: Stranger, Json(login): Json<LoginWithLink>) -> Result<Json<Session>, Failure> {
+    use_link(&door, &login.token, login.password.as_deref()).await.map(Json)
+}
+
+/// What the API and the page do with a link.
+pub async fn use_link(door: &Stranger, token: &str, password: Option<&str>) -> Result<Session, Failure> {
+    let (parts, origin, access) = (&door.context.shared.parts, &door.context.origin, &door.access);
+    if let Some(seconds) = parts.limiter.wait_s("a link", &origin.address, Instant::now()) {
+        return Err(Failure::too_many_attempts(seconds));
+    }
+    let hash = key::stored_hash(token).map(|hash| key::hex(&hash));
+    let link = match &hash {
+        Some(hash) => credentials::find_link(access, hash).await?,
+        None => None,
+    };
+    let used_up = || {
+        let mut failure = Failure::invalid_key();
+        failure.message = "this link has been used, is past its time, or never was one".into();
+        failure.hint("an administrator can make a new one with `ml user link NAME`")
+    };
+    let Some(link) = link else {
+        parts.limiter.failed("a link", &origin.address, Instant::now());
+        let entry = Entry {
+            outcome: Outcome::Denied,
+            ..Entry::new("sign-in", "link", "user", "")
+        };
+        audit::record_stranger(access, "", origin, entry).await?;
+        return Err(used_up());
+    };
+    let password_hash = match password {
+        Some(password) => Some(new_hash(parts, password, &link.name).await?),
+        None if link.has_password => None,
+        None => {
+            let mut failure = Failure::invalid(format!("`{}` has no password yet: choose one", link.name));
+            failure.code = "password_needed";
+            return Err(failure);
+        }
+    };
+    let (token, session) = secret(KeyKind::Session);
+    let expires_at = access.now().plus_ms(parts.session_ms);
+    if !credentials::use_link(access, &link, password_hash.as_deref(), &session, expires_at, origin).await? {
+        return Err(used_up());
+    }
+    Ok(Session {
+        token,
+        name: link.name,
+        expires_at,
+    })
+}
+
+pub async fn logout(door: SignedIn, _: Json<Done>) -> Result<Json<Done>, Failure> {
+    credentials::sign_out(&door.actor).await?;
+    Ok(Json(Done {}))
+}
+
+pub async fn me(door: SignedIn, _: NoInput) -> Result<Json<Me>, Failure> {
+    let actor = &door.actor;
+    let user = principals::get(actor, &actor.id.to_string()).await?;
+    Ok(Json(Me {
+        user,
+        access: door.context.shared.parts.mode,
+        sees: sees(actor),
+        credential: actor.credential_kind.name().into(),
+    }))
+}
+
+/// What of experiments one sees, in words.
+fn sees(actor: &Actor) -> String {
+    let visible = actor.visible(Permission::ExperimentsRead, bailiwick_access::ObjectKind::Experiment);
+    let snapshot = actor.snapshot();
+    if visible.all {
+        return "all experiments".into();
+    }
+    let names = |ids: &[bailiwick_api::WorkspaceId]| {
+        let shown: Vec<String> = ids
+            .iter()
+            .take(5)
+            .map(|id| format!("\"{}\"", snapshot.workspace_name(*id)))
+            .collect();
+        let more = ids.len().saturating_sub(5);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        format!(
+            "workspace{} {}{more}",
+            if ids.len() == 1 { "" } else { "s" },
+            shown.join(", ")
+        )
+    };
+    let mut parts = Vec::new();
+    if !visible.workspaces.is_empty() {
+        parts.push(format!("all experiments in {}", names(&visible.workspaces)));
+    }
+    if visible.own {
+        parts.push("your own experiments".into());
+    } else if !visible.own_workspaces.is_empty() {
+        parts.push(format!("your own experiments in {}", names(&visible.own_workspaces)));
+    }
+    if !(visible.projects.is_empty() && visible.own_projects.is_empty()) {
+        parts.push("experiments of single projects".into());
+    }
+    if !(visible.objects.is_empty() && visible.own_objects.is_empty()) {
+        parts.push("single experiments".into());
+    }
+    if parts.is_empty() {
+        "no experiments".into()
+    } else {
+        parts.join("; ")
+    }
+}
+
+/// Paging of users.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserFilter {
+    /// Deactivated and removed ones too.
+    all: Option<bool>,
+    after: Option<i64>,
+    /// 1 to 1000; 200 when left out.
+    limit: Option<i64>,
+}
+
+pub async fn list(door: SignedIn, Query(filter): Query<UserFilter>) -> Result<Json<Page<User>>, Failure> {
+    let (after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(200));
+    let kind = Some(PrincipalKind::User);
+    Ok(Json(
+        principals::list(&door.actor, kind, filter.all.unwrap_or(false), after, limit).await?,
+    ))
+}
+
+pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<User>, Failure> {
+    Ok(Json(principals::get(&door.actor, door.context.path("user")).await?))
+}
+
+impl From<CreateError> for Failure {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Refused(refusal) => refusal.into(),
+            CreateError::Invalid(why) => Failure::invalid(why),
+            CreateError::Taken(why) => Failure::conflict("conflict", why),
+        }
+    }
+}
+
+pub async fn create(
+    door: Allowed<permit::UsersCreate, Installation>,
+    Json(new): Json<NewUser>,
+) -> Result<Json<UserWithLink>, Failure> {
+    let parts = &door.context.shared.parts;
+    let actor = &door.granted.actor;
+    let hash = match &new.password {
+        Some(password) => Some(new_hash(parts, password, &new.name).await?),
+        None => None,
+    };
+    let (token, stored) = secret(KeyKind::Link);
+    let expires_at = actor.now().plus_ms(LINK_MS);
+    let link = hash.is_none().then_some((stored.as_str(), expires_at));
+    let id = principals::create(&door.granted, &new, hash.as_deref(), link).await?;
+    let user = fresh_user(&door.context, id).await?;
+    Ok(Json(UserWithLink {
+        user,
+        link: hash.is_none().then(|| link_view(parts, token, expires_at)),
+    }))
+}
+
+/// The user as it stands after the change, by the picture of rights after the change.
+async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result<User, Failure> {
+    let actor = context.actor_again().await?;
+    Ok(principals::get(&actor, &id.to_string()).await?)
+}
+
+async fn change_life<P: bailiwick_api::permission::Permit>(
+    door: Allowed<P, Installation>,
+    life: Life,
+    kind: PrincipalKind,
+) -> Result<Json<User>, Failure> {
+    let user = principals::get(&door.granted.actor, door.context.path("user")).await?;
+    if user.kind != kind {
+        return Err(Failure::not_found(
+            if kind == PrincipalKind::User {
+                "user"
+            } else {
+                "service account"
+            },
+            &user.name,
+        ));
+    }
+    principals::change_life(&door.granted, user.id, &user.name, kind, life).await?;
+    door.context.shared.parts.hub.wake_agents();
+    match door.context.actor_again().await {
+        Ok(actor) => Ok(Json(principals::get(&actor, &user.id.to_string()).await?)),
+        // One has just ended one's own account.
+        Err(_) => Ok(Json(User {
+            state: if life == Life::Remove {
+                UserState::Removed
+            } else {
+                UserState::Deactivated
+            },
+            ..user
+        })),
+    }
+}
+
+pub async fn deactivate(
+    door: Allowed<permit::UsersUpdate, Installation>,
+    _: Json<Done>,
+) -> Result<Json<User>, Failure> {
+    change_life(door, Life::Deactivate, PrincipalKind::User).await
+}
+
+pub async fn activate(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done>) -> Result<Json<User>, Failure> {
+    change_life(door, Life::Activate, PrincipalKind::User).await
+}
+
+pub async fn remove(door: Allowed<permit::UsersDelete, Installation>, _: NoInput) -> Result<Json<User>, Failure> {
+    change_life(door, Life::Remove, PrincipalKind::User).await
+}
+
+pub async fn remove_service_account(
+    door: Allowed<permit::ServiceAccountsDelete, Installation>,
+    _: NoInput,
+) -> Result<Json<User>, Failure> {
+    change_life(door, Life::Remove, PrincipalKind::Service).await
+}
+
+pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done>) -> Result<Json<Link>, Failure> {
+    let parts = &door.context.shared.parts;
+    let user = principals::get(&door.granted.actor, door.context.path("user")).await?;
+    if user.kind != PrincipalKind::User || user.remote || !matches!(user.state, UserState::Pending | UserState::Active)
+    {
+        return Err(Failure::conflict(
+            "conflict",
+            format!("`{}` cannot sign in by a link: {}", user.name, user.state.name()),
+        ));
+    }
+    let (token, stored) = secret(KeyKind::Link);
+    let expires_at = door.granted.actor.now().plus_ms(LINK_MS);
+    credentials::new_link(&door.granted, user.id, &user.name, &stored, expires_at).await?;
+    Ok(Json(link_view(parts, token, expires_at)))
+}
+
+/// One's own with `me:update` and the old password; another's with `users:update`.
+pub async fn change_password(
+    door: Asked<permit::UsersUpdate>,
+    Json(change): Json<ChangePassword>,
+) -> Result<Json<Done>, Failure> {
+    let (parts, actor) = (&door.context.shared.parts, &door.actor);
+    let user = principals::get(actor, door.context.path("user")).await?;
+    if user.kind != PrincipalKind::User || user.remote {
+        return Err(Failure::conflict(
+            "conflict",
+            format!("`{}` does not sign in with a password here", user.name),
+        ));
+    }
+    if user.id != actor.id {
+        let granted = door.at(Default::default(), "user", &user.name, None).await?;
+        let hash = new_hash(parts, &change.new_password, &user.name).await?;
+        principals::set_password(&granted, user.id, &user.name, &hash).await?;
+        return Ok(Json(Done {}));
+    }
+    let granted: Granted<permit::MeUpdate> = require(
+        actor,
+        bailiwick_access::Target::owned_by(actor.id),
+        "user",
+        &user.name,
+        None,
+    )
+    .await?;
+    let account = bailiwick_api::names::name_key(&user.name);
+    if let Some(seconds) = parts.limiter.wait_s(&account, &actor.origin.address, Instant::now()) {
+        return Err(Failure::too_many_attempts(seconds));
+    }
+    if let Some(stored) = principals::password_hash(actor, user.id).await? {
+        let old = change.old_password.clone().unwrap_or_default();
+        if !beside(parts, move || password::fits(&old, Some(&stored))).await? {
+            parts.limiter.failed(&account, &actor.origin.address, Instant::now());
+            return Err(Failure::forbidden("the old password is missing or wrong")
+                .hint("an administrator can set a new one without it"));
+        }
+    }
+    let hash = new_hash(parts, &change.new_password, &user.name).await?;
+    principals::set_password(&granted, user.id, &user.name, &hash).await?;
+    Ok(Json(Done {}))
+}
+
+pub async fn list_service_accounts(
+    door: Allowed<permit::ServiceAccountsRead, Installation>,
+    Query(filter): Query<UserFilter>,
+) -> Result<Json<Page<User>>, Failure> {
+    let (after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(200));
+    let all = filter.all.unwrap_or(false);
+    Ok(Json(
+        principals::list(&door.granted.actor, Some(PrincipalKind::Service), all, after, limit).await?,
+    ))
+}
+
+pub async fn create_service_account(
+    door: Allowed<permit::ServiceAccountsCreate, Installation>,
+    Json(new): Json<NewServiceAccount>,
+) -> Result<Json<TokenWithSecret>, Failure> {
+    let actor = &door.granted.actor;
+    let mut queues = Vec::new();
+    for name in &new.serve {
+        let (id, _) = actor
+            .snapshot()
+            .find_queue(name)
+            .ok_or_else(|| Failure::not_found("queue", name))?;
+        if !queues.contains(&id) {
+            queues.push(id);
+        }
+    }
+    let (secret, hash) = secret(KeyKind::Api);
+    let created_at = actor.now();
+    let (_, id) = principals::create_service_account(&door.granted, &new.name, &queues, &hash).await?;
+    let token = Token {
+        id,
+        owner: new.name,
+        kind: "key".into(),
+        label: "first key".into(),
+        created_at,
+        expires_at: None,
+        last_used_at: None,
+        revoked_at: None,
+    };
+    Ok(Json(TokenWithSecret { token, secret }))
+}
+
+/// What a role holds is no secret; who holds it is.
+pub async fn roles(door: SignedIn, _: NoInput) -> Result<Json<Page<Role>>, Failure> {
+    Ok(Json(bailiwick_store::roles::list(&door.actor).await?))
+}
+
+impl From<LifeError> for Failure {
+    fn from(error: LifeError) -> Self {
+        match error {
+            LifeError::Refused(refusal) => refusal.into(),
+            LifeError::Conflict(why) => Failure::conflict("conflict", why),
+        }
+    }
+}
