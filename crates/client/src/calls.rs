@@ -14,7 +14,7 @@ use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User, UserWithLink,
 };
-use bailiwick_api::{ExperimentId, Page, TokenId};
+use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
 use reqwest::{Body, Method, Response};
 use serde::{Deserialize, Serialize};
@@ -273,8 +273,10 @@ impl LogStream {
     pub async fn next(&mut self) -> Result<LogEvent> {
         loop {
             if let Some(event) = self.events.next() {
-                return read_event(&event)
-                    .map_err(|why| Error::Unexpected(format!("{} sent a log event that is none: {why}", self.server)));
+                return read_event(&event).unwrap_or_else(|why| {
+                    let words = format!("{} sent a log event that is none: {why}", self.server);
+                    Err(Error::Unexpected(words))
+                });
             }
             let broken = |why: &dyn std::fmt::Display| {
                 Error::Unreachable(format!("the connection to {} broke: {why}", self.server))
@@ -289,14 +291,31 @@ impl LogStream {
     }
 }
 
-fn read_event(event: &Event) -> serde_json::Result<LogEvent> {
+fn read_event(event: &Event) -> serde_json::Result<Result<LogEvent>> {
     #[derive(Deserialize)]
     struct End {
         state: State,
     }
+    /// The right to follow has ended meanwhile, or the server could not go on.
+    #[derive(Deserialize)]
+    struct Failure {
+        code: String,
+        message: String,
+    }
     match event.name.as_str() {
-        "end" => serde_json::from_str(&event.data).map(|end: End| LogEvent::End(end.state)),
-        _ => serde_json::from_str(&event.data).map(LogEvent::Lines),
+        "end" => serde_json::from_str(&event.data).map(|end: End| Ok(LogEvent::End(end.state))),
+        "failure" => serde_json::from_str(&event.data).map(|Failure { code, message }| {
+            Err(Error::Refused {
+                status: if code == "unauthenticated" { 401 } else { 403 },
+                body: ErrorBody {
+                    code,
+                    message,
+                    hint: None,
+                    request_id: String::new(),
+                },
+            })
+        }),
+        _ => serde_json::from_str(&event.data).map(|lines| Ok(LogEvent::Lines(lines))),
     }
 }
 
@@ -408,11 +427,23 @@ mod tests {
     }
 
     #[test]
+    fn a_right_that_ends_while_following_is_told() {
+        let failure = Event {
+            name: "failure".into(),
+            data: r#"{"code":"unauthenticated","message":"Invalid API key"}"#.into(),
+        };
+        let Ok(Err(why)) = read_event(&failure) else {
+            panic!("that is a failure");
+        };
+        assert_eq!((why.status(), why.to_string().as_str()), (Some(401), "Invalid API key"));
+    }
+
+    #[test]
     fn the_end_of_a_log_names_the_state() {
         let end = Event {
             name: "end".into(),
             data: r#"{"state":"CANCELED"}"#.into(),
         };
-        assert!(matches!(read_event(&end), Ok(LogEvent::End(State::Canceled))));
+        assert!(matches!(read_event(&end), Ok(Ok(LogEvent::End(State::Canceled)))));
     }
 }

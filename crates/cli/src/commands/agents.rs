@@ -24,7 +24,10 @@ pub fn run(common: &Common, agent: Agent) -> Result<()> {
 }
 
 fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
-    let settings = Settings::read(common)?;
+    let Access { server, ca, key } = match agent.builtin {
+        true => access_of_builtin(common)?,
+        false => access(common, agent.key_file.as_deref())?,
+    };
     let mut job_env = BTreeMap::new();
     for assignment in &agent.job_env {
         let (key, value) = assignment
@@ -33,16 +36,16 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
         job_env.insert(key.to_owned(), value.to_owned());
     }
     let options = bailiwick_agent::Options {
-        key: agent_key(&settings, &agent)?,
-        ca: settings.ca_pem()?,
-        server: settings.server.value.clone(),
+        server,
+        ca,
+        key,
         name: agent.name.map_or_else(host_name, Ok)?,
         queues: if agent.queues.is_empty() {
             vec!["default".into()]
         } else {
             agent.queues
         },
-        dir: whole(agent.dir.unwrap_or_else(|| settings.home.join("agent")))?,
+        dir: agent_dir(agent.dir)?,
         slots: agent.slots,
         gpus: agent.gpus,
         isolate: match agent.isolate {
@@ -62,27 +65,56 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
     runtime.block_on(bailiwick_agent::run(options)).map_err(Failure::new)
 }
 
-/// From standard input for a built-in one, else from a file, the environment or the user's file.
-fn agent_key(settings: &Settings, agent: &Agent) -> Result<String> {
-    if agent.builtin {
-        let mut line = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut line)
-            .map_err(|why| Failure::new(format!("cannot read the key from standard input: {why}")))?;
-        return Ok(line.trim().to_owned());
-    }
-    if let Some(file) = &agent.key_file {
-        return prompt::secret_from(file);
-    }
-    match &settings.api_key {
-        Some(key) => Ok(key.value.clone()),
-        None => Err(Failure {
-            exit: exit::SIGN_IN_NEEDED,
-            ..Failure::new("the agent has no API key").hint(
-                "make one with `ml service-account create NAME --serve QUEUE`, and give it with --key-file, ML_API_KEY or [worker] api_key in config.toml",
-            )
-        }),
+/// The way to the server.
+struct Access {
+    server: String,
+    ca: Option<Vec<u8>>,
+    key: String,
+}
+
+/// As every command finds it; the key from a file, the environment or the user's file.
+fn access(common: &Common, key_file: Option<&Path>) -> Result<Access> {
+    let settings = Settings::read(common)?;
+    let key = match (key_file, &settings.api_key) {
+        (Some(file), _) => prompt::secret_from(file)?,
+        (None, Some(key)) => key.value.clone(),
+        (None, None) => {
+            return Err(Failure {
+                exit: exit::SIGN_IN_NEEDED,
+                ..Failure::new("the agent has no API key").hint(
+                    "make one with `ml service-account create NAME --serve QUEUE`, and give it with --key-file, ML_API_KEY or [worker] api_key in config.toml",
+                )
+            });
+        }
+    };
+    Ok(Access {
+        ca: settings.ca_pem()?,
+        server: settings.server.value,
+        key,
+    })
+}
+
+/// From flags and standard input alone: what the person who started the server has in `~/.ml` is not the agent's business.
+fn access_of_builtin(common: &Common) -> Result<Access> {
+    let server = common.server.clone();
+    let read =
+        |path: &PathBuf| std::fs::read(path).map_err(|why| Failure::file("read the certificates in", path, &why));
+    let mut line = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|why| Failure::new(format!("cannot read the key from standard input: {why}")))?;
+    Ok(Access {
+        server: server.ok_or_else(|| Failure::wrong_usage("--builtin needs --server"))?,
+        ca: common.ca.as_ref().map(read).transpose()?,
+        key: line.trim().to_owned(),
+    })
+}
+
+fn agent_dir(dir: Option<PathBuf>) -> Result<PathBuf> {
+    match dir {
+        Some(dir) => whole(dir),
+        None => Ok(home()?.join("agent")),
     }
 }
 
@@ -124,11 +156,7 @@ const CHECKS: &[Column<Check>] = &[
 ];
 
 fn doctor(common: &Common, dir: Option<PathBuf>) -> Result<()> {
-    let dir = match dir {
-        Some(dir) => whole(dir)?,
-        None => home()?.join("agent"),
-    };
-    let checks: Vec<_> = bailiwick_agent::doctor(&dir)
+    let checks: Vec<_> = bailiwick_agent::doctor(&agent_dir(dir)?)
         .into_iter()
         .map(|check| Check {
             check: check.name.to_string(),

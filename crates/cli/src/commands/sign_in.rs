@@ -101,10 +101,12 @@ fn keep(settings: &Settings, session: Session) -> Result<()> {
         when(session.expires_at, now())
     ));
     // What would make the next command go elsewhere or act as somebody else.
-    if let Origin::UserFile(path) | Origin::ProjectFile(path) = &Settings::read(&Common::default())?.server.origin
-        && Settings::read(&Common::default())?.server.value != *url
-    {
-        warn(&format!("{} names another server: use --server {url}", path.display()));
+    let next = Settings::read(&Common::default())?.server;
+    if next.value != *url {
+        warn(&format!(
+            "the next command goes to {}, which is from {}: give it --server {url}",
+            next.value, next.origin
+        ));
     }
     if std::env::var_os("ML_API_KEY").is_some_and(|key| !key.is_empty()) {
         warn(&format!(
