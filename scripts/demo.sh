@@ -24,6 +24,17 @@ server=
 # shellcheck disable=SC2317 # called by trap
 stop() {
     trap - EXIT INT TERM HUP
+    # Jobs outlive a server that ends, as they should; here they go first. Whatever does not end that way ends with its supervisor.
+    if [ -n "$server" ] && kill -0 "$server" 2>/dev/null; then
+        local left
+        left=$("$ml" -u admin status --all -o csv 2>/dev/null | awk -F, 'NR > 1 && /QUEUED|STARTING|RUNNING|STOPPING/ { print $1 }') || true
+        # shellcheck disable=SC2086 # ids, one word each
+        [ -z "$left" ] || "$ml" -u admin kill $left >/dev/null 2>&1 || true
+        for _ in $(seq 100); do
+            compgen -G "$dir/data/agent/jobs/*/shim.lock" >/dev/null || break
+            sleep 0.1
+        done
+    fi
     if [ -n "$server" ] && kill -TERM "$server" 2>/dev/null; then
         printf '\nstopping the server\n'
         for _ in $(seq 300); do
@@ -32,6 +43,10 @@ stop() {
         done
         kill -KILL "$server" 2>/dev/null || true
     fi
+    local lock
+    for lock in "$dir"/data/agent/jobs/*/shim.lock; do
+        [ ! -s "$lock" ] || kill -KILL "$(cat "$lock")" 2>/dev/null || true
+    done
     rm -rf "$dir"
 }
 trap stop EXIT
@@ -46,7 +61,15 @@ title() { printf '\n%s== %s%s\n' "$bold" "$*" "$plain"; }
 shown() { printf '\n%s$ ml%s%s\n' "$bold" "$(printf ' %q' "$@")" "$plain"; }
 run() {
     shown "$@"
-    "$ml" "$@" </dev/null
+    "$ml" "$@" </dev/null 2>&1
+}
+# The same for what prints a list: a table also where this goes to a file.
+list() {
+    if [ -t 1 ]; then run "$@"; else run "$@" -o table; fi
+}
+# must_be STATE EXPERIMENT
+must_be() {
+    [[ $("$ml" -u admin status "$2" -o csv) == *"$1"* ]] || fail "$2 should be $1"
 }
 # refused SENTENCE ARGUMENTS…: the command must fail, and say this.
 refused() {
@@ -82,25 +105,25 @@ cat "$dir/server.log"
 
 title 'The team: an administrator, two data scientists, a viewer'
 run login admin --server "$url" --password-file "$dir/passwords/admin"
-run user create ana --password-file "$dir/passwords/ana"
-run user create ben --password-file "$dir/passwords/ben"
-run user create vic --role OwnViewer --password-file "$dir/passwords/vic"
+list user create ana --password-file "$dir/passwords/ana"
+list user create ben --password-file "$dir/passwords/ben"
+list user create vic --role OwnViewer --password-file "$dir/passwords/vic"
 for name in ana ben vic; do
     run login "$name" --server "$url" --password-file "$dir/passwords/$name"
 done
-run -u admin user list
+list -u admin user list
 
 title 'ana and ben submit experiments'
-run -u ana run examples/digits
-run -u ben run examples/gpu-or-cpu
-run -u ana run examples/long
+list -u ana run examples/digits
+list -u ben run examples/gpu-or-cpu
+list -u ana run examples/long
 
 title "ana follows one log"
 run -u ana logs digits --follow
 
 title 'ml status as each of them'
 for name in ana ben vic admin; do
-    run -u "$name" status
+    list -u "$name" status
 done
 run -u ben logs gpu-or-cpu --follow
 
@@ -114,14 +137,17 @@ for _ in $(seq 100); do
     [[ $("$ml" -u ana logs long --tail 1 2>/dev/null) == step* ]] && break
     sleep 0.1
 done
-run -u admin cancel long
+list -u admin cancel long
 run -u ana logs long --tail 4 --follow
-run -u ana status long
+list -u ana status long
+must_be COMPLETED digits
+must_be COMPLETED gpu-or-cpu
+must_be CANCELED long
 
 title 'Every action is on record'
-run -u admin audit list --denied
-run -u admin audit list --limit 12
-run -u admin audit verify
+list -u admin audit list --denied
+list -u admin audit list --limit 12
+list -u admin audit verify
 
 cat <<END
 
