@@ -1,5 +1,6 @@
 //! Code archives as files, named by the SHA-256 of their content: `DATA/code/ab/abcdef….tar.gz`.
 
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -30,7 +31,8 @@ impl CodeFiles {
     pub fn open(dir: PathBuf, max_bytes: u64) -> std::io::Result<CodeFiles> {
         let parts = dir.join("incoming");
         let _ = std::fs::remove_dir_all(&parts);
-        std::fs::create_dir_all(&parts)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&parts)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
         Ok(CodeFiles {
             dir,
             max_bytes,

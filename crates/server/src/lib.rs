@@ -64,7 +64,6 @@ pub fn serve(flags: ServeFlags) -> Result<(), String> {
         .with_writer(std::io::stderr)
         .with_target(false);
     let _ = subscriber.try_init();
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -75,7 +74,7 @@ pub fn serve(flags: ServeFlags) -> Result<(), String> {
     outcome
 }
 
-/// Holds the data directory: a second server on it is refused.
+/// Holds the data directory: a second server on it is refused. Others may pass through it (jobs run below it as their own users) but see nothing in it.
 fn lock(config: &Config) -> Result<std::fs::File, String> {
     use std::os::unix::fs::DirBuilderExt;
     let dir = &config.data;
@@ -102,109 +101,142 @@ fn lock(config: &Config) -> Result<std::fs::File, String> {
 }
 
 async fn run(config: Config) -> Result<(), String> {
-    let _lock = lock(&config)?;
-    let db = Db::open(&config.database, Clock::default())
-        .await
-        .map_err(|why| format!("cannot open the database: {why}"))?;
-    let admin_hash = match &config.admin_password_file {
-        Some(path) => Some(admin_password(path)?),
-        None => None,
-    };
-    let prepared = start::prepare(&db, admin_hash.as_deref())
-        .await
-        .map_err(|why| format!("cannot prepare the database: {why}"))?;
-    let access = Access::open(db, config.access)
-        .await
-        .map_err(|why| format!("cannot load the rights: {why}"))?;
-
-    let listener = std::net::TcpListener::bind(&config.listen).map_err(|why| {
-        format!(
-            "cannot listen on {}: {why}\n\nhint: is another program there? choose another with --listen 127.0.0.1:PORT",
-            config.listen
-        )
-    })?;
-    listener
-        .set_nonblocking(true)
-        .map_err(|why| format!("cannot listen: {why}"))?;
-    let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
-    let scheme = if config.tls.is_some() { "https" } else { "http" };
-    let url = format!(
-        "{scheme}://{}",
-        if address.ip().is_unspecified() {
-            format!("127.0.0.1:{}", address.port())
-        } else {
-            address.to_string()
-        }
-    );
-    let public_url = config
-        .public_url
-        .clone()
-        .unwrap_or_else(|| url.clone())
-        .trim_end_matches('/')
-        .to_owned();
-
-    let shared = shared(&config, access.clone(), public_url.clone())?;
-    let background = background::start(&access, &shared);
-    let handle = axum_server::Handle::new();
-    let serving = tokio::spawn(listen(listener, config.tls.clone(), shared.clone(), handle.clone()));
-
-    eprintln!("listening on {url}");
-    match config.access {
+    let running = Running::start(config, Clock::default()).await?;
+    eprintln!("listening on {}", running.url);
+    match running.access.mode() {
         AccessMode::Rbac => {}
         AccessMode::Off => {
             eprintln!("*** ACCESS CONTROL IS OFF: everybody who reaches this server can do everything ***")
         }
         AccessMode::Basic => eprintln!("access control: basic (owners and administrators only)"),
     }
-    if let Some(admin) = prepared.admin_without_password {
-        let (token, hash) = routes::secret(KeyKind::Link);
-        let expires = access.now().plus_ms(7 * 86_400_000);
-        credentials::new_link_for_operator(&access, bailiwick_api::PrincipalId(admin), &hash, expires)
-            .await
-            .map_err(|why| why.to_string())?;
-        let link = routes::link_view(&shared.parts, token, expires);
+    if let Some(link) = &running.admin_link {
         eprintln!(
             "sign in as `admin` with this link; it works once, until {}:\n\n  {}\n\nor: ml login --link '{}'\n",
             link.expires_at, link.url, link.url
         );
     }
+    wait_for_signal().await;
+    eprintln!("ending: no new requests; finishing the ones under way");
+    running.stop().await
+}
 
-    let agent = match config.agent.clone() {
-        Some(settings) => {
+/// A server that serves.
+pub struct Running {
+    /// Where it listens: `http://127.0.0.1:PORT`.
+    pub url: String,
+    /// While nobody has set a password for `admin`: the link to do so.
+    pub admin_link: Option<bailiwick_api::users::Link>,
+    access: Arc<Access>,
+    shared: Arc<Shared>,
+    background: Vec<tokio::task::JoinHandle<()>>,
+    agent: Option<tokio::task::JoinHandle<()>>,
+    serving: tokio::task::JoinHandle<Result<(), String>>,
+    handle: axum_server::Handle<SocketAddr>,
+    _lock: std::fs::File,
+}
+
+impl Running {
+    /// Opens the data, begins to listen, starts the built-in agent.
+    pub async fn start(config: Config, clock: Clock) -> Result<Running, String> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _lock = lock(&config)?;
+        let db = Db::open(&config.database, clock)
+            .await
+            .map_err(|why| format!("cannot open the database: {why}"))?;
+        let admin_hash = match &config.admin_password_file {
+            Some(path) => Some(admin_password(path)?),
+            None => None,
+        };
+        let prepared = start::prepare(&db, admin_hash.as_deref())
+            .await
+            .map_err(|why| format!("cannot prepare the database: {why}"))?;
+        let access = Access::open(db, config.access)
+            .await
+            .map_err(|why| format!("cannot load the rights: {why}"))?;
+
+        let listener = std::net::TcpListener::bind(&config.listen).map_err(|why| {
+            format!("cannot listen on {}: {why}\n\nhint: is another program there? choose another with --listen 127.0.0.1:PORT", config.listen)
+        })?;
+        listener
+            .set_nonblocking(true)
+            .map_err(|why| format!("cannot listen: {why}"))?;
+        let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let host = if address.ip().is_unspecified() {
+            format!("127.0.0.1:{}", address.port())
+        } else {
+            address.to_string()
+        };
+        let url = format!("{scheme}://{host}");
+        let public_url = config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| url.clone())
+            .trim_end_matches('/')
+            .to_owned();
+
+        let shared = shared(&config, access.clone(), public_url.clone())?;
+        let background = background::start(&access, &shared);
+        let handle = axum_server::Handle::new();
+        let serving = tokio::spawn(listen(listener, config.tls.clone(), shared.clone(), handle.clone()));
+
+        let mut admin_link = None;
+        if let Some(admin) = prepared.admin_without_password {
+            let (token, hash) = routes::secret(KeyKind::Link);
+            let expires = access.now().plus_ms(7 * 86_400_000);
+            let admin = bailiwick_api::PrincipalId(admin);
+            credentials::new_link_for_operator(&access, admin, &hash, expires)
+                .await
+                .map_err(|why| why.to_string())?;
+            admin_link = Some(routes::link_view(&shared.parts, token, expires));
+        }
+        let mut agent = None;
+        if let Some(settings) = config.agent.clone() {
             let (key, hash) = routes::secret(KeyKind::Api);
             credentials::new_built_in_agent_key(&access, built_in_agent::ACCOUNT, &hash)
                 .await
                 .map_err(|why| why.to_string())?;
             let data = std::path::absolute(&config.data).map_err(|why| why.to_string())?;
             // A certificate made for a public name does not fit the loopback address.
-            let url = if config.tls.is_some() { public_url } else { url };
+            let to = if config.tls.is_some() { public_url } else { url.clone() };
             let ca = config.tls.as_ref().map(|(cert, _)| cert.clone());
-            Some(tokio::spawn(built_in_agent::keep_running(
+            agent = Some(tokio::spawn(built_in_agent::keep_running(
                 shared.clone(),
                 settings,
                 data,
-                url,
+                to,
                 ca,
                 key,
-            )))
+            )));
         }
-        None => None,
-    };
+        Ok(Running {
+            url,
+            admin_link,
+            access,
+            shared,
+            background,
+            agent,
+            serving,
+            handle,
+            _lock,
+        })
+    }
 
-    wait_for_signal().await;
-    eprintln!("ending: no new requests; finishing the ones under way");
-    // The agent goes first, while the server can still hear its last words.
-    shared.parts.hub.ending.send_replace(true);
-    if let Some(agent) = agent {
-        let _ = agent.await;
+    /// Ends in order: the agent first, while the server can still hear its last words.
+    pub async fn stop(self) -> Result<(), String> {
+        self.shared.parts.hub.ending.send_replace(true);
+        if let Some(agent) = self.agent {
+            let _ = agent.await;
+        }
+        self.handle.graceful_shutdown(Some(Duration::from_secs(10)));
+        let outcome = self.serving.await.map_err(|why| why.to_string())?;
+        for task in self.background {
+            let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
+        }
+        self.access.close().await;
+        outcome
     }
-    handle.graceful_shutdown(Some(Duration::from_secs(10)));
-    let outcome = serving.await.map_err(|why| why.to_string())?;
-    for task in background {
-        let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
-    }
-    access.close().await;
-    outcome
 }
 
 fn admin_password(path: &std::path::Path) -> Result<String, String> {

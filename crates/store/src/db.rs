@@ -1,5 +1,6 @@
 //! Opening, migrating, transactions, the clock: everything in which SQLite and PostgreSQL differ stands in this file.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -151,6 +152,13 @@ impl Db {
             std::fs::create_dir_all(parent)
                 .map_err(|why| StoreError::Unavailable(format!("cannot make {}: {why}", parent.display())))?;
         }
+        // SQLite gives its side files the mode of the file itself.
+        let made = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(path);
+        made.map_err(|why| StoreError::Unavailable(format!("cannot open {path}: {why}")))?;
         // `%` and `?` would be read as parts of a URL.
         let escaped = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
         let options: AnyConnectOptions = format!("sqlite://{escaped}?mode=rwc")
