@@ -80,7 +80,7 @@ fn lock(config: &Config) -> Result<std::fs::File, String> {
     let dir = &config.data;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(0o711)
         .create(dir)
         .map_err(|why| format!("cannot make {}: {why}", dir.display()))?;
     let path = dir.join("lock");
