@@ -1,7 +1,7 @@
 //! The command line: every command and flag, as types.
 //!
 //! The flags that every command takes (`--server`, `-u`, `-o`, …) are not written here at each command: [`command`] adds them everywhere, leaving out a
-//! short or long form that a command has for itself. So `-u` can be a command's own flag; the common one then stands before the command's name.
+//! short or long form that a command has for itself. So `-u` or `--user` can be a command's own flag; the common one then stands before the command's name.
 
 use std::path::PathBuf;
 
@@ -688,16 +688,21 @@ fn with_common(command: clap::Command) -> clap::Command {
     }
     let mut command = command.mut_subcommands(with_common);
     for mut arg in common_args() {
-        let is_taken = |short: Option<char>, long: Option<&str>| {
-            command
-                .get_arguments()
-                .any(|own| (short.is_some() && own.get_short() == short) || (long.is_some() && own.get_long() == long))
-        };
-        if is_taken(None, arg.get_long()) {
-            continue;
-        }
-        if is_taken(arg.get_short(), None) {
+        let own: Vec<_> = command
+            .get_arguments()
+            .map(|own| (own.get_short(), own.get_long()))
+            .collect();
+        if own
+            .iter()
+            .any(|(short, _)| short.is_some() && *short == arg.get_short())
+        {
             arg = arg.short(None);
+        }
+        if own.iter().any(|(_, long)| long.is_some() && *long == arg.get_long()) {
+            arg = arg.long(None);
+        }
+        if arg.get_short().is_none() && arg.get_long().is_none() {
+            continue;
         }
         command = command.arg(arg);
     }
@@ -770,5 +775,9 @@ mod tests {
             panic!("that was `audit list`");
         };
         assert_eq!(which.user.as_deref(), Some("ana"));
+        let (_, common) = parse(words("ml audit list -u admin --user ana"))
+            .map_err(|why| why.to_string())
+            .unwrap();
+        assert_eq!(common.user.as_deref(), Some("admin"));
     }
 }

@@ -147,7 +147,7 @@ impl Place {
             .done();
     }
 
-    /// Makes a user with the usual password and signs in as that user; `admin` stays the active one.
+    /// Makes a user with the usual password and signs in as that user, who then is the active identity.
     pub fn user(&self, name: &str, flags: &str) {
         self.ml(&format!(
             "-u admin user create {name} --password-file ../password {flags}"
@@ -199,7 +199,6 @@ pub fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// A sha of nothing in particular: the bytes of a file.
 pub fn read(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
     std::fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();

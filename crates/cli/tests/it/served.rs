@@ -141,8 +141,8 @@ fn each_sees_his_own_and_the_administrator_everything() {
 
     assert!(place.ml("cancel long -u admin").done().contains("\tCANCELED\t"));
     assert!(place.ml("audit list -u admin --denied -o csv").done().contains("ben"));
-    assert!(place.ml("audit verify").done().starts_with("intact\tyes\n"));
-    place.ml("audit export -o all.jsonl").done();
+    assert!(place.ml("audit verify -u admin").done().starts_with("intact\tyes\n"));
+    place.ml("audit export -u admin -o all.jsonl").done();
     let exported = String::from_utf8(read(&place.path("all.jsonl"))).unwrap();
     assert!(
         exported.lines().all(|line| line.starts_with('{')) && exported.lines().count() > 5,
