@@ -63,6 +63,19 @@ pub async fn run(options: Options) -> Result<(), String> {
     Ok(())
 }
 
+/// The random word of this directory, made at first use.
+fn instance(dir: &Path) -> std::io::Result<String> {
+    let path = dir.join("instance");
+    match fs::read_to_string(&path) {
+        Ok(word) if !word.trim().is_empty() => Ok(word.trim().to_owned()),
+        _ => {
+            let word = bailiwick_api::key::hex(&bailiwick_api::key::random_bytes()[..8]);
+            fs::write(&path, &word)?;
+            Ok(word)
+        }
+    }
+}
+
 async fn end_of_stdin() {
     let (send, receive) = tokio::sync::oneshot::channel();
     // A thread of its own, not one of the runtime's: those are waited for at the end.
@@ -83,6 +96,8 @@ pub struct Agent {
     pub cache: Cache,
     pub watch: Option<Watch>,
     pub hide: Vec<PathBuf>,
+    /// Tells this agent from another one of the same name; kept in its directory.
+    instance: String,
     /// Something in the state changed that the server should hear of.
     pub changed: Notify,
     state: Mutex<State>,
@@ -147,6 +162,7 @@ impl Agent {
             cache: Cache::open(dir.join("code")).map_err(at)?,
             watch,
             hide,
+            instance: instance(&dir).map_err(at)?,
             changed: Notify::new(),
             state: Mutex::default(),
             dir,
@@ -290,6 +306,7 @@ impl Agent {
             queues: self.options.queues.clone(),
             slots: self.slots.list.clone(),
             hardware: slots::hardware(),
+            instance: self.instance.clone(),
         };
         match self.client.register_agent(&register).await {
             Ok(registered) => {
@@ -333,6 +350,7 @@ impl Agent {
             },
             draining: disk_full,
             wait_ms,
+            instance: self.instance.clone(),
             load: slots::load(&self.dir),
         }
     }

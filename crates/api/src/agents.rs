@@ -39,6 +39,9 @@ pub struct Register {
     /// Version of the program, number of processors, memory and the like.
     #[serde(default)]
     pub hardware: BTreeMap<String, String>,
+    /// A random word kept in the agent's directory: tells an agent that is back from another one of the same name.
+    #[serde(default)]
+    pub instance: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +73,9 @@ pub struct Poll {
     pub draining: bool,
     /// Answer at the latest after so long, 0 to 60,000 ms.
     pub wait_ms: i64,
+    /// As registered. Another agent of the same name has taken over when it does not fit: the answer is `not_found`.
+    #[serde(default)]
+    pub instance: String,
     /// Free bytes where jobs run, load and the like, for people.
     #[serde(default)]
     pub load: BTreeMap<String, String>,

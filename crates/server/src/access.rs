@@ -24,7 +24,7 @@ use axum::routing::{MethodFilter, on};
 use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
 use bailiwick_api::{Permission, key};
-use bailiwick_store::access::{Access, Actor, Granted, Origin, Refusal};
+use bailiwick_store::access::{Access, Actor, Granted, Origin, Refusal, System};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -99,8 +99,12 @@ impl Context {
         self.actor(true).await
     }
 
-    /// For routes that are open or not by configuration.
-    pub async fn require_globally(&self, permission: Permission) -> Result<(), Failure> {
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), Failure> {
+        Ok(self.shared.access.ping().await?)
+    }
+
+    async fn require_globally(&self, permission: Permission) -> Result<(), Failure> {
         let actor = self.actor(true).await?;
         match actor.may(permission, &Target::default()) {
             Some(_) => Ok(()),
@@ -149,6 +153,25 @@ impl Door for Stranger {
     async fn open(context: Context) -> Result<Self, Failure> {
         let access = context.shared.access.clone();
         Ok(Stranger { context, access })
+    }
+}
+
+/// Monitoring: `cluster:read-usage`, or anybody where the configuration says so (`metrics_open`).
+pub struct Monitor {
+    pub context: Context,
+    pub system: System,
+}
+
+impl Door for Monitor {
+    fn says() -> String {
+        "cluster:read-usage on the installation, unless the configuration opens it".into()
+    }
+    async fn open(context: Context) -> Result<Self, Failure> {
+        if !context.shared.parts.metrics_open {
+            context.require_globally(Permission::ClusterReadUsage).await?;
+        }
+        let system = context.shared.access.system("metrics");
+        Ok(Monitor { context, system })
     }
 }
 

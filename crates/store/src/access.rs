@@ -109,6 +109,7 @@ struct Credential {
     kind: CredentialKind,
     expires_at: Option<i64>,
     narrowing: Option<Narrowing>,
+    /// µs; 0 once it is written down.
     last_used_at: AtomicI64,
 }
 
@@ -418,7 +419,7 @@ impl Access {
             return Ok(live(credential));
         }
         let row = sqlx::query(
-            "SELECT id, principal_id, kind, expires_at, last_used_at FROM credentials
+            "SELECT id, principal_id, kind, expires_at FROM credentials
              WHERE hash = $1 AND revoked_at IS NULL AND kind IN ('session', 'key')",
         )
         .bind(hash)
@@ -436,7 +437,7 @@ impl Access {
                 kind,
                 expires_at: col(&row, "expires_at")?,
                 narrowing: None,
-                last_used_at: AtomicI64::new(col::<Option<i64>>(&row, "last_used_at")?.unwrap_or(0)),
+                last_used_at: AtomicI64::new(0),
             });
             let mut known = snapshot.credentials.write().expect("no panic while the lock is held");
             known.insert(hash.to_owned(), credential.clone());
@@ -475,10 +476,10 @@ impl Access {
     pub async fn keep_last_used(&self, snapshot: &Snapshot) -> Result<()> {
         let used: Vec<(TokenId, PrincipalId, i64)> = {
             let known = snapshot.credentials.read().expect("no panic while the lock is held");
-            known
+            let used = known
                 .values()
-                .map(|one| (one.id, one.principal, one.last_used_at.load(Ordering::Relaxed)))
-                .collect()
+                .map(|one| (one.id, one.principal, one.last_used_at.swap(0, Ordering::Relaxed)));
+            used.filter(|(.., at)| *at != 0).collect()
         };
         if used.is_empty() {
             return Ok(());
@@ -622,19 +623,22 @@ impl Actor {
 impl<P: Permit> Granted<P> {
     /// Opens a transaction in which the grant still holds: if rights have changed since the decision, it is made again first.
     pub async fn begin(&self) -> std::result::Result<Work, Refusal> {
-        let mut work = self.actor.begin().await?;
-        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
-            .fetch_one(&mut *work.tx)
-            .await?;
-        if version != self.actor.snapshot.version {
+        let mut decided_at = self.actor.snapshot.version;
+        loop {
+            let mut work = self.actor.begin().await?;
+            let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
+                .fetch_one(&mut *work.tx)
+                .await?;
+            if version == decided_at {
+                return Ok(work);
+            }
             drop(work);
             let actor = self.actor.renewed(version).await?;
             if actor.may(P::PERMISSION, &self.target).is_none() {
                 return Err(actor.forbidden(P::PERMISSION, &self.target));
             }
-            work = self.actor.begin().await?;
+            decided_at = actor.snapshot.version;
         }
-        Ok(work)
     }
 
     pub(crate) fn db(&self) -> &Db {

@@ -19,6 +19,7 @@ pub struct Serving {
     pub name: String,
     pub queues: Vec<QueueId>,
     pub slots: i64,
+    pub instance: String,
 }
 
 /// The queues by name, each of which this actor must be allowed to serve.
@@ -44,8 +45,20 @@ fn served(actor: &Actor, names: &[String]) -> std::result::Result<Vec<QueueId>, 
         .collect()
 }
 
-/// Makes an agent known, or known again with other queues and slots.
-pub async fn register(actor: &Actor, new: &Register) -> std::result::Result<AgentId, Refusal> {
+/// What came of an attempt to make an agent known.
+pub enum RegisterOutcome {
+    Known(AgentId),
+    /// Another agent of that name is there and holds jobs; its address.
+    Taken(String),
+}
+
+/// Makes an agent known, or known again with other queues and slots. Two machines under one name would each be told that the other's jobs are lost: while the
+/// one that was first holds jobs and is heard of (within `lost_after_ms`), the other is refused.
+pub async fn register(
+    actor: &Actor,
+    new: &Register,
+    lost_after_ms: i64,
+) -> std::result::Result<RegisterOutcome, Refusal> {
     served(actor, &new.queues)?;
     let kind = if new.slots.iter().any(|slot| slot.kind == SlotKind::Gpu) {
         "gpu"
@@ -55,10 +68,24 @@ pub async fn register(actor: &Actor, new: &Register) -> std::result::Result<Agen
     let hardware = serde_json::to_string(&new.hardware).map_err(|why| StoreError::Broken(why.to_string()))?;
     let queues = serde_json::to_string(&new.queues).map_err(|why| StoreError::Broken(why.to_string()))?;
     let mut work = actor.begin().await?;
+    let now = actor.now().0;
+    let other = sqlx::query(
+        "SELECT address FROM agents a WHERE principal_id = $1 AND name = $2 AND instance <> $3 AND last_seen_at > $4
+           AND EXISTS (SELECT 1 FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING'))",
+    )
+    .bind(actor.id.0)
+    .bind(&new.name)
+    .bind(&new.instance)
+    .bind(now - lost_after_ms * 1000)
+    .fetch_optional(&mut **work)
+    .await?;
+    if let Some(other) = other {
+        return Ok(RegisterOutcome::Taken(other.try_get(0)?));
+    }
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, created_at, last_seen_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, last_seen_at = $8
+        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -68,7 +95,8 @@ pub async fn register(actor: &Actor, new: &Register) -> std::result::Result<Agen
     .bind(kind)
     .bind(hardware)
     .bind(&actor.origin.address)
-    .bind(actor.now().0)
+    .bind(&new.instance)
+    .bind(now)
     .fetch_one(&mut **work)
     .await?;
     let entry = Entry::new("queues:serve", "register", "agent", &new.name);
@@ -79,7 +107,7 @@ pub async fn register(actor: &Actor, new: &Register) -> std::result::Result<Agen
     )
     .await?;
     work.commit().await?;
-    Ok(AgentId(id))
+    Ok(RegisterOutcome::Known(AgentId(id)))
 }
 
 /// The agent, if it belongs to this actor and the actor may (still) serve all its queues.
@@ -88,7 +116,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         what: "agent",
         which: id.to_string(),
     };
-    let row = sqlx::query("SELECT name, queues, slots, principal_id FROM agents WHERE id = $1")
+    let row = sqlx::query("SELECT name, queues, slots, principal_id, instance FROM agents WHERE id = $1")
         .bind(id.0)
         .fetch_optional(&actor.db().read)
         .await?
@@ -104,6 +132,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         name: row.try_get(0)?,
         queues: served(actor, &names)?,
         slots: row.try_get(2)?,
+        instance: row.try_get(4)?,
     })
 }
 

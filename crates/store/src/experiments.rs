@@ -391,14 +391,54 @@ pub async fn detail(by: &Granted<permit::ExperimentsRead>, row: ExperimentRow) -
             })
         })
         .collect::<Result<_>>()?;
+    let mut experiment = row.view(by.actor.snapshot());
+    if row.state == State::Queued {
+        experiment.cause = format!("{}; {}", row.cause, waits_for(by, &row).await?);
+    }
     Ok(ExperimentDetail {
         code: row.code.clone(),
-        experiment: row.view(by.actor.snapshot()),
+        experiment,
         config: config.whole,
         agent: more.try_get(2)?,
         log_lines: more.try_get(1)?,
         events,
     })
+}
+
+/// Why a waiting job still waits.
+async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -> Result<String> {
+    let queue = by.actor.snapshot().queue_name(row.queue);
+    // Queue names stand in the agents' lists as JSON text.
+    let agents: Vec<(String, i64)> = sqlx::query_as("SELECT queues, slots FROM agents WHERE last_seen_at > $1")
+        .bind(by.actor.now().plus_ms(-180_000).0)
+        .fetch_all(&by.db().read)
+        .await?;
+    let serves = |queues: &String| {
+        serde_json::from_str::<Vec<String>>(queues).is_ok_and(|names| names.iter().any(|name| **name == *queue))
+    };
+    let sizes: Vec<i64> = agents
+        .iter()
+        .filter(|(queues, _)| serves(queues))
+        .map(|(_, slots)| *slots)
+        .collect();
+    let Some(largest) = sizes.iter().max() else {
+        return Ok(format!("no agent serves queue `{queue}` at the moment"));
+    };
+    if *largest < row.slots {
+        return Ok(format!(
+            "no agent of queue `{queue}` has {} slots; the largest has {largest}",
+            row.slots
+        ));
+    }
+    let ahead: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM jobs WHERE state = 'QUEUED' AND queue_id = $1 AND (priority < $2 OR (priority = $2 AND experiment_id < $3))",
+    )
+    .bind(row.queue.0)
+    .bind(row.priority)
+    .bind(row.id.0)
+    .fetch_one(&by.db().read)
+    .await?;
+    Ok(format!("{ahead} ahead of it in queue `{queue}`"))
 }
 
 /// The job of an experiment, and where it stands.

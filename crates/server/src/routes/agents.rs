@@ -9,7 +9,7 @@ use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
 use bailiwick_api::queues::Queue;
 use bailiwick_api::{AgentId, JobId, Page};
-use bailiwick_store::agents::{self, Serving};
+use bailiwick_store::agents::{self, RegisterOutcome, Serving};
 use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported};
 use bailiwick_store::logs;
 use bailiwick_store::logs::Kept;
@@ -59,7 +59,13 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             "an agent has at most 4096 slots, 100 queues and 100 facts about its hardware",
         ));
     }
-    let agent = agents::register(&door.actor, &new).await?;
+    let agent = match agents::register(&door.actor, &new, LOST_AFTER_MS).await? {
+        RegisterOutcome::Known(agent) => agent,
+        RegisterOutcome::Taken(address) => {
+            let message = format!("another agent `{}` of this account is at work, at {address}", new.name);
+            return Err(Failure::conflict("conflict", message).hint("give each machine its own name with --name"));
+        }
+    };
     door.context
         .shared
         .parts
@@ -76,6 +82,9 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
 
 pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>, Failure> {
     let serving = serving(&door).await?;
+    if serving.instance != poll.instance {
+        return Err(Failure::not_found("agent", format!("{} as registered", serving.name)));
+    }
     let parts = &door.context.shared.parts;
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
     let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());

@@ -1,10 +1,9 @@
 //! What the server says of itself.
 
-use bailiwick_api::Permission;
 use bailiwick_api::server::ServerInfo;
 use bailiwick_store::jobs;
 
-use crate::access::{AnyJson, Anyone, Content, Done, Html, Json, NoInput, PlainText, Stranger};
+use crate::access::{AnyJson, Anyone, Content, Done, Html, Json, NoInput, PlainText, Monitor};
 use crate::failure::Failure;
 
 /// Anyone: says only that the process lives.
@@ -13,11 +12,11 @@ pub async fn health(_: Anyone, _: NoInput) -> Result<Json<Done>, Failure> {
 }
 
 /// Anyone: load balancers ask without a key.
-pub async fn ready(door: Stranger, _: NoInput) -> Result<Json<Done>, Failure> {
+pub async fn ready(door: Anyone, _: NoInput) -> Result<Json<Done>, Failure> {
     if *door.context.shared.parts.hub.ending.borrow() {
         return Err(Failure::unavailable("the server is ending"));
     }
-    door.access.ping().await?;
+    door.context.ping().await?;
     Ok(Json(Done {}))
 }
 
@@ -43,15 +42,9 @@ pub async fn docs(door: Anyone, _: NoInput) -> Result<Content<Html>, Failure> {
     Ok(Content::new(page.clone()))
 }
 
-/// `cluster:read-usage`, unless the configuration opens it (`metrics_open`).
-pub async fn metrics(door: Stranger, _: NoInput) -> Result<Content<PlainText>, Failure> {
-    let access = door.access.clone();
-    let parts = &door.context.shared.parts;
-    if !parts.metrics_open {
-        door.context.require_globally(Permission::ClusterReadUsage).await?;
-    }
-    let counts = jobs::counts(&access.system("metrics")).await?;
-    Ok(Content::new(parts.metrics.page(&counts)))
+pub async fn metrics(door: Monitor, _: NoInput) -> Result<Content<PlainText>, Failure> {
+    let counts = jobs::counts(&door.system).await?;
+    Ok(Content::new(door.context.shared.parts.metrics.page(&counts)))
 }
 
 /// Anyone: what a client must know to speak with this server at all.

@@ -155,6 +155,8 @@ CREATE TABLE agents (
   slot_kind TEXT NOT NULL,
   hardware TEXT NOT NULL,
   address TEXT NOT NULL,
+  -- Which of several agents of that name it is.
+  instance TEXT NOT NULL,
   created_at BIGINT NOT NULL,
   last_seen_at BIGINT NOT NULL,
   UNIQUE (principal_id, name)
