@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
 # Fuzzes a real server from its own OpenAPI description; whatever it answers, it must not be a 5xx.
-# FUZZ_SECONDS (120) bounds it; FUZZ_SEED repeats a run.
+#   scripts/fuzz-api.sh                                      on SQLite
+#   scripts/with-postgres.sh scripts/fuzz-api.sh --postgres  on PostgreSQL
+# FUZZ_SECONDS (60) bounds it; FUZZ_SEED repeats a run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/lib.sh
 
+database=()
+case ${1:-} in
+    --postgres) database=(--database "${ML_TEST_POSTGRES:?is set by scripts/with-postgres.sh}") ;;
+    '') ;;
+    *) fail "usage: scripts/fuzz-api.sh [--postgres]" ;;
+esac
+
 ml=$(ml_program)
-seconds=${FUZZ_SECONDS:-120}
+seconds=${FUZZ_SECONDS:-60}
 seed=${FUZZ_SEED:-$RANDOM}
 dir=$(mktemp -d /tmp/bailiwick-fuzz.XXXXXX)
 export ML_HOME=$dir/home
@@ -27,7 +36,8 @@ trap 'exit 143' TERM HUP
 
 head -c 15 /dev/urandom | base64 >"$dir/password"
 url=http://127.0.0.1:$(free_port)
-"$ml" serve --data "$dir/data" --listen "${url#http://}" --admin-password-file "$dir/password" --no-agent >"$dir/server.log" 2>&1 </dev/null &
+"$ml" serve --data "$dir/data" --listen "${url#http://}" --admin-password-file "$dir/password" --no-agent "${database[@]}" \
+    >"$dir/server.log" 2>&1 </dev/null &
 server=$!
 for _ in $(seq 100); do
     "$ml" login admin --server "$url" --password-file "$dir/password" >/dev/null 2>&1 && break
@@ -39,7 +49,7 @@ done
 "$ml" run examples/long >/dev/null
 "$ml" run examples/gpu-or-cpu >/dev/null
 "$ml" cancel gpu-or-cpu >/dev/null
-"$ml" user create ana >/dev/null
+"$ml" user create ana >/dev/null 2>&1
 "$ml" service-account create machine-1 --serve default >/dev/null
 key=$("$ml" token create --label fuzz)
 
@@ -51,6 +61,7 @@ fuzz() {
         --request-timeout 20 --continue-on-failure --seed "$seed" --warnings off "$@"
 }
 outcome=0
+/usr/bin/python3 scripts/hard-inputs.py "$url" "$key" || outcome=$?
 fuzz --max-time "$seconds" --exclude-path '/api/v1/experiments/{experiment}/logs/stream' "${ending[@]/include/exclude}" || outcome=$?
 ML_API_KEY=$key "$ml" --server "$url" whoami >/dev/null || fail 'the fuzzer lost its key on the way, so most of its requests were not signed'
 fuzz --max-time 15 "${ending[@]}" || outcome=$?

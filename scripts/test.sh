@@ -27,7 +27,8 @@ step 'licences, bans, sources' cargo deny --offline check --hide-inclusion-graph
 step 'clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
 step 'tests' scripts/with-postgres.sh cargo test --locked --workspace
 step 'build' cargo build --locked -p bailiwick-cli
-step 'API fuzz' scripts/fuzz-api.sh
+step 'API fuzz, SQLite' scripts/fuzz-api.sh
+step 'API fuzz, PostgreSQL' scripts/with-postgres.sh scripts/fuzz-api.sh --postgres
 step 'demo' env DEMO_EXIT=1 scripts/demo.sh
 if [ -x scripts/torture.sh ]; then
     step 'torture, short' env ML_TORTURE_JOBS=100 ML_TORTURE_KILLS=20 scripts/torture.sh
