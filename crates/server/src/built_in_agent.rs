@@ -21,14 +21,13 @@ pub async fn keep_running(
     settings: BuiltInAgent,
     data: std::path::PathBuf,
     url: String,
-    ca: Option<std::path::PathBuf>,
     key: String,
 ) {
     let mut ending = shared.parts.hub.ending.subscribe();
     let mut delay = Duration::from_millis(200);
     while !*ending.borrow_and_update() {
         let started = Instant::now();
-        match start(&settings, &data, &url, ca.as_deref(), &key).await {
+        match start(&settings, &data, &url, &key).await {
             Ok(mut child) => {
                 // Held open for as long as the agent shall live: it ends when this pipe does, also when this process is killed.
                 let pipe = child.stdin.take();
@@ -58,13 +57,7 @@ pub async fn keep_running(
     }
 }
 
-async fn start(
-    settings: &BuiltInAgent,
-    data: &Path,
-    url: &str,
-    ca: Option<&Path>,
-    key: &str,
-) -> std::io::Result<Child> {
+async fn start(settings: &BuiltInAgent, data: &Path, url: &str, key: &str) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args([
         "agent",
@@ -85,9 +78,6 @@ async fn start(
     }
     if let Some(isolate) = &settings.isolate {
         command.args(["--isolate", isolate]);
-    }
-    if let Some(ca) = ca {
-        command.arg("--ca").arg(ca);
     }
     for (name, value) in &settings.job_env {
         command.args(["--job-env", &format!("{name}={value}")]);

@@ -155,13 +155,7 @@ impl Running {
             .await
             .map_err(|why| format!("cannot load the rights: {why}"))?;
 
-        let listener = std::net::TcpListener::bind(&config.listen).map_err(|why| {
-            format!("cannot listen on {}: {why}\n\nhint: is another program there? choose another with --listen 127.0.0.1:PORT", config.listen)
-        })?;
-        listener
-            .set_nonblocking(true)
-            .map_err(|why| format!("cannot listen: {why}"))?;
-        let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
+        let (listener, address) = bind(&config.listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let host = if address.ip().is_unspecified() {
             format!("127.0.0.1:{}", address.port())
@@ -198,15 +192,20 @@ impl Running {
                 .await
                 .map_err(|why| why.to_string())?;
             let data = std::path::absolute(&config.data).map_err(|why| why.to_string())?;
-            // A certificate made for a public name does not fit the loopback address.
-            let to = if config.tls.is_some() { public_url } else { url.clone() };
-            let ca = config.tls.as_ref().map(|(cert, _)| cert.clone());
+            // A certificate for a public name does not fit the loopback address: the agent beside the server has a door of its own, on loopback only.
+            let to = match config.tls {
+                None => url.clone(),
+                Some(_) => {
+                    let (listener, address) = bind("127.0.0.1:0")?;
+                    tokio::spawn(listen(listener, None, shared.clone(), handle.clone()));
+                    format!("http://{address}")
+                }
+            };
             agent = Some(tokio::spawn(built_in_agent::keep_running(
                 shared.clone(),
                 settings,
                 data,
                 to,
-                ca,
                 key,
             )));
         }
@@ -272,6 +271,23 @@ fn shared(config: &Config, access: Arc<Access>, public_url: String) -> Result<Ar
     Ok(Shared::new(access, parts))
 }
 
+/// With a timer, a client that sends its head a byte at a time is cut off after hyper's 30 s.
+fn set_timers(builder: &mut hyper_util::server::conn::auto::Builder<hyper_util::rt::TokioExecutor>) {
+    builder.http1().timer(hyper_util::rt::TokioTimer::new());
+    builder.http2().timer(hyper_util::rt::TokioTimer::new());
+}
+
+fn bind(listen: &str) -> Result<(std::net::TcpListener, SocketAddr), String> {
+    let listener = std::net::TcpListener::bind(listen).map_err(|why| {
+        format!("cannot listen on {listen}: {why}\n\nhint: is another program there? choose another with --listen 127.0.0.1:PORT")
+    })?;
+    listener
+        .set_nonblocking(true)
+        .map_err(|why| format!("cannot listen: {why}"))?;
+    let address = listener.local_addr().map_err(|why| format!("cannot listen: {why}"))?;
+    Ok((listener, address))
+}
+
 async fn listen(
     listener: std::net::TcpListener,
     tls: Option<(PathBuf, PathBuf)>,
@@ -292,15 +308,18 @@ async fn listen(
                         key.display()
                     )
                 })?;
-            let server = axum_server::from_tcp_rustls(listener, config).map_err(|why| why.to_string())?;
-            server.handle(handle).serve(service).await
+            let mut server = axum_server::from_tcp_rustls(listener, config)
+                .map_err(|why| why.to_string())?
+                .handle(handle);
+            set_timers(server.http_builder());
+            server.serve(service).await
         }
         None => {
-            axum_server::from_tcp(listener)
+            let mut server = axum_server::from_tcp(listener)
                 .map_err(|why| why.to_string())?
-                .handle(handle)
-                .serve(service)
-                .await
+                .handle(handle);
+            set_timers(server.http_builder());
+            server.serve(service).await
         }
     };
     outcome.map_err(|why| format!("the listener failed: {why}"))

@@ -3,7 +3,7 @@
 use bailiwick_api::server::ServerInfo;
 use bailiwick_store::jobs;
 
-use crate::access::{AnyJson, Anyone, Content, Done, Html, Json, NoInput, PlainText, Monitor};
+use crate::access::{AnyJson, Anyone, Content, Done, Html, Json, Monitor, NoInput, PlainText};
 use crate::failure::Failure;
 
 /// Anyone: says only that the process lives.
