@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks that every relative link in the Markdown files leads to a file that is there, and to a heading that it has.
+# Checks that every relative link in the Markdown files leads to a file that is there, and to a heading that it has; and that every direct dependency
+# has its reason written down.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,5 +28,14 @@ while IFS= read -r file; do
         fi
     done < <(awk '/^ *```/ { code = !code; next } !code' "$file" | sed -E 's/`[^`]*`//g' | grep -oE '\]\([^) ]+\)' | sed -E 's/^\]\(//; s/\)$//')
 done < <(git ls-files --cached --others --exclude-standard -- '*.md')
+
+# Every direct dependency has its line.
+while IFS= read -r crate; do
+    grep -qF -- "\`$crate\`" docs/dependencies.md || {
+        echo "docs/dependencies.md does not say why $crate is there" >&2
+        bad=1
+    }
+done < <(awk '/^\[/ { on = $0 == "[workspace.dependencies]" } on && /^[a-z]/ && !/path = / { sub(/ *=.*/, ""); print }' Cargo.toml)
+
 [ "$bad" = 0 ] && echo "$links relative links, all lead somewhere"
 exit "$bad"
