@@ -16,7 +16,9 @@ test:
 	scripts/test.sh
 
 torture:
+	cargo build --release --locked -p bailiwick-cli
 	cargo run --release --locked -p bailiwick-bench -- torture
 
 bench:
-	cargo run --release --locked -p bailiwick-bench -- all
+	cargo build --release --locked -p bailiwick-cli
+	cargo run --release --locked -p bailiwick-bench --features unchecked -- all

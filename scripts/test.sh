@@ -30,8 +30,9 @@ step 'build' cargo build --locked -p bailiwick-cli
 step 'API fuzz, SQLite' scripts/fuzz-api.sh
 step 'API fuzz, PostgreSQL' scripts/with-postgres.sh scripts/fuzz-api.sh --postgres
 step 'demo' env DEMO_EXIT=1 scripts/demo.sh
-if [ -x scripts/torture.sh ]; then
-    step 'torture, short' env ML_TORTURE_JOBS=100 ML_TORTURE_KILLS=20 scripts/torture.sh
+# In debug, to compile nothing twice; it takes the `ml` beside it.
+if [ -e bench/src/torture.rs ]; then
+    step 'torture, short' env ML_TORTURE_JOBS=100 ML_TORTURE_KILLS=20 cargo run --locked -p bailiwick-bench -- torture
 fi
 
 printf '\n'
