@@ -34,7 +34,7 @@ pub enum Command {
         PATH is a directory (with experiment.yaml, else train.py, else main.py), a YAML file, or a script. The directory \
         is sent along, without what .gitignore and .mlignore name."
     )]
-    Run(Run),
+    Run(Box<Run>),
     /// Show experiments: one's own, and whatever else one may see
     #[command(after_help = "Examples:\n  ml status\n  ml status --state running --watch")]
     Status(Status),
@@ -270,7 +270,7 @@ pub enum Experiment {
     #[command(
         after_help = "Examples:\n  ml experiment create experiment.yaml .\n  ml experiment create experiment.yaml ./code --config max_restarts=2"
     )]
-    Create(Create),
+    Create(Box<Create>),
     /// Show experiments
     #[command(visible_alias = "ls")]
     List(Status),

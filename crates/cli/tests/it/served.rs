@@ -86,7 +86,7 @@ fn a_run_is_followed_to_its_end_and_its_outcome_passed_on() {
         place.ml(&format!("logs {id} -u ana --tail 1")).done().lines().count(),
         1
     );
-    let described = place.ml(&format!("describe train -u ana --json")).done();
+    let described = place.ml("describe train -u ana --json").done();
     assert!(
         described.contains("\"exit_code\": 7") && described.contains("\"events\""),
         "{described}"
