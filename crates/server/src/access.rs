@@ -338,6 +338,7 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Json<T> {
     async fn read(_: &Parts, body: Body) -> Result<Self, Failure> {
         let bytes = whole(body, JSON_MAX).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        refuse_zero(bytes)?;
         serde_json::from_slice(bytes)
             .map(Json)
             .map_err(|why| match why.classify() {
@@ -356,6 +357,9 @@ pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Query<T> {
     async fn read(request: &Parts, _: Body) -> Result<Self, Failure> {
+        if request.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(zero_character());
+        }
         let query = axum::extract::Query::<T>::try_from_uri(&request.uri);
         query
             .map(|query| Query(query.0))
@@ -402,6 +406,9 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Form<T> {
     async fn read(_: &Parts, body: Body) -> Result<Self, Failure> {
         let bytes = whole(body, 64 * 1024).await?;
         let text = String::from_utf8(bytes.to_vec()).map_err(|_| Failure::malformed("the form is not UTF-8"))?;
+        if text.contains("%00") {
+            return Err(zero_character());
+        }
         let uri: axum::http::Uri = format!("/?{text}")
             .parse()
             .map_err(|_| Failure::malformed("the form cannot be read"))?;
@@ -413,6 +420,30 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Form<T> {
         let schema = schemas.subschema_for::<T>();
         operation["requestBody"] =
             json!({"required": true, "content": {"application/x-www-form-urlencoded": {"schema": schema}}});
+    }
+}
+
+fn zero_character() -> Failure {
+    Failure::invalid("a text contains a zero character (U+0000), which can be part of no name")
+}
+
+/// PostgreSQL cannot keep U+0000 in a text, and nothing here has a use for it.
+fn refuse_zero(json: &[u8]) -> Result<(), Failure> {
+    fn has_zero(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(has_zero),
+            Value::Object(map) => map.iter().any(|(key, value)| key.contains('\0') || has_zero(value)),
+            _ => false,
+        }
+    }
+    // JSON can only write it as an escape; the rare text that holds those characters is looked at closely.
+    if !json.windows(6).any(|window| window == b"\\u0000") {
+        return Ok(());
+    }
+    match serde_json::from_slice(json) {
+        Ok(value) if has_zero(&value) => Err(zero_character()),
+        _ => Ok(()),
     }
 }
 
@@ -628,7 +659,7 @@ impl Routes {
             "operationId": id,
             "summary": summary,
             "description": format!("Who: {}.", D::says()),
-            "tags": [path.split('/').nth(if path.starts_with("/api/") { 3 } else { 1 }).unwrap_or_default()],
+            "tags": [tag(path)],
             "parameters": parameters,
             "responses": {"default": {"description": "refused or failed", "content": {"application/json": {"schema": error}}}},
         });
@@ -653,6 +684,15 @@ impl Routes {
     }
 }
 
+/// Under which heading an operation is described: its noun.
+fn tag(path: &'static str) -> &'static str {
+    match path.strip_prefix("/api/v1/").and_then(|rest| rest.split('/').next()) {
+        Some("login" | "logout" | "me") => "signing in",
+        Some(noun) if noun != "info" => noun,
+        _ => "server",
+    }
+}
+
 async fn handle<D: Door, I: Input, O: Output, F, Fut>(
     context: Context,
     body: Body,
@@ -673,6 +713,9 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Option
     let (mut parts, body) = request.into_parts();
     // What is not UTF-8 can be the name of nothing.
     let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok()?;
+    if params.iter().any(|(_, value)| value.contains('\0')) {
+        return None;
+    }
     let path = params
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

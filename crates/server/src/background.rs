@@ -132,7 +132,7 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
         failing: false,
     };
     while pause(&shared, Duration::from_secs(60)).await {
-        complaint.note(access.keep_last_used(&access.glance()).await);
+        complaint.note(access.keep_last_used().await);
     }
-    let _ = access.keep_last_used(&access.glance()).await;
+    let _ = access.keep_last_used().await;
 }

@@ -62,7 +62,8 @@ pub fn serve(flags: ServeFlags) -> Result<(), String> {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_target(false);
+        .with_target(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let _ = subscriber.try_init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -44,6 +44,8 @@ pub struct Hub {
     pub ending: watch::Sender<bool>,
     /// Jobs that an agent's poll did not name though the store says that the agent holds them, and since when.
     pub missing: Mutex<HashMap<(JobId, i64), Instant>>,
+    /// Kills said to agents a moment ago.
+    pub kills_said: Mutex<HashMap<(JobId, i64), Instant>>,
     /// When an agent's leases were last renewed in the store.
     pub renewed: Mutex<HashMap<AgentId, (Vec<JobId>, Instant)>>,
 }
@@ -55,6 +57,7 @@ impl Default for Hub {
             logs: Mutex::default(),
             ending: watch::channel(false).0,
             missing: Mutex::default(),
+            kills_said: Mutex::default(),
             renewed: Mutex::default(),
         }
     }

@@ -223,6 +223,10 @@ impl DerefMut for Work {
 }
 
 impl Work {
+    pub(crate) fn now(&self) -> bailiwick_api::Time {
+        self.access.db.now()
+    }
+
     /// To be called in every transaction that changes who may do what, or ends a credential.
     pub(crate) async fn changes_rights(&mut self) -> Result<()> {
         sqlx::query("UPDATE access_version SET version = version + 1")
@@ -250,6 +254,8 @@ pub struct Access {
     /// Counts the changes of rights committed by this process, and how many of them `current` has seen.
     moved: AtomicI64,
     seen: AtomicI64,
+    /// Last uses noted in pictures that are gone, not written down yet.
+    unsaved: std::sync::Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
 }
 
 const NOBODY: i64 = -1;
@@ -264,6 +270,7 @@ impl Access {
             loading: tokio::sync::Mutex::new(()),
             moved: AtomicI64::new(0),
             seen: AtomicI64::new(0),
+            unsaved: std::sync::Mutex::default(),
         }))
     }
 
@@ -330,10 +337,9 @@ impl Access {
             _ => {}
         }
         let snapshot = Arc::new(load(&self.db, self.mode).await?);
-        // Times of last use are carried over: they are written down only now and then.
         *self.current.write().expect("no panic while the lock is held") = snapshot.clone();
         self.seen.store(moved, Ordering::SeqCst);
-        self.keep_last_used(&current).await?;
+        self.gather_last_used(&current);
         Ok(snapshot)
     }
 
@@ -472,20 +478,26 @@ impl Access {
         })))
     }
 
+    fn gather_last_used(&self, snapshot: &Snapshot) {
+        let known = snapshot.credentials.read().expect("no panic while the lock is held");
+        let mut unsaved = self.unsaved.lock().expect("no panic while the lock is held");
+        for one in known.values() {
+            let at = one.last_used_at.swap(0, Ordering::Relaxed);
+            if at != 0 {
+                unsaved.insert(one.id, (one.principal, at));
+            }
+        }
+    }
+
     /// Writes down when credentials and their holders were last seen.
-    pub async fn keep_last_used(&self, snapshot: &Snapshot) -> Result<()> {
-        let used: Vec<(TokenId, PrincipalId, i64)> = {
-            let known = snapshot.credentials.read().expect("no panic while the lock is held");
-            let used = known
-                .values()
-                .map(|one| (one.id, one.principal, one.last_used_at.swap(0, Ordering::Relaxed)));
-            used.filter(|(.., at)| *at != 0).collect()
-        };
+    pub async fn keep_last_used(&self) -> Result<()> {
+        self.gather_last_used(&self.glance());
+        let used = std::mem::take(&mut *self.unsaved.lock().expect("no panic while the lock is held"));
         if used.is_empty() {
             return Ok(());
         }
         let mut tx = self.db.begin().await?;
-        for (id, principal, at) in used {
+        for (id, (principal, at)) in used {
             sqlx::query("UPDATE credentials SET last_used_at = $1 WHERE id = $2 AND COALESCE(last_used_at, 0) < $1")
                 .bind(at)
                 .bind(id.0)

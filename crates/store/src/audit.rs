@@ -4,6 +4,8 @@
 //! which they became visible: hash = SHA-256(previous hash, event). Chaining inside each transaction would make all changes of the installation wait for each
 //! other; so an event is chained within a second of its commit, at the latest by the next `seal` or `verify`, also after a crash. Both tables refuse UPDATE and DELETE.
 
+use std::sync::Arc;
+
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict, Outcome};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::{AuditId, Page, Permission, Time, WorkspaceId, key};
@@ -123,12 +125,18 @@ pub async fn record(actor: &Actor, entry: Entry<'_>) -> Result<()> {
     work.commit().await
 }
 
-/// Records what somebody did who is not signed in.
-pub async fn record_stranger(access: &Access, name: &str, origin: &Origin, entry: Entry<'_>) -> Result<()> {
+/// Writes an event of somebody who is just signing in.
+pub async fn write_stranger(work: &mut Work, name: &str, origin: &Origin, entry: Entry<'_>) -> Result<()> {
     let name: String = name.chars().take(64).collect();
-    let mut tx = access.db.begin().await?;
-    insert(&mut tx, access.now(), (None, &name), None, origin, entry).await?;
-    Ok(tx.commit().await?)
+    let now = work.now();
+    insert(work, now, (None, &name), None, origin, entry).await
+}
+
+/// Records what somebody did who is not signed in.
+pub async fn record_stranger(access: &Arc<Access>, name: &str, origin: &Origin, entry: Entry<'_>) -> Result<()> {
+    let mut work = access.system("sign-in").begin().await?;
+    write_stranger(&mut work, name, origin, entry).await?;
+    work.commit().await
 }
 
 const COLUMNS: &str = "id, at, principal_id, principal, on_behalf_of, credential_id, address, action, verb, object_kind, object, workspace_id, outcome, detail, request_id";

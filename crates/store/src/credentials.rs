@@ -57,8 +57,8 @@ pub async fn open_session(
         .bind(who.0)
         .execute(&mut **work)
         .await?;
-    work.commit().await?;
-    audit::record_stranger(access, name, origin, Entry::new("sign-in", "password", "user", name)).await
+    audit::write_stranger(&mut work, name, origin, Entry::new("sign-in", "password", "user", name)).await?;
+    work.commit().await
 }
 
 /// A link that may still be used.
@@ -136,11 +136,11 @@ pub async fn use_link(
         Some(expires),
     )
     .await?;
-    work.changes_rights().await?;
-    work.commit().await?;
     let detail = serde_json::json!({"password_set": password_hash.is_some()});
     let entry = Entry::new("sign-in", "link", "user", &link.name).with(detail);
-    audit::record_stranger(access, &link.name, origin, entry).await?;
+    audit::write_stranger(&mut work, &link.name, origin, entry).await?;
+    work.changes_rights().await?;
+    work.commit().await?;
     Ok(true)
 }
 
@@ -284,7 +284,7 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
 
 /// Newest first: live API keys; with `all` also sessions, and what is revoked or past its time.
 pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: bool) -> Result<Page<Token>> {
-    by.actor.access.keep_last_used(by.actor.snapshot()).await?;
+    by.actor.access.keep_last_used().await?;
     let live = format!(
         " AND kind = 'key' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})",
         by.actor.now().0

@@ -202,11 +202,19 @@ impl Db {
 
     /// A transaction for writing. What reads in it sees the newest state.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(match self.kind {
+        match self.kind {
+            Kind::Postgres => Ok(self.write.begin().await?),
             // Taking the write lock at once: a reader that becomes a writer half-way would fail.
-            Kind::Sqlite => self.write.begin_with("BEGIN IMMEDIATE").await?,
-            Kind::Postgres => self.write.begin().await?,
-        })
+            Kind::Sqlite => match self.write.begin_with("BEGIN IMMEDIATE").await {
+                Ok(tx) => Ok(tx),
+                Err(sqlx::Error::PoolTimedOut) => Err(sqlx::Error::PoolTimedOut.into()),
+                Err(_) => {
+                    // SQLite ends a transaction by itself when the disk is full, and the connection no longer knows where it stands: a new one does.
+                    self.write.acquire().await?.close().await?;
+                    Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+                }
+            },
+        }
     }
 
     /// Whether the database answers.

@@ -259,11 +259,15 @@ pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<Sto
     }
     let (actor, row) = fetch(actor, which).await?;
     let Some(row) = row else {
-        return Ok(if may_all(&actor) {
-            StopTarget::Missing
-        } else {
-            StopTarget::NotOwn
-        });
+        if may_all(&actor) {
+            return Ok(StopTarget::Missing);
+        }
+        audit::record(
+            &actor,
+            Entry::denied(Permission::ExperimentsUpdate, "experiment", which),
+        )
+        .await?;
+        return Ok(StopTarget::NotOwn);
     };
     let refusal = match actor.require::<permit::ExperimentsUpdate>(row.target(), "experiment", which, None) {
         Ok(granted) => return Ok(StopTarget::Found(Box::new((granted, row)))),

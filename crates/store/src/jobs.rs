@@ -6,7 +6,7 @@ use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::{AgentId, ExperimentId, JobId, PrincipalId, ProjectId, WorkspaceId, key};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{System, Work};
+use crate::access::{Snapshot, System, Work};
 use crate::agents::Serving;
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
@@ -96,9 +96,12 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
             .bind(serving.slots)
             .fetch_optional(&db.read)
             .await?;
-        if waiting.is_none() {
+        let Some(waiting) = waiting else { continue };
+        if waiting.try_get::<i64, _>(1)? > free_slots {
             continue;
         }
+        // Names as they are now: the poll may have begun before the owner was made. Never read inside the transaction: loading could wait for it.
+        let snapshot = serving.actor.access.snapshot().await?;
         let mut work = serving.actor.begin().await?;
         let sql = format!("{peek}{}", db.skip_locked());
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -111,7 +114,7 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
         if slots > free_slots {
             continue;
         }
-        let lease = lease(&mut work, serving, JobId(id), rules, token, true).await?;
+        let lease = lease(&mut work, serving, &snapshot, JobId(id), rules, token, true).await?;
         if let Some(lease) = &lease {
             let cause = format!("taken by agent {}", serving.name);
             change_state(
@@ -134,8 +137,9 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
 
 /// Gives a lease again whose first answer was lost on the way: the same fencing number, another token.
 pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
+    let snapshot = serving.actor.access.snapshot().await?;
     let mut work = serving.actor.begin().await?;
-    let lease = lease(&mut work, serving, job, rules, token, false).await?;
+    let lease = lease(&mut work, serving, &snapshot, job, rules, token, false).await?;
     work.commit().await?;
     Ok(lease)
 }
@@ -143,6 +147,7 @@ pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token:
 async fn lease(
     work: &mut Work,
     serving: &Serving,
+    snapshot: &Snapshot,
     job: JobId,
     rules: LeaseRules,
     token: &str,
@@ -172,7 +177,6 @@ async fn lease(
     .await?;
     let config: Config =
         serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    let snapshot = serving.actor.snapshot();
     Ok(Some(JobLease {
         job,
         fence,

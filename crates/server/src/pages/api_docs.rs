@@ -22,11 +22,21 @@ pub fn page_for(document: &Value) -> String {
         text(&document["info"]["description"])
     );
     for tag in by_tag.keys() {
-        let _ = write!(html, "<a href=\"#{0}\">{0}</a>", escape(tag));
+        let _ = write!(
+            html,
+            "<a href=\"#{}\">{}</a>",
+            escape(&tag.replace(' ', "-")),
+            escape(tag)
+        );
     }
     html.push_str("<a href=\"#schemas\">schemas</a></nav>");
     for (tag, operations) in &by_tag {
-        let _ = write!(html, "<h2 id=\"{0}\">{0}</h2>", escape(tag));
+        let _ = write!(
+            html,
+            "<h2 id=\"{}\">{}</h2>",
+            escape(&tag.replace(' ', "-")),
+            escape(tag)
+        );
         for (path, method, operation) in operations {
             let (method, path) = (method.to_uppercase(), escape(path));
             let _ = write!(

@@ -81,7 +81,7 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
 }
 
 pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>, Failure> {
-    let serving = serving(&door).await?;
+    let mut serving = serving(&door).await?;
     if serving.instance != poll.instance {
         return Err(Failure::not_found("agent", format!("{} as registered", serving.name)));
     }
@@ -98,18 +98,26 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
         }
         first = false;
         // Where other servers write to the database, nobody wakes us for what they do.
-        let look_again = tokio::time::Instant::now() + Duration::from_millis(500);
-        let until = if parts.others_write {
-            until.min(look_again)
-        } else {
-            until
-        };
+        let look_again = Duration::from_millis(if parts.others_write { 500 } else { 60_000 });
         tokio::select! {
             _ = work.changed() => {}
             _ = ending.changed() => {}
-            _ = tokio::time::sleep_until(until) => {}
+            _ = tokio::time::sleep_until(until.min(tokio::time::Instant::now() + look_again)) => {}
         }
+        // Whoever has waited asks again by the rights of now.
+        serving = agents::serving(&door.context.actor_again().await?, serving.id).await?;
     }
+}
+
+/// Whether a kill is to be said (again) to an agent that is already stopping the job: not more than once a second.
+fn kill_is_due(parts: &Parts, held: Held) -> bool {
+    let mut said = parts.hub.kills_said.lock().expect("no panic while the lock is held");
+    said.retain(|_, at| at.elapsed() < Duration::from_secs(1));
+    let due = !said.contains_key(&(held.job, held.fence));
+    if due {
+        said.insert((held.job, held.fence), Instant::now());
+    }
+    due
 }
 
 /// Compares what the agent holds with what it should hold.
@@ -130,8 +138,8 @@ async fn look(context: &Context, serving: &Serving, poll: &Poll, first: bool) ->
         match named(&row.held) {
             Some(held) => match row.wanted {
                 Some(how) if !held.stopping => answer.stop.push(jobs::stop_order(row, how)),
-                // A kill may come while a cancel is under way: it is said again, without haste.
-                Some(Stop::Kill) if !first => answer.stop.push(jobs::stop_order(row, Stop::Kill)),
+                // A kill may come while a cancel is under way.
+                Some(Stop::Kill) if kill_is_due(parts, row.held) => answer.stop.push(jobs::stop_order(row, Stop::Kill)),
                 _ => {}
             },
             None if row.state == State::Starting && row.wanted.is_none() => {
