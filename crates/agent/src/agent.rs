@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::Options;
 use crate::cgroup::Cgroups;
 use crate::code::Cache;
-use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words};
+use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words, write_whole};
 use crate::slots::{self, Slots};
 use crate::tree;
 use crate::watch::Watch;
@@ -61,19 +61,6 @@ pub async fn run(options: Options) -> Result<(), String> {
         );
     }
     Ok(())
-}
-
-/// The random word of this directory, made at first use.
-fn instance(dir: &Path) -> std::io::Result<String> {
-    let path = dir.join("instance");
-    match fs::read_to_string(&path) {
-        Ok(word) if !word.trim().is_empty() => Ok(word.trim().to_owned()),
-        _ => {
-            let word = bailiwick_api::key::hex(&bailiwick_api::key::random_bytes()[..8]);
-            fs::write(&path, &word)?;
-            Ok(word)
-        }
-    }
 }
 
 async fn end_of_stdin() {
@@ -516,6 +503,20 @@ const SERVER_TROUBLE: &str = "server:";
 /// Until when a job may run that was renewed by a poll sent at `sent_ms`: a tenth is kept back for ending it.
 fn deadline(sent_ms: i64, lease_ms: i64) -> i64 {
     sent_ms + lease_ms / 10 * 9
+}
+
+/// A random word, made once and kept in the directory.
+fn instance(dir: &Path) -> std::io::Result<String> {
+    let path = dir.join("instance");
+    let kept = fs::read_to_string(&path).unwrap_or_default();
+    if !kept.trim().is_empty() {
+        return Ok(kept.trim().to_owned());
+    }
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    let word: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_whole(&path, word.as_bytes())?;
+    Ok(word)
 }
 
 async fn lock(dir: &Path) -> Result<File, String> {

@@ -154,11 +154,15 @@ pub fn arrange_mounts(view: &View) -> Result<(), String> {
             open.map(|fd| (path, fd)).map_err(failed("the job's directory"))
         })
         .collect::<Result<_, _>>()?;
+    let open = nix::fcntl::open(view.tmp, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+    let tmp_fd = open.map_err(failed("a private /tmp"))?;
+    // Not by its path, which leads through /tmp when the agent's directory stands there.
+    let tmp = format!("/proc/self/fd/{}", tmp_fd.as_raw_fd());
     // Looked at before /tmp changes: a hidden directory may stand below it.
     let covers = covers(view);
     for place in ["/tmp", "/var/tmp"] {
         if Path::new(place).is_dir() {
-            mount(Some(view.tmp), place, NONE, MsFlags::MS_BIND, NONE).map_err(failed("a private /tmp"))?;
+            mount(Some(tmp.as_str()), place, NONE, MsFlags::MS_BIND, NONE).map_err(failed("a private /tmp"))?;
         }
     }
     if Path::new("/dev/shm").is_dir() {

@@ -111,9 +111,10 @@ impl Job {
                 None
             }
         };
-        if self.follow(shim).await.is_err() {
-            // Lost on the way: the shim has been told and ends everything, unless it is gone itself.
-            self.agent.drop_job(self.key);
+        self.follow(shim).await;
+        // Not held any more; but until its directory is gone the same job does not begin anew.
+        if let Some(entry) = self.agent.state().jobs.get_mut(&self.key) {
+            entry.dropping = true;
         }
         self.clear().await;
         self.agent.state().jobs.remove(&self.key);
@@ -139,6 +140,7 @@ impl Job {
             path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into()),
             lang: std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".into()),
             cgroups: agent.cgroups.clone(),
+            group: self.group(),
             lease,
         };
         remove(&self.dir);
@@ -340,7 +342,7 @@ impl Job {
     }
 
     /// Reports the start, sends the log, reports the end.
-    async fn follow(&self, mut shim: Option<Process>) -> Result<(), Stopped> {
+    async fn follow(&self, mut shim: Option<Process>) {
         let watched = self.agent.watch.as_ref().is_some_and(|watch| {
             let added = watch.add(&self.dir.0, false, &self.wake);
             let added = added.and_then(|()| watch.add(&self.dir.spool(), true, &self.wake));
@@ -362,7 +364,7 @@ impl Job {
             }
             if self.is_dropped() {
                 if end.is_some() || shim.is_none() {
-                    return Ok(());
+                    return;
                 }
             } else {
                 let outcome = self.send_next(&mut start_reported, &mut log, &end).await;
@@ -371,7 +373,7 @@ impl Job {
                         backoff.reset();
                         continue;
                     }
-                    Ok(Next::Done) => return Ok(()),
+                    Ok(Next::Done) => return,
                     Ok(Next::Wait) => backoff.reset(),
                     Err(why) if is_lost(&why) => {
                         self.agent.drop_job(self.key);
@@ -574,9 +576,9 @@ impl Job {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .filter(|other| *other != name)
             .collect();
-        let cgroups = self.agent.cgroups.clone();
+        let (cgroups, group) = (self.agent.cgroups.clone(), self.group());
         let ended = tokio::task::spawn_blocking(move || {
-            cgroups.end(&name);
+            cgroups.end(&group);
             tree::kill_leftovers(&jobs, &others);
         });
         let _ = ended.await;
@@ -584,6 +586,19 @@ impl Job {
 
     fn name(&self) -> String {
         format!("{}.{}", self.key.0, self.key.1)
+    }
+
+    /// Several agents may share a machine and its control groups, and each has its own job 1.
+    fn group(&self) -> String {
+        let digest = Sha256::digest(self.agent.dir.as_os_str().as_encoded_bytes());
+        format!(
+            "{:02x}{:02x}{:02x}{:02x}.{}",
+            digest[0],
+            digest[1],
+            digest[2],
+            digest[3],
+            self.name()
+        )
     }
 
     /// In place of a shim: the last line and the end.
@@ -607,7 +622,7 @@ impl Job {
     }
 
     async fn clear(&self) {
-        self.agent.cgroups.end(&self.name());
+        self.agent.cgroups.end(&self.group());
         let dir = self.dir.clone();
         let _ = tokio::task::spawn_blocking(move || remove(&dir)).await;
     }

@@ -59,6 +59,8 @@ pub struct Spec {
     pub path: String,
     pub lang: String,
     pub cgroups: Cgroups,
+    /// Name of the job's control groups.
+    pub group: String,
 }
 
 /// How to end a job, from the agent to the shim.

@@ -357,12 +357,18 @@ fn execute(program: &Program) -> (&'static str, String) {
                 );
             }
             Errno::ENOENT | Errno::ENOTDIR => {}
-            Errno::EACCES => {
-                denied.get_or_insert_with(|| {
-                    let closed = closed_way(path).unwrap_or_else(|| "; it is not executable for the job's user".into());
-                    format!("{}: permission denied{closed}", path.display())
-                });
-            }
+            Errno::EACCES => match closed_way(path) {
+                // Along PATH it is most likely not there at all; the shim, which may look there, says so if it is.
+                Some(_) if !program.name.contains('/') => {}
+                Some(closed) => return ("126", format!("{}: permission denied{closed}", path.display())),
+                None => {
+                    let why = format!(
+                        "{}: permission denied; it is not executable for the job's user",
+                        path.display()
+                    );
+                    denied.get_or_insert(why);
+                }
+            },
             Errno::ENOEXEC => {
                 let hint = "it is neither a program for this machine nor a script that begins with #!";
                 return ("126", format!("{}: {hint}", path.display()));

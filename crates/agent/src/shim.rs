@@ -61,6 +61,8 @@ fn supervise(dir: JobDir) -> Result<(), String> {
     // Fails only for a process that leads a group already, which is as good.
     let _ = nix::unistd::setsid();
     let words = |what: &'static str| move |why: io::Error| format!("{what}: {why}");
+    // The agent has locked this file and handed it over as standard input.
+    fs::write(dir.path("shim.lock"), std::process::id().to_string()).map_err(words("shim.lock"))?;
     prctl::set_child_subreaper(true).map_err(|why| why.desc().to_owned())?;
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
@@ -160,13 +162,7 @@ impl Supervisor {
     fn start(&mut self) -> Result<(OwnedFd, OwnedFd), String> {
         let limits = self.spec.lease.limits.clone();
         let processes = limits.max_processes.unwrap_or(PROCESSES);
-        let name = self
-            .dir
-            .0
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        self.cgroup = self.spec.cgroups.job(&name, limits.memory_mb, processes);
+        self.cgroup = self.spec.cgroups.job(&self.spec.group, limits.memory_mb, processes);
         let program = self.program(processes)?;
         let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(|why| format!("a pipe: {}", why.desc()));
         for plan in Plan::all(self.spec.isolate, self.spec.user.is_some()) {
@@ -275,7 +271,7 @@ impl Supervisor {
                 self.spool.flush();
                 let all_read = streams.iter().all(|stream| stream.fd.is_none());
                 match init_gone_at {
-                    // Someone outside the job may hold its output open: not for ever.
+                    // Someone outside the job may hold its output open: not for ever, but what has been written is read.
                     Some(gone) if all_read || at - gone > 2000 => break,
                     _ => {}
                 }
@@ -318,7 +314,9 @@ impl Supervisor {
                     let _ = nix::unistd::read(timer.as_fd(), &mut expirations);
                 }
                 for stream in streams.iter_mut() {
-                    stream.read(&mut buffer, &mut self.spool);
+                    if stream.read(&mut buffer, &mut self.spool) {
+                        init_gone_at = init_gone_at.map(|_| boot_ms());
+                    }
                 }
                 if let Some(pipe) = &mut messages
                     && ready[3]
@@ -757,15 +755,19 @@ impl Output {
         }
     }
 
-    /// One read at most, so that neither stream nor any order waits for the other.
-    fn read(&mut self, buffer: &mut [u8], spool: &mut Writer) {
-        let Some(file) = &mut self.fd else { return };
+    /// One read at most, so that neither stream nor any order waits for the other. Whether there was something.
+    fn read(&mut self, buffer: &mut [u8], spool: &mut Writer) -> bool {
+        let Some(file) = &mut self.fd else { return false };
         match file.read(buffer) {
             Ok(0) => self.fd = None,
-            Ok(read) => self.take(&buffer[..read], spool),
+            Ok(read) => {
+                self.take(&buffer[..read], spool);
+                return true;
+            }
             Err(why) if matches!(why.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(_) => self.fd = None,
         }
+        false
     }
 
     fn take(&mut self, mut data: &[u8], spool: &mut Writer) {

@@ -58,9 +58,9 @@ fn a_job_sees_neither_protected_directories_nor_other_jobs_nor_the_agent() {
     let jobs = agent.job_dir(1, 1);
     let script = format!(
         "for path in {data}/database {job}/spec.json {job}/work/file {own}/spec.json {own}/spool {agent}/lock; do \
-           if cat $path >/dev/null 2>&1 || ls $path >/dev/null 2>&1; then echo SEEN $path; fi; done; \
+           if cat $path >/dev/null 2>&1 || ls $path/ >/dev/null 2>&1; then echo SEEN $path; fi; done; \
          if touch {data}/new 2>/dev/null || touch {agent}/jobs/new 2>/dev/null; then echo WRITTEN; fi; \
-         echo private > /tmp/x && cat /tmp/x; echo own > file && cat file",
+         echo private > $TMPDIR/x && cat $TMPDIR/x; echo own > file && cat file",
         data = protected.display(),
         job = jobs.display(),
         own = agent.job_dir(2, 1).display(),
