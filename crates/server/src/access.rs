@@ -35,6 +35,9 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::parts::Parts as ServerParts;
 
+#[cfg(feature = "bench")]
+pub(crate) mod unchecked;
+
 /// Shared by all requests. The way to the database is private to this file.
 pub struct Shared {
     access: Arc<Access>,

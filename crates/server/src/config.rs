@@ -29,6 +29,9 @@ pub struct Config {
     pub log_bytes_max: i64,
     pub session_ms: i64,
     pub metrics_open: bool,
+    /// Adds a route without checks, for measuring; no setting turns it on.
+    #[cfg(feature = "bench")]
+    pub unchecked_twin: bool,
 }
 
 /// How the server starts its own agent.
@@ -204,6 +207,8 @@ impl Config {
             log_bytes_max: number("log_bytes_max", 100 * 1024 * 1024, 64 * 1024)?,
             session_ms: duration("session_time", 7 * 86_400_000, 60_000)?,
             metrics_open: yes("metrics_open")?,
+            #[cfg(feature = "bench")]
+            unchecked_twin: false,
         })
     }
 }

@@ -57,7 +57,20 @@ pub struct ServeFlags {
 /// # Errors
 /// In words for the operator; nothing was served then.
 pub fn serve(flags: ServeFlags) -> Result<(), String> {
+    serve_configured(Config::load(&flags, |name| std::env::var(name).ok())?)
+}
+
+/// As [`serve`], with a second way to one experiment that checks nothing: only for measuring what the checks cost.
+#[cfg(feature = "bench")]
+pub fn serve_with_unchecked_twin(flags: ServeFlags) -> Result<(), String> {
     let config = Config::load(&flags, |name| std::env::var(name).ok())?;
+    serve_configured(Config {
+        unchecked_twin: true,
+        ..config
+    })
+}
+
+fn serve_configured(config: Config) -> Result<(), String> {
     let filter = std::env::var("ML_LOG").unwrap_or_else(|_| "info,sqlx=error".into());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -174,7 +187,7 @@ impl Running {
         let shared = shared(&config, access.clone(), public_url.clone())?;
         let background = background::start(&access, &shared);
         let handle = axum_server::Handle::new();
-        let serving = tokio::spawn(listen(listener, config.tls.clone(), shared.clone(), handle.clone()));
+        let serving = tokio::spawn(listen(listener, table(&config), config.tls.clone(), shared.clone(), handle.clone()));
 
         let mut admin_link = None;
         if let Some(admin) = prepared.admin_without_password {
@@ -198,7 +211,7 @@ impl Running {
                 None => url.clone(),
                 Some(_) => {
                     let (listener, address) = bind("127.0.0.1:0")?;
-                    tokio::spawn(listen(listener, None, shared.clone(), handle.clone()));
+                    tokio::spawn(listen(listener, table(&config), None, shared.clone(), handle.clone()));
                     format!("http://{address}")
                 }
             };
@@ -289,13 +302,28 @@ fn bind(listen: &str) -> Result<(std::net::TcpListener, SocketAddr), String> {
     Ok((listener, address))
 }
 
+#[cfg(not(feature = "bench"))]
+fn table(_: &Config) -> access::Routes {
+    routes::table()
+}
+
+#[cfg(feature = "bench")]
+fn table(config: &Config) -> access::Routes {
+    let mut routes = routes::table();
+    if config.unchecked_twin {
+        access::unchecked::add(&mut routes);
+    }
+    routes
+}
+
 async fn listen(
     listener: std::net::TcpListener,
+    routes: access::Routes,
     tls: Option<(PathBuf, PathBuf)>,
     shared: Arc<Shared>,
     handle: axum_server::Handle<SocketAddr>,
 ) -> Result<(), String> {
-    let service = routes::table()
+    let service = routes
         .into_router(shared)
         .into_make_service_with_connect_info::<SocketAddr>();
     let outcome = match tls {

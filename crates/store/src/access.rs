@@ -21,6 +21,9 @@ use sqlx::Row;
 
 use crate::db::{Db, Kind, Result, StoreError, Tx, col};
 
+#[cfg(feature = "bench")]
+mod unchecked;
+
 /// Everything about rights and names, at one `access_version`.
 pub struct Snapshot {
     pub version: i64,

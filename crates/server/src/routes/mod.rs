@@ -12,6 +12,8 @@ mod server;
 mod tokens;
 mod users;
 
+#[cfg(feature = "bench")]
+pub(crate) use experiments::show as show_experiment;
 pub(crate) use users::{link_view, secret, use_link};
 
 pub fn table() -> Routes {

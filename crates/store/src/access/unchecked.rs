@@ -1,0 +1,40 @@
+//! Only in builds with the feature `bench`: grants that nobody gave, to measure what the checks cost (`bench/src/get.rs`).
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use bailiwick_access::{Basis, Scope, Target};
+use bailiwick_api::PrincipalId;
+use bailiwick_api::permission::Permit;
+
+use super::{Access, Actor, CredentialKind, Granted, NOBODY, Origin};
+
+impl Access {
+    /// No credential was looked at and no rule was asked.
+    pub fn grant_unchecked<P: Permit>(self: &Arc<Access>, target: Target, origin: Origin) -> Granted<P> {
+        let actor = Actor {
+            id: PrincipalId(NOBODY),
+            name: "unchecked".into(),
+            credential: None,
+            credential_kind: CredentialKind::None,
+            origin,
+            narrowing: None,
+            bearer_hash: None,
+            snapshot: self.glance(),
+            access: self.clone(),
+        };
+        let basis = Basis {
+            assignment: None,
+            role: None,
+            group: None,
+            scope: Scope::Global,
+            administrative: false,
+        };
+        Granted {
+            actor,
+            target,
+            basis,
+            permit: PhantomData,
+        }
+    }
+}
