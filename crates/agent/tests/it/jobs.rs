@@ -233,7 +233,10 @@ fn what_a_job_leaves_behind_is_ended_with_it() {
 fn a_fork_bomb_is_bounded_and_ended_whole() {
     let server = Server::start();
     let agent = Agent::start(&server);
-    let mut bomb = lease(1, "bomb() { bomb | bomb & }; echo up; bomb; sleep 1000");
+    let mut bomb = lease(
+        1,
+        "bomb() { trap '' TERM; (bomb) & (bomb) & sleep 1000; }; echo up; bomb",
+    );
     bomb.limits.max_processes = Some(60);
     server.submit(bomb);
     server.wait_line(1, "up");

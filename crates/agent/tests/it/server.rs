@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bailiwick_api::agents::{Happened, Held, JobLease, Limits, OnLostAgent, Poll, PollAnswer, Report, StopOrder};
-use bailiwick_api::experiments::{LogLine, Stop, log_text};
+use bailiwick_api::experiments::{LogLine, Stop, Stream, log_text};
 use bailiwick_api::{AgentId, ExperimentId, JobId};
 use serde_json::{Value, json};
 
@@ -119,14 +119,15 @@ impl Server {
         }
     }
 
+    /// One that the program printed.
     pub fn wait_line(&self, job: i64, wanted: &str) -> LogLine {
         self.wait(&format!("the line `{wanted}`"), |known| {
-            known
+            let mut printed = known
                 .logs
                 .get(&job)?
                 .values()
-                .find(|line| line.text.contains(wanted))
-                .cloned()
+                .filter(|line| line.stream != Stream::System);
+            printed.find(|line| line.text.contains(wanted)).cloned()
         })
     }
 
@@ -145,7 +146,7 @@ impl Server {
     pub fn printed(&self, job: i64) -> Vec<String> {
         let lines = self.lines(job).into_iter();
         lines
-            .filter(|line| line.stream != bailiwick_api::experiments::Stream::System)
+            .filter(|line| line.stream != Stream::System)
             .map(|line| line.text)
             .collect()
     }
@@ -153,7 +154,7 @@ impl Server {
     pub fn said(&self, job: i64) -> Vec<String> {
         let lines = self.lines(job).into_iter();
         lines
-            .filter(|line| line.stream == bailiwick_api::experiments::Stream::System)
+            .filter(|line| line.stream == Stream::System)
             .map(|line| line.text)
             .collect()
     }
@@ -268,6 +269,7 @@ fn answer(
     let ok = |value: Value| (200, value.to_string().into_bytes());
     if parts.is_empty() {
         known.registered += 1;
+        shared.1.notify_all();
         known.forget_agent = false;
         return ok(json!({"agent": AgentId(7), "lease_ms": lease_ms}));
     }
@@ -277,6 +279,7 @@ fn answer(
     if parts[1] == "poll" {
         let poll: Poll = serde_json::from_slice(body).unwrap();
         known.polls += 1;
+        shared.1.notify_all();
         let until = Instant::now() + Duration::from_millis(poll.wait_ms as u64);
         loop {
             let answer = difference(&known, &poll);
