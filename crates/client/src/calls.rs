@@ -157,19 +157,6 @@ impl Client {
     }
 }
 
-/// Experiments, their code and their logs. `experiment` is an id or a name.
-impl Client {
-    /// Whether the server has this archive from the caller already.
-    pub async fn has_code(&self, sha256: &str) -> Result<bool> {
-        let path = format!("/api/v1/code/{}", segment(sha256));
-        match self.send(self.request(Method::HEAD, &path)).await {
-            Ok(_) => Ok(true),
-            // The answer to HEAD has no body, so a refusal carries no envelope. Whatever it was, sending will say it in words.
-            Err(Error::Refused { .. } | Error::Unexpected(_)) => Ok(false),
-            Err(why) => Err(why),
-        }
-    }
-
     /// Sends an archive of `bytes` bytes.
     pub async fn put_code<S>(&self, sha256: &str, bytes: u64, body: S) -> Result<()>
     where

@@ -110,16 +110,13 @@ async fn send(connection: &Connection, contents: &Contents, config: Value, args:
     let explain = |why| connection.explain(why);
     let info = client.info().await.map_err(explain)?;
     let archive = contents.pack(info.max_code_bytes)?;
-    if !client.has_code(&archive.sha256).await.map_err(explain)? {
-        upload(connection, &archive).await?;
-    }
     let new = NewExperiment {
         config,
         code: Some(archive.sha256.clone()),
         args: args.to_vec(),
     };
     match client.create_experiment(&new).await {
-        // It was there a moment ago: the server has cleaned up meanwhile.
+        // Asked first without sending: a refusal or a wrong configuration shows before a long upload, and code sent before is not sent again.
         Err(why) if why.code() == Some("code_missing") => {
             upload(connection, &archive).await?;
             client.create_experiment(&new).await.map_err(explain)
