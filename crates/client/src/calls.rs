@@ -157,6 +157,8 @@ impl Client {
     }
 }
 
+/// Experiments, their code and their logs. `experiment` is an id or a name.
+impl Client {
     /// Sends an archive of `bytes` bytes.
     pub async fn put_code<S>(&self, sha256: &str, bytes: u64, body: S) -> Result<()>
     where
