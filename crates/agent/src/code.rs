@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::{Component, Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use tar::EntryType;
@@ -172,6 +172,10 @@ fn own(path: &Path, user: Option<u32>) -> io::Result<()> {
     }
 }
 
+fn used_at() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_micros(crate::job_dir::now().0.max(0) as u64)
+}
+
 /// Archives kept by their SHA-256.
 #[derive(Debug, Clone)]
 pub struct Cache {
@@ -196,7 +200,7 @@ impl Cache {
     /// An archive that is there counts as used just now.
     pub fn find(&self, sha256: &str) -> Option<File> {
         let file = File::open(self.path(sha256)).ok()?;
-        let _ = file.set_modified(SystemTime::now());
+        let _ = file.set_modified(used_at());
         Some(file)
     }
 
@@ -367,7 +371,7 @@ mod tests {
         for (age_s, name) in [(30, "a"), (20, "b"), (10, "c")] {
             let part = cache.part(name, "1.1");
             fs::write(&part, [0; 10]).unwrap();
-            let then = SystemTime::now() - std::time::Duration::from_secs(age_s);
+            let then = used_at() - Duration::from_secs(age_s);
             File::options()
                 .write(true)
                 .open(&part)

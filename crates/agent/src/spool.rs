@@ -78,10 +78,10 @@ impl Writer {
         if self.buffer.is_empty() {
             return;
         }
-        if self.append().is_err() {
-            if let Some((file, bytes)) = self.segment.take() {
-                let _ = file.set_len(bytes);
-            }
+        if self.append().is_err()
+            && let Some((file, bytes)) = self.segment.take()
+        {
+            let _ = file.set_len(bytes);
         }
         self.buffer.clear();
         self.buffered_lines = 0;

@@ -59,7 +59,7 @@ fn a_job_sees_neither_protected_directories_nor_other_jobs_nor_the_agent() {
     let script = format!(
         "for path in {data}/database {job}/spec.json {job}/work/file {own}/spec.json {own}/spool {agent}/lock; do \
            if cat $path >/dev/null 2>&1 || ls $path/ >/dev/null 2>&1; then echo SEEN $path; fi; done; \
-         if touch {data}/new 2>/dev/null || touch {agent}/jobs/new 2>/dev/null; then echo WRITTEN; fi; \
+         touch {data}/new 2>/dev/null; touch {agent}/jobs/new 2>/dev/null; \
          echo private > $TMPDIR/x && cat $TMPDIR/x; echo own > file && cat file",
         data = protected.display(),
         job = jobs.display(),
@@ -69,6 +69,8 @@ fn a_job_sees_neither_protected_directories_nor_other_jobs_nor_the_agent() {
     server.submit(lease(2, &script));
     assert_eq!(server.wait_end(2, 1).exit_code, Some(0));
     assert_eq!(server.printed(2), ["private", "own"], "{:?}", server.said(2));
+    // What it may have written under these names stayed in its own temporary directory.
+    assert!(!protected.join("new").exists() && !agent.dir.join("jobs/new").exists());
 }
 
 #[test]
