@@ -1,11 +1,23 @@
 //! The check that cannot be forgotten, HTTP half. A route is a handler `async fn(door, input) -> Result<output, Failure>`; its first argument is a [`Door`]
 //! and says who may come, and only a door hands out the means to reach the store. There is no other way to add a route:
 //!
+//! ```
+//! # use bailiwick_server::access::{Anyone, Json, NoInput, Routes}; use bailiwick_server::failure::Failure;
+//! async fn open_to_all(_: Anyone, _: NoInput) -> Result<Json<()>, Failure> { Ok(Json(())) }
+//! Routes::default().get("/api/v1/open", "a handler that says who may come", open_to_all);
+//! ```
+//!
 //! ```compile_fail
-//! # use bailiwick_server::access::{Routes, NoInput, Json}; use bailiwick_server::failure::Failure;
+//! # use bailiwick_server::access::{Anyone, Json, NoInput, Routes}; use bailiwick_server::failure::Failure;
 //! async fn open_to_all(_: NoInput, _: NoInput) -> Result<Json<()>, Failure> { Ok(Json(())) }
-//! let mut routes = Routes::default();
-//! routes.get("/api/v1/secret", "a handler that declares no permission", open_to_all);
+//! Routes::default().get("/api/v1/open", "the same without saying it", open_to_all);
+//! ```
+//!
+//! Nor does a handler get at the database behind the doors' back:
+//!
+//! ```compile_fail
+//! # use bailiwick_server::access::{Anyone, Json, NoInput}; use bailiwick_server::failure::Failure;
+//! async fn peep(door: Anyone, _: NoInput) -> Result<Json<()>, Failure> { let _ = &door.context.shared.access; Ok(Json(())) }
 //! ```
 
 use std::future::Future;
@@ -67,9 +79,7 @@ impl Context {
 
     /// A numeric part; anything else cannot be there.
     pub fn path_id(&self, name: &'static str) -> Result<i64, Failure> {
-        self.path(name)
-            .parse()
-            .map_err(|_| Failure::not_found(name, self.path(name)))
+        bailiwick_api::ids::as_number(self.path(name)).ok_or_else(|| Failure::not_found(name, self.path(name)))
     }
 
     fn bearer(&self) -> Option<&str> {
