@@ -44,3 +44,11 @@ ids! {
     AgentId,
     AuditId,
 }
+
+/// The id that a text is, where a name or an id may stand: digits alone, which no name is. (`+5` and `-5` may be names.)
+pub fn as_number(text: &str) -> Option<i64> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}

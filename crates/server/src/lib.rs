@@ -187,7 +187,13 @@ impl Running {
         let shared = shared(&config, access.clone(), public_url.clone())?;
         let background = background::start(&access, &shared);
         let handle = axum_server::Handle::new();
-        let serving = tokio::spawn(listen(listener, table(&config), config.tls.clone(), shared.clone(), handle.clone()));
+        let serving = tokio::spawn(listen(
+            listener,
+            table(&config),
+            config.tls.clone(),
+            shared.clone(),
+            handle.clone(),
+        ));
 
         let mut admin_link = None;
         if let Some(admin) = prepared.admin_without_password {

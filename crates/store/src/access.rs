@@ -68,7 +68,7 @@ impl Snapshot {
 
     /// By name (whatever its case) or id; removed ones only by id.
     pub fn find_principal(&self, text: &str) -> Option<PrincipalId> {
-        if let Ok(id) = text.parse::<i64>() {
+        if let Some(id) = bailiwick_api::ids::as_number(text) {
             return self
                 .principals
                 .contains_key(&PrincipalId(id))
@@ -150,6 +150,8 @@ pub struct Actor {
     pub name: Arc<str>,
     pub credential: Option<TokenId>,
     pub credential_kind: CredentialKind,
+    /// When the credential ends by itself.
+    pub credential_expires_at: Option<bailiwick_api::Time>,
     pub origin: Origin,
     narrowing: Option<Narrowing>,
     bearer_hash: Option<String>,
@@ -240,11 +242,18 @@ impl Work {
     }
 
     pub async fn commit(self) -> Result<()> {
-        self.tx.commit().await?;
-        if self.changes_rights {
-            self.access.moved.fetch_add(1, Ordering::SeqCst);
+        if !self.changes_rights {
+            return Ok(self.tx.commit().await?);
         }
-        Ok(())
+        let Work { tx, access, .. } = self;
+        // In a task of its own: whoever asked for the change may hang up at this very moment, and what is committed must also be counted.
+        let commit = tokio::spawn(async move {
+            let outcome = tx.commit().await;
+            access.moved.fetch_add(1, Ordering::SeqCst);
+            outcome
+        });
+        let outcome = commit.await.map_err(|why| StoreError::Broken(why.to_string()))?;
+        Ok(outcome?)
     }
 }
 
@@ -359,7 +368,18 @@ impl Access {
             self.glance()
         };
         let hash = bearer.and_then(key::stored_hash).map(|hash| key::hex(&hash));
-        self.actor(snapshot, hash, bearer.is_some(), origin).await
+        let known = snapshot.version;
+        let outcome = self
+            .actor(snapshot, hash.clone(), bearer.is_some(), origin.clone())
+            .await;
+        if !fresh && matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
+            // Whom this picture does not know may be newer than it.
+            let snapshot = self.snapshot().await?;
+            if snapshot.version != known {
+                return self.actor(snapshot, hash, bearer.is_some(), origin).await;
+            }
+        }
+        outcome
     }
 
     async fn actor(
@@ -374,13 +394,14 @@ impl Access {
             None => None,
         };
         let live = found.filter(|credential| snapshot.world.is_active(credential.principal));
-        let (id, credential, kind, narrowing) = match live {
+        let (id, credential, kind, expires_at, narrowing) = match live {
             Some(credential) => {
                 credential.last_used_at.store(self.db.now().0, Ordering::Relaxed);
                 (
                     credential.principal,
                     Some(credential.id),
                     credential.kind,
+                    credential.expires_at,
                     credential.narrowing.clone(),
                 )
             }
@@ -396,7 +417,8 @@ impl Access {
                         .copied()
                         .find(|id| snapshot.world.is_active(*id))
                 });
-                (id.unwrap_or(PrincipalId(NOBODY)), None, CredentialKind::None, None)
+                let id = id.unwrap_or(PrincipalId(NOBODY));
+                (id, None, CredentialKind::None, None, None)
             }
             None => return Err(Refusal::NotSignedIn { given }),
         };
@@ -406,6 +428,7 @@ impl Access {
             name,
             credential,
             credential_kind: kind,
+            credential_expires_at: expires_at.map(bailiwick_api::Time),
             origin,
             narrowing,
             bearer_hash,

@@ -33,7 +33,7 @@ pub(crate) async fn insert(
     Ok(TokenId(id))
 }
 
-/// Opens a session after the password was right.
+/// Opens a session after the password was right. False if the user has been deactivated or removed meanwhile.
 pub async fn open_session(
     access: &std::sync::Arc<Access>,
     who: PrincipalId,
@@ -41,10 +41,13 @@ pub async fn open_session(
     hash: &str,
     expires: Time,
     origin: &Origin,
-) -> Result<()> {
+) -> Result<bool> {
     let system = access.system("sign-in");
     let mut work = system.begin().await?;
     let now = access.now();
+    if !is_alive(&mut work, who).await? {
+        return Ok(false);
+    }
     insert(&mut work, who, "session", hash, "", now, Some(expires)).await?;
     // Old sessions go when they are of no use to anybody, so that the table does not grow with every sign-in.
     sqlx::query("DELETE FROM credentials WHERE principal_id = $1 AND kind IN ('session', 'link') AND expires_at < $2")
@@ -58,7 +61,18 @@ pub async fn open_session(
         .execute(&mut **work)
         .await?;
     audit::write_stranger(&mut work, name, origin, Entry::new("sign-in", "password", "user", name)).await?;
-    work.commit().await
+    work.commit().await?;
+    Ok(true)
+}
+
+/// Whether the principal is active or invited; it stays so until the transaction ends. Without this a credential made at the very moment of a deactivation would
+/// open again after the reactivation.
+async fn is_alive(work: &mut Work, who: PrincipalId) -> Result<bool> {
+    let found = sqlx::query("UPDATE principals SET state = state WHERE id = $1 AND state IN ('active', 'pending')")
+        .bind(who.0)
+        .execute(&mut ***work)
+        .await?;
+    Ok(found.rows_affected() == 1)
 }
 
 /// A link that may still be used.
@@ -242,6 +256,12 @@ pub async fn create_key(
 ) -> std::result::Result<Token, Refusal> {
     let mut work = by.begin().await?;
     let now = by.actor.now();
+    if !is_alive(&mut work, who).await? {
+        return Err(Refusal::NotFound {
+            what: "active user",
+            which: by.actor.snapshot().principal_name(who).to_string(),
+        });
+    }
     let id = insert(&mut work, who, "key", hash, label, now, expires).await?;
     let owner = by.actor.snapshot().principal_name(who).to_string();
     let detail = serde_json::json!({"after": {"owner": owner, "label": label, "expires_at": expires}});

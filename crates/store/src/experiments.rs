@@ -200,7 +200,8 @@ pub async fn find_unchecked(
 /// The row, whether or not the actor may see it (by name: only what it may see), and the actor by a picture at least as new.
 async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option<ExperimentRow>), Refusal> {
     const VERSION: &str = "(SELECT version FROM access_version)";
-    let row = if let Ok(id) = which.parse::<i64>() {
+    let by_id = bailiwick_api::ids::as_number(which);
+    let row = if let Some(id) = by_id {
         let sql = format!("SELECT {COLUMNS}, {VERSION} FROM experiments WHERE id = $1");
         sqlx::query(AssertSqlSafe(sql))
             .bind(id)
@@ -230,16 +231,19 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
             }
         }
     };
-    let Some(row) = row else {
-        return Ok((actor.clone(), None));
+    let version: i64 = match &row {
+        Some(row) => row.try_get(17)?,
+        None => actor.access.snapshot().await?.version,
     };
-    let version: i64 = row.try_get(17)?;
-    let actor = if version == actor.snapshot.version {
-        actor.clone()
-    } else {
-        actor.renewed(version).await?
-    };
-    Ok((actor, Some(read_row(&row)?)))
+    if version == actor.snapshot.version {
+        return Ok((actor.clone(), row.as_ref().map(read_row).transpose()?));
+    }
+    let actor = actor.renewed(version).await?;
+    match row {
+        Some(row) if by_id.is_some() => Ok((actor, Some(read_row(&row)?))),
+        // What one sees under a name depends on one's rights: looked for again, by the new ones.
+        _ => Box::pin(fetch(&actor, which)).await,
+    }
 }
 
 /// What an attempt to stop something came to.
@@ -258,7 +262,7 @@ pub enum StopTarget {
 /// Finds what is to be stopped. Seed 000: cancelling what is not one's own gives one sentence, whether it is there or not.
 pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<StopTarget, Refusal> {
     let may_all = |actor: &Actor| actor.may(Permission::ExperimentsUpdate, &Target::default()).is_some();
-    if which.parse::<i64>().is_err() {
+    if bailiwick_api::ids::as_number(which).is_none() {
         let unfinished: Vec<i64> = sqlx::query_scalar(
             "SELECT id FROM experiments WHERE name = $1 AND owner_id = $2 AND ended_at IS NULL ORDER BY id DESC LIMIT 20",
         )

@@ -282,7 +282,7 @@ pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, 
                 }),
                 succeeded: *exit_code == Some(0) && reason.is_none(),
                 lost: *lost,
-                exit_code: exit_code.or_else(|| signal.map(|signal| 128 + signal)),
+                exit_code: exit_code.or_else(|| signal.map(|signal| signal.saturating_add(128))),
                 words,
             };
             end(&mut work, ending, rules, serving.actor.now()).await?;
@@ -377,7 +377,8 @@ pub async fn live_leases(system: &System) -> Result<Vec<LiveLease>> {
 pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: LeaseRules) -> Result<Option<ExperimentId>> {
     let mut work = system.begin().await?;
     let row = sqlx::query(
-        "UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND renewals = $3 AND state IN ('STARTING', 'RUNNING', 'STOPPING')
+        // The fencing number moves on, so that nothing that the lost agent still says is heard, also when the job is not queued again.
+        "UPDATE jobs SET fence = fence + 1 WHERE id = $1 AND fence = $2 AND renewals = $3 AND state IN ('STARTING', 'RUNNING', 'STOPPING')
          RETURNING experiment_id, wanted, wanted_by",
     )
     .bind(lease.held.job.0)

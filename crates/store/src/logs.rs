@@ -125,6 +125,9 @@ pub struct Piece {
     pub total: i64,
 }
 
+/// A piece ends soon after so many bytes: ten thousand of the longest lines would fill the memory.
+const READ_BYTES: usize = 8 * 1024 * 1024;
+
 /// Lines after `after`, at most `limit`; with `tail` only the last so many of them.
 pub async fn read(
     by: &Granted<permit::ExperimentsReadArtifacts>,
@@ -138,10 +141,10 @@ pub async fn read(
         .fetch_one(&by.db().read)
         .await?;
     let (state, total) = (parse_state(row.try_get::<&str, _>(0)?)?, row.try_get::<i64, _>(1)?);
-    let after = tail.map_or(after, |tail| after.max(total - tail)).max(0);
+    let after = tail.map_or(after, |tail| after.max(total - tail.max(0))).max(0);
     let mut lines: Vec<LogLine> = Vec::new();
-    let mut from = after;
-    while (lines.len() as i64) < limit && from < total {
+    let (mut from, mut bytes) = (after, 0);
+    while (lines.len() as i64) < limit && from < total && bytes < READ_BYTES {
         let chunks = sqlx::query("SELECT first_line, last_line, data FROM log_chunks WHERE job_id = $1 AND last_line > $2 ORDER BY last_line LIMIT 4")
             .bind(job.0)
             .bind(from)
@@ -152,6 +155,7 @@ pub async fn read(
         }
         for chunk in &chunks {
             let data: Vec<u8> = chunk.try_get(2)?;
+            bytes += data.len();
             let room = (limit as usize).saturating_sub(lines.len());
             lines.extend(
                 log_text::read(&data, chunk.try_get(0)?)

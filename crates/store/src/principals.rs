@@ -430,6 +430,11 @@ pub async fn change_life<P: Permit>(
             .bind(id.0)
             .execute(&mut **work)
             .await?;
+        // The tokens of jobs that run; the jobs themselves go on.
+        sqlx::query("UPDATE jobs SET token_hash = NULL WHERE token_hash IS NOT NULL AND experiment_id IN (SELECT id FROM experiments WHERE owner_id = $1)")
+            .bind(id.0)
+            .execute(&mut **work)
+            .await?;
     }
     if life == Life::Remove {
         sqlx::query("DELETE FROM assignments WHERE principal_id = $1")

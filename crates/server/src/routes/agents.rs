@@ -9,7 +9,9 @@ use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
 use bailiwick_api::queues::Queue;
 use bailiwick_api::{AgentId, JobId, Page};
+use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
+use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported};
 use bailiwick_store::logs;
 use bailiwick_store::logs::Kept;
@@ -22,6 +24,8 @@ use crate::parts::Parts;
 const LOST_AFTER_MS: i64 = 180_000;
 /// Largest piece of log text, in bytes.
 const LOG_MAX: usize = 4 * 1024 * 1024;
+/// No log has so many lines; numbers near the end of i64 could not be counted on from.
+const LAST_LINE: i64 = 1_000_000_000_000;
 
 type Door = Asked<permit::QueuesServe>;
 
@@ -38,7 +42,15 @@ fn fresh_token() -> String {
 /// The agent of the path, with its queues, each of which the caller may still serve.
 async fn serving(door: &Door) -> Result<Serving, Failure> {
     let id = AgentId(door.context.path_id("agent")?);
-    Ok(agents::serving(&door.actor, id).await?)
+    recorded(&door.actor, agents::serving(&door.actor, id).await).await
+}
+
+/// A refusal of the store is on record before it is answered.
+async fn recorded<T>(actor: &Actor, outcome: Result<T, Refusal>) -> Result<T, Failure> {
+    if let Err(Refusal::Forbidden { permission, place, .. }) = &outcome {
+        audit::record(actor, Entry::denied(*permission, "agent", place)).await?;
+    }
+    Ok(outcome?)
 }
 
 pub async fn queues(door: SignedIn, _: NoInput) -> Result<Json<Page<Queue>>, Failure> {
@@ -59,7 +71,8 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             "an agent has at most 4096 slots, 100 queues and 100 facts about its hardware",
         ));
     }
-    let agent = match agents::register(&door.actor, &new, LOST_AFTER_MS).await? {
+    let outcome = agents::register(&door.actor, &new, LOST_AFTER_MS).await;
+    let agent = match recorded(&door.actor, outcome).await? {
         RegisterOutcome::Known(agent) => agent,
         RegisterOutcome::Taken(address) => {
             let message = format!("another agent `{}` of this account is at work, at {address}", new.name);
@@ -105,7 +118,8 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
             _ = tokio::time::sleep_until(until.min(tokio::time::Instant::now() + look_again)) => {}
         }
         // Whoever has waited asks again by the rights of now.
-        serving = agents::serving(&door.context.actor_again().await?, serving.id).await?;
+        let actor = door.context.actor_again().await?;
+        serving = recorded(&actor, agents::serving(&actor, serving.id).await).await?;
     }
 }
 
@@ -299,8 +313,8 @@ pub async fn logs(door: Door, input: Raw<LogsAt>) -> Result<Json<LogsKept>, Fail
     let serving = serving(&door).await?;
     let job = JobId(door.context.path_id("job")?);
     let parts = &door.context.shared.parts;
-    if input.query.first < 1 {
-        return Err(Failure::invalid("lines are numbered from 1"));
+    if !(1..=LAST_LINE).contains(&input.query.first) {
+        return Err(Failure::invalid(format!("lines are numbered from 1 to {LAST_LINE}")));
     }
     let text = whole(input.body, LOG_MAX).await?;
     match logs::append(

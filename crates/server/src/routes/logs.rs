@@ -13,15 +13,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::access::{Allowed, Content, Context, EventStream, Json, On, OneExperiment, Query};
+use crate::access::{Allowed, Content, Context, EventStream, Json, OneExperiment, Query};
 use crate::failure::Failure;
 
 type Reading = Allowed<permit::ExperimentsReadArtifacts, OneExperiment>;
 
 pub async fn read(door: Reading, Query(filter): Query<LogFilter>) -> Result<Json<Log>, Failure> {
     let job = experiments::job(&door.granted, door.on.0.id).await?;
-    let limit = filter.limit.unwrap_or(1000).clamp(1, 10_000);
-    let piece = logs::read(&door.granted, job, filter.after.unwrap_or(0), limit, filter.tail).await?;
+    let limit = filter.limit.or(filter.tail).unwrap_or(1000).clamp(1, 10_000);
+    let tail = filter.tail.map(|tail| tail.min(limit));
+    let piece = logs::read(&door.granted, job, filter.after.unwrap_or(0), limit, tail).await?;
     Ok(Json(Log {
         lines: piece.lines,
         state: piece.state,
@@ -116,10 +117,9 @@ impl Follower {
     /// Reads what is new into `ready`.
     async fn look(&mut self) -> Result<(), Failure> {
         if self.checked.elapsed() > RECHECK {
-            let (granted, OneExperiment(row)) =
-                OneExperiment::find::<permit::ExperimentsReadArtifacts>(&self.context).await?;
-            debug_assert_eq!(row.id, self.experiment);
-            self.granted = granted;
+            // By number: a newer experiment may have the name by now.
+            let actor = self.context.actor_again().await?;
+            (self.granted, _) = experiments::find(&actor, &self.experiment.to_string()).await?;
             self.checked = tokio::time::Instant::now();
         }
         let piece = logs::read(&self.granted, self.job, self.after, BATCH, self.tail.take()).await?;

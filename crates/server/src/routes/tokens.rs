@@ -4,8 +4,9 @@ use bailiwick_access::Target;
 use bailiwick_api::key::KeyKind;
 use bailiwick_api::permission::permit;
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
-use bailiwick_api::{Page, PrincipalId, TokenId};
-use bailiwick_store::access::Actor;
+use bailiwick_api::{Page, Permission, PrincipalId, TokenId};
+use bailiwick_store::access::{Actor, CredentialKind};
+use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::{credentials, principals};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,22 +67,38 @@ pub async fn create(
     let granted = door
         .at(Target::owned_by(whose), "tokens of", &whose.to_string(), None)
         .await?;
-    if whose != actor.id && !credentials_may_exceed(actor, whose) {
-        let name = actor.snapshot().principal_name(whose);
-        return Err(Failure::forbidden(format!(
-            "Insufficient permissions: a key for {name} would open more than {} may do",
-            actor.name
-        ))
-        .hint("only somebody who holds at least the same roles can make it, or the user itself"));
+    must_cover(actor, Permission::TokensCreate, whose).await?;
+    let expires = new.lifetime_ms.map(|ms| actor.now().plus_ms(ms));
+    // A session is another matter: behind it stands somebody who has just shown a password.
+    if actor.credential_kind == CredentialKind::Key
+        && let Some(end) = actor.credential_expires_at
+        && expires.is_none_or(|expires| expires > end)
+    {
+        audit::record(actor, Entry::denied(Permission::TokensCreate, "tokens of", whose)).await?;
+        let message =
+            format!("Insufficient permissions: this key ends at {end}, and no key made with it may live longer");
+        return Err(Failure::forbidden(message).hint("give the new key a shorter lifetime, or sign in with `ml login`"));
     }
     let (secret, hash) = secret(KeyKind::Api);
-    let expires = new.lifetime_ms.map(|ms| actor.now().plus_ms(ms));
     let token = credentials::create_key(&granted, whose, &hash, &new.label, expires).await?;
     Ok(Json(TokenWithSecret { token, secret }))
 }
 
-/// `access.md` §4: who makes a key for another must hold all that the other holds.
-fn credentials_may_exceed(actor: &Actor, whose: PrincipalId) -> bool {
+/// `access.md` §4: who makes a key, a link or a password for another can act as the other, and so must hold all that the other holds.
+pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Result<(), Failure> {
+    if whose == actor.id || covers(actor, whose) {
+        return Ok(());
+    }
+    let name = actor.snapshot().principal_name(whose);
+    audit::record(actor, Entry::denied(by, "user", &name)).await?;
+    Err(Failure::forbidden(format!(
+        "Insufficient permissions: signed in as {name} one may do more than {} may",
+        actor.name
+    ))
+    .hint("only somebody who holds at least the same roles can do this, or the user itself"))
+}
+
+fn covers(actor: &Actor, whose: PrincipalId) -> bool {
     let snapshot = actor.snapshot();
     snapshot.world.assignments_of(whose).all(|(_, role, scope, ..)| {
         let target = match scope {
@@ -109,12 +126,7 @@ pub async fn revoke(door: Asked<permit::TokensRevoke>, _: NoInput) -> Result<Jso
     let owner = credentials::owner(&door.actor, id).await?.ok_or_else(missing)?;
     let target = Target::owned_by(owner);
     let granted = door
-        .at(
-            target,
-            "token",
-            &id.to_string(),
-            Some(bailiwick_api::Permission::TokensRead),
-        )
+        .at(target, "token", &id.to_string(), Some(Permission::TokensRead))
         .await?;
     Ok(Json(credentials::revoke(&granted, id).await?))
 }

@@ -12,13 +12,14 @@ use bailiwick_api::users::{
     UserState, UserWithLink,
 };
 use bailiwick_api::{Page, Permission, PrincipalId, Time};
-use bailiwick_store::access::{Actor, Granted};
+use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials;
 use bailiwick_store::principals::{self, CreateError, Life, LifeError};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::tokens::must_cover;
 use crate::access::{Allowed, Asked, Done, Installation, Json, NoInput, Query, SignedIn, Stranger, require};
 use crate::failure::Failure;
 use crate::parts::Parts;
@@ -79,6 +80,10 @@ pub async fn login(door: Stranger, Json(login): Json<Login>) -> Result<Json<Sess
         .and_then(|user| user.password_hash.clone());
     let given = login.password;
     let fits = beside(parts, move || password::fits(&given, stored.as_deref())).await?;
+    // Of many attempts at once, those that were looked at after others had failed do not count, right or wrong.
+    if let Some(seconds) = parts.limiter.wait_s(&account, &origin.address, Instant::now()) {
+        return Err(Failure::too_many_attempts(seconds));
+    }
     let Some(user) = found.filter(|_| fits) else {
         parts.limiter.failed(&account, &origin.address, Instant::now());
         let entry = Entry {
@@ -93,7 +98,9 @@ pub async fn login(door: Stranger, Json(login): Json<Login>) -> Result<Json<Sess
     parts.limiter.succeeded(&account, &origin.address);
     let (token, hash) = secret(KeyKind::Session);
     let expires_at = access.now().plus_ms(parts.session_ms);
-    credentials::open_session(access, user.id, &user.name, &hash, expires_at, origin).await?;
+    if !credentials::open_session(access, user.id, &user.name, &hash, expires_at, origin).await? {
+        return Err(Failure::wrong_password());
+    }
     Ok(Json(Session {
         token,
         name: user.name,
@@ -153,6 +160,11 @@ pub async fn use_link(door: &Stranger, token: &str, password: Option<&str>) -> R
 }
 
 pub async fn logout(door: SignedIn, _: Json<Done>) -> Result<Json<Done>, Failure> {
+    let kind = door.actor.credential_kind;
+    if kind != CredentialKind::Session {
+        let message = format!("this request was not signed by a session but by: {}", kind.name());
+        return Err(Failure::conflict("conflict", message).hint("an API key ends with `ml token revoke ID`"));
+    }
     credentials::sign_out(&door.actor).await?;
     Ok(Json(Done {}))
 }
@@ -261,12 +273,21 @@ pub async fn create(
     let (token, stored) = secret(KeyKind::Link);
     let expires_at = actor.now().plus_ms(LINK_MS);
     let link = hash.is_none().then_some((stored.as_str(), expires_at));
-    let id = principals::create(&door.granted, &new, hash.as_deref(), link).await?;
+    let outcome = principals::create(&door.granted, &new, hash.as_deref(), link).await;
+    let id = recorded(actor, &new.name, outcome).await?;
     let user = fresh_user(&door.context, id).await?;
     Ok(Json(UserWithLink {
         user,
         link: hash.is_none().then(|| link_view(parts, token, expires_at)),
     }))
+}
+
+/// A role that one may not hand out is on record before it is answered.
+async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>) -> Result<T, Failure> {
+    if let Err(CreateError::Refused(Refusal::Forbidden { permission, .. })) = &outcome {
+        audit::record(actor, Entry::denied(*permission, "user", name)).await?;
+    }
+    Ok(outcome?)
 }
 
 /// The user as it stands after the change, by the picture of rights after the change.
@@ -339,6 +360,7 @@ pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done
             format!("`{}` cannot sign in by a link: {}", user.name, user.state.name()),
         ));
     }
+    must_cover(&door.granted.actor, Permission::UsersUpdate, user.id).await?;
     let (token, stored) = secret(KeyKind::Link);
     let expires_at = door.granted.actor.now().plus_ms(LINK_MS);
     credentials::new_link(&door.granted, user.id, &user.name, &stored, expires_at).await?;
@@ -360,6 +382,7 @@ pub async fn change_password(
     }
     if user.id != actor.id {
         let granted = door.at(Default::default(), "user", &user.name, None).await?;
+        must_cover(actor, Permission::UsersUpdate, user.id).await?;
         let hash = new_hash(parts, &change.new_password, &user.name).await?;
         principals::set_password(&granted, user.id, &user.name, &hash).await?;
         return Ok(Json(Done {}));
@@ -380,6 +403,7 @@ pub async fn change_password(
         let old = change.old_password.clone().unwrap_or_default();
         if !beside(parts, move || password::fits(&old, Some(&stored))).await? {
             parts.limiter.failed(&account, &actor.origin.address, Instant::now());
+            audit::record(actor, Entry::denied(Permission::MeUpdate, "user", &user.name)).await?;
             return Err(Failure::forbidden("the old password is missing or wrong")
                 .hint("an administrator can set a new one without it"));
         }
@@ -417,7 +441,8 @@ pub async fn create_service_account(
     }
     let (secret, hash) = secret(KeyKind::Api);
     let created_at = actor.now();
-    let (_, id) = principals::create_service_account(&door.granted, &new.name, &queues, &hash).await?;
+    let outcome = principals::create_service_account(&door.granted, &new.name, &queues, &hash).await;
+    let (_, id) = recorded(actor, &new.name, outcome).await?;
     let token = Token {
         id,
         owner: new.name,

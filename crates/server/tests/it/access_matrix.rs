@@ -1,1 +1,576 @@
+//! Every route of the router's own table × everybody who may knock × their own things, another's, and what is not there. The answers stand in
+//! `access-matrix.txt`, to be read as a diff; `BLESS=1` writes it anew.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use bailiwick_api::key;
+use bailiwick_api::permission::BUILT_IN_ROLES;
+use bailiwick_api::users::NewServiceAccount;
+use serde_json::{Value, json};
+use sqlx::Row;
+
+use crate::tables;
+use crate::world::{Answer, Hand, PASSWORD, Person, World, fresh_number, held, on_both};
+
+/// What a request is aimed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Aim {
+    /// The route names nothing.
+    Plain,
+    Own,
+    Others,
+    Missing,
+}
+
+impl Aim {
+    fn word(self) -> &'static str {
+        match self {
+            Aim::Plain => "",
+            Aim::Own => "own",
+            Aim::Others => "other's",
+            Aim::Missing => "missing",
+        }
+    }
+}
+
+/// How many events a success leaves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Leaves {
+    One,
+    /// The `&str` says why.
+    Nothing(&'static str),
+}
+
+/// A request, ready to be sent.
+struct Call {
+    path: String,
+    /// The name in it, which answers may repeat.
+    name: String,
+    body: Option<Value>,
+    raw: Option<Vec<u8>>,
+    leaves: Leaves,
+}
+
+impl Call {
+    fn to(path: impl Into<String>) -> Call {
+        Call {
+            path: path.into(),
+            name: String::new(),
+            body: None,
+            raw: None,
+            leaves: Leaves::One,
+        }
+    }
+
+    fn named(self, name: impl ToString) -> Call {
+        Call {
+            name: name.to_string(),
+            ..self
+        }
+    }
+
+    fn with(self, body: Value) -> Call {
+        Call {
+            body: Some(body),
+            ..self
+        }
+    }
+
+    fn leaving_nothing(self, why: &'static str) -> Call {
+        Call {
+            leaves: Leaves::Nothing(why),
+            ..self
+        }
+    }
+}
+
+/// Who knocks.
+#[derive(Clone)]
+enum Caller {
+    Is(Person),
+    /// A job of this owner, new for each request: a request may end it.
+    JobOf(Person),
+    Agent(Hand, Person),
+}
+
+struct Stage {
+    world: World,
+    callers: Vec<(String, Caller)>,
+    /// Owns what is another's.
+    other: Person,
+    hand: Hand,
+    other_hand: Hand,
+    code: String,
+}
+
+impl Stage {
+    async fn build(world: World) -> Stage {
+        let mut callers = vec![("nobody".to_owned(), Caller::Is(world.nobody()))];
+        let stranger = world.person_with("stranger", "OwnViewer").await;
+        world
+            .sql(format!("DELETE FROM assignments WHERE principal_id = {}", stranger.id))
+            .await
+            .unwrap();
+        callers.push(("stranger".into(), Caller::Is(stranger)));
+        let owner = world.person("owner").await;
+        callers.push(("Users' DataScientist".into(), Caller::Is(owner)));
+        for role in BUILT_IN_ROLES {
+            let person = world.person_with(&role.name.to_lowercase(), role.name).await;
+            callers.push((role.name.into(), Caller::Is(person)));
+        }
+        callers.push(("admin".into(), Caller::Is(world.admin.clone())));
+        let worker = world.person("worker").await;
+        callers.push(("job".into(), Caller::JobOf(worker)));
+        let account = NewServiceAccount {
+            name: "machines".into(),
+            serve: vec!["default".into()],
+        };
+        let made = world.admin.client.create_service_account(&account).await.unwrap();
+        let client = world.admin.client.with_key(Some(&made.secret));
+        let as_person = Person::of(&world.admin.client, "machines", &made.secret).await;
+        let hand = Hand::register(client, "machine-1", 4, &made.secret).await;
+        callers.push(("agent".into(), Caller::Agent(hand.clone(), as_person)));
+        let other = world.person("other").await;
+        let other_hand = world.agent("machine-2", 4).await;
+        let code = other.send_code(b"the other's code").await;
+        Stage {
+            world,
+            callers,
+            other,
+            hand,
+            other_hand,
+            code,
+        }
+    }
+
+    /// A waiting experiment of somebody, who may not be allowed to submit one.
+    async fn experiment_of(&self, who: &Person) -> i64 {
+        let config = json!({"name": format!("e{}", fresh_number()), "entrypoint": "true"});
+        let new = bailiwick_api::experiments::NewExperiment {
+            config,
+            code: Some(self.code.clone()),
+            args: Vec::new(),
+        };
+        let made = self.other.client.create_experiment(&new).await.unwrap();
+        if who.id.0 != 0 && who.id != self.other.id {
+            let sql = format!("UPDATE experiments SET owner_id = {} WHERE id = {}", who.id, made.id);
+            self.world.sql(sql).await.unwrap();
+        }
+        made.id.0
+    }
+
+    /// An agent of somebody that holds a job: their numbers and the fencing number.
+    async fn holding_agent_of(&self, who: &Person) -> (i64, i64, i64) {
+        let found = self
+            .world
+            .rows(format!("SELECT id FROM agents WHERE principal_id = {}", who.id))
+            .await;
+        let agent: i64 = match found.first() {
+            Some(row) => row.get(0),
+            None => {
+                let sql = format!(
+                    "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at)
+                     VALUES ({}, 'of {}', '[\"default\"]', 4, 'cpu', '{{}}', '', 'only', 0, 0) RETURNING id",
+                    who.id, who.name
+                );
+                self.world.rows(sql).await[0].get(0)
+            }
+        };
+        let experiment = self.experiment_of(&self.other).await;
+        let sql = format!(
+            "UPDATE jobs SET state = 'RUNNING', agent_id = {agent}, fence = 7 WHERE experiment_id = {experiment} RETURNING id"
+        );
+        let job: i64 = self.world.rows(sql).await[0].get(0);
+        (agent, job, 7)
+    }
+
+    /// Somebody with the same role who may be ended by the request.
+    async fn twin(&self, caller: &str, who: &Person) -> Person {
+        let name = format!("twin{}", fresh_number());
+        match caller {
+            "nobody" => who.clone(),
+            "stranger" => self.world.person_with(&name, "ModelRegistryViewer").await,
+            "Users' DataScientist" => self.world.person(&name).await,
+            "admin" => self.world.person_with(&name, "ClusterAdmin").await,
+            role => self.world.person_with(&name, role).await,
+        }
+    }
+}
+
+/// The aims that make sense for a route.
+fn aims(path: &str) -> &'static [Aim] {
+    if path.contains('{') {
+        &[Aim::Own, Aim::Others, Aim::Missing]
+    } else {
+        &[Aim::Plain]
+    }
+}
+
+/// How to call a route so that nothing but rights is in the way. A route that is not here fails the test: add it.
+async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
+    let world = &stage.world;
+    let number = fresh_number();
+    if route.contains("{experiment}") {
+        let id = match aim {
+            Aim::Own => match own_experiment {
+                Some(id) => id,
+                None => stage.experiment_of(who).await,
+            },
+            Aim::Others => stage.experiment_of(&stage.other).await,
+            _ => 900_000,
+        };
+        let (method, path) = route.split_once(' ').expect("a route is a method and a path");
+        let call = Call::to(path.replace("{experiment}", &id.to_string())).named(id);
+        return if method == "POST" { call.with(json!({})) } else { call };
+    }
+    if let Some((_, rest)) = route.split_once("{user}") {
+        let service = route.contains("service-accounts");
+        let name = match aim {
+            Aim::Own => who.name.clone(),
+            Aim::Others if service => {
+                let account = NewServiceAccount {
+                    name: format!("account{number}"),
+                    serve: Vec::new(),
+                };
+                world.admin.client.create_service_account(&account).await.unwrap();
+                account.name
+            }
+            Aim::Others => {
+                let new = bailiwick_api::users::NewUser {
+                    name: format!("user{number}"),
+                    ..Default::default()
+                };
+                world.admin.client.create_user(&new).await.unwrap();
+                // Invited users are seen by administrators alone; an active one by everybody.
+                world
+                    .sql(format!(
+                        "UPDATE principals SET state = 'active' WHERE name = '{}'",
+                        new.name
+                    ))
+                    .await
+                    .unwrap();
+                if rest == "/activate" {
+                    world.admin.client.deactivate_user(&new.name).await.unwrap();
+                }
+                new.name
+            }
+            _ => "nemo".into(),
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{user}", &name)).named(&name);
+        return match rest {
+            "/password" => call.with(json!({"old_password": PASSWORD, "new_password": PASSWORD})),
+            "/deactivate" | "/activate" | "/link" => call.with(json!({})),
+            _ => call,
+        };
+    }
+    if route.contains("{token}") {
+        let owner = match aim {
+            Aim::Own => who,
+            _ => &stage.other,
+        };
+        let id: i64 = match aim {
+            Aim::Missing => 900_000,
+            _ => {
+                let sql = format!(
+                    "INSERT INTO credentials (principal_id, kind, hash, label, created_at) VALUES ({}, 'key', 'x{number}', '', 0) RETURNING id",
+                    if owner.id.0 == 0 { world.admin.id } else { owner.id }
+                );
+                world.rows(sql).await[0].get(0)
+            }
+        };
+        return Call::to(format!("/api/v1/tokens/{id}")).named(id);
+    }
+    if route.contains("{sha256}") {
+        let content = format!("code {number}").into_bytes();
+        let name = key::sha256_hex(&content);
+        match aim {
+            Aim::Own if who.id.0 != 0 => {
+                stage.other.send_code(&content).await;
+                let sql = format!(
+                    "UPDATE code_uploads SET principal_id = {} WHERE sha256 = '{name}'",
+                    who.id
+                );
+                world.sql(sql).await.unwrap();
+            }
+            Aim::Others => {
+                stage.other.send_code(&content).await;
+            }
+            _ => {}
+        }
+        let call = Call::to(format!("/api/v1/code/{name}")).named(&name);
+        return if route.starts_with("PUT") {
+            Call {
+                raw: Some(content),
+                ..call
+            }
+        } else {
+            call
+        };
+    }
+    if route.contains("{agent}") {
+        let (agent, job, fence) = match aim {
+            Aim::Own if who.id.0 != 0 => stage.holding_agent_of(who).await,
+            Aim::Missing => (900_000, 900_000, 7),
+            _ => {
+                let account = world
+                    .rows(format!(
+                        "SELECT principal_id FROM agents WHERE id = {}",
+                        stage.other_hand.id
+                    ))
+                    .await;
+                let owner = Person {
+                    id: bailiwick_api::PrincipalId(account[0].get(0)),
+                    ..stage.other.clone()
+                };
+                stage.holding_agent_of(&owner).await
+            }
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let path = path
+            .replace("{agent}", &agent.to_string())
+            .replace("{job}", &job.to_string());
+        return match route.rsplit('/').next() {
+            Some("poll") => {
+                let held = json!([{"job": job, "fence": fence}]);
+                Call::to(path)
+                    .named(agent)
+                    .with(json!({"held": held, "free_slots": 0, "wait_ms": 0, "instance": "only"}))
+                    .leaving_nothing("a heartbeat; taking a job is on record as such")
+            }
+            Some("report") => Call::to(path)
+                .named(agent)
+                .with(json!({"fence": fence, "happened": "ended", "at": "2026-11-21T00:00:00Z", "exit_code": 0})),
+            Some("logs") => Call {
+                raw: Some(b"1 o line\n".to_vec()),
+                ..Call::to(format!("{path}?fence={fence}&first=1"))
+                    .named(agent)
+                    .leaving_nothing("the log is the record")
+            },
+            Some("code") => Call::to(format!("{path}?fence={fence}")).named(agent),
+            other => panic!("the matrix does not know how to call {other:?} of an agent"),
+        };
+    }
+    match route {
+        "GET /healthz"
+        | "GET /readyz"
+        | "GET /openapi.json"
+        | "GET /docs/api"
+        | "GET /metrics"
+        | "GET /activate"
+        | "GET /static/activate.js"
+        | "GET /static/plain.css"
+        | "GET /api/v1/info"
+        | "GET /api/v1/me"
+        | "GET /api/v1/users"
+        | "GET /api/v1/service-accounts"
+        | "GET /api/v1/roles"
+        | "GET /api/v1/tokens"
+        | "GET /api/v1/experiments"
+        | "GET /api/v1/queues"
+        | "GET /api/v1/agents"
+        | "GET /api/v1/audit"
+        | "GET /api/v1/audit/export" => Call::to(route.split_once(' ').expect("a route is a method and a path").1),
+        "POST /activate" => Call {
+            raw: Some(
+                format!("token=none&password={PASSWORD}&again=other")
+                    .replace(' ', "+")
+                    .into_bytes(),
+            ),
+            ..Call::to("/activate").leaving_nothing("the two passwords differ: nothing was tried")
+        },
+        "POST /api/v1/login" => Call::to("/api/v1/login").with(json!({"name": "other", "password": PASSWORD})),
+        "POST /api/v1/login/link" => {
+            let link = world.admin.client.user_link("other").await.unwrap();
+            Call::to("/api/v1/login/link").with(json!({"token": link.token}))
+        }
+        "POST /api/v1/logout" => Call::to("/api/v1/logout").with(json!({})),
+        "POST /api/v1/users" => Call::to("/api/v1/users").with(json!({"name": format!("new{number}")})),
+        "POST /api/v1/service-accounts" => {
+            Call::to("/api/v1/service-accounts").with(json!({"name": format!("new{number}"), "serve": ["default"]}))
+        }
+        "POST /api/v1/tokens" => Call::to("/api/v1/tokens").with(json!({"label": "new"})),
+        "POST /api/v1/experiments" => {
+            Call::to("/api/v1/experiments").with(json!({"config": {"name": "new", "entrypoint": "true"}}))
+        }
+        "POST /api/v1/agents" => {
+            let slots = json!([{"index": 0, "kind": "cpu", "name": "processor"}]);
+            Call::to("/api/v1/agents")
+                .with(json!({"name": format!("m{number}"), "queues": ["default"], "slots": slots}))
+        }
+        "POST /api/v1/audit/verify" => Call::to("/api/v1/audit/verify")
+            .with(json!({}))
+            .leaving_nothing("it changes nothing"),
+        other => panic!("the matrix does not know how to call {other}: say in this file what it needs"),
+    }
+}
+
+async fn send(who: &Person, method: &str, call: &Call) -> Answer {
+    let mut request = who.request(method, &call.path);
+    if let Some(body) = &call.body {
+        request = request.json(body);
+    }
+    if let Some(raw) = &call.raw {
+        request = request.body(raw.clone());
+    }
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    // An open stream does not end.
+    let text = if call.path.ends_with("/stream") && status == 200 {
+        String::new()
+    } else {
+        response.text().await.expect("the answer is whole")
+    };
+    Answer { status, headers, text }
+}
+
+/// `404`, or `409 conflict` where the status alone does not say it.
+fn cell(answer: &Answer) -> String {
+    let usual = match answer.status {
+        400 | 422 => "invalid",
+        401 => "unauthenticated",
+        403 => "forbidden",
+        404 => "not_found",
+        _ => "",
+    };
+    let code = answer.code();
+    if code.is_empty() || code == usual {
+        answer.status.to_string()
+    } else {
+        format!("{} {code}", answer.status)
+    }
+}
+
+/// The routes as the router itself lists them.
+fn routes() -> Vec<(String, String)> {
+    let table = bailiwick_server::openapi::table();
+    let rows = table
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'));
+    rows.map(|line| {
+        let mut columns = line.split('|').map(str::trim).skip(1);
+        let method = columns.next().expect("a method").to_owned();
+        let path = columns.next().expect("a path").trim_matches('`').to_owned();
+        (method, path)
+    })
+    .collect()
+}
+
+/// What is wrong with an answer whoever asked: a failure of the server, or an audit that says too little or too much.
+fn fault(method: &str, answer: &Answer, leaves: Leaves, events: &[String]) -> Option<&'static str> {
+    let denied = events.iter().filter(|event| event.ends_with(" denied")).count();
+    let only_denied = events.len() == denied;
+    match answer.status {
+        500.. => Some("a failure of the server"),
+        200 if method == "GET" || method == "HEAD" => {
+            let looks = events.iter().all(|event| event.contains(" look "));
+            (events.len() > 1 || !looks).then_some("reading is on record only when it is administrative, and once")
+        }
+        200 => {
+            let expected = usize::from(leaves == Leaves::One);
+            ((events.len(), denied) != (expected, 0)).then_some("a change leaves exactly one event")
+        }
+        403 => ((events.len(), denied) != (1, 1)).then_some("a refusal leaves exactly one event"),
+        // Bad keys are recorded so many times a minute and no more; what is not there was perhaps only mistyped.
+        401 | 404 => (events.len() > 1 || !only_denied).then_some("a refusal leaves at most one event"),
+        _ => (!events.is_empty()).then_some("what is malformed or does not fit leaves no event"),
+    }
+}
+
+async fn one(
+    stage: &Stage,
+    (method, path): (&str, &str),
+    aim: Aim,
+    name: &str,
+    caller: &Caller,
+    faults: &mut Vec<String>,
+) -> (String, String) {
+    let world = &stage.world;
+    let ends = match aim {
+        Aim::Own => (path.ends_with("{user}") || path.ends_with("/deactivate")) && method != "GET",
+        _ => path.ends_with("/logout"),
+    };
+    let (who, own_experiment) = match caller {
+        Caller::Is(person) if ends => (stage.twin(name, person).await, None),
+        Caller::Is(person) => (person.clone(), None),
+        Caller::Agent(_, person) => (person.clone(), None),
+        Caller::JobOf(owner) => {
+            let id = stage.experiment_of(owner).await;
+            world
+                .sql(format!("UPDATE jobs SET priority = -{id} WHERE experiment_id = {id}"))
+                .await
+                .unwrap();
+            let taken = stage.hand.poll(&[], 1).await.start;
+            let lease = taken
+                .iter()
+                .find(|lease| lease.experiment.0 == id)
+                .unwrap_or_else(|| panic!("the job {id} is first in the queue: {taken:?}"));
+            stage.hand.started(held(lease)).await.unwrap();
+            let job = Person {
+                key: lease.token.clone(),
+                client: owner.client.with_key(Some(&lease.token)),
+                ..owner.clone()
+            };
+            (job, Some(id))
+        }
+    };
+    let route = format!("{method} {path}");
+    let call = call(stage, &route, aim, &who, own_experiment).await;
+    let before = world.last_event().await;
+    let answer = send(&who, method, &call).await;
+    let shown = cell(&answer);
+    let place = format!("{route} {} by {name}: {}", aim.word(), answer.text);
+    let events = world.events(&format!("id > {before}")).await;
+    if let Some(fault) = fault(method, &answer, call.leaves, &events) {
+        faults.push(format!("{fault}; events {events:?}; {place}"));
+    }
+    let comparable = if answer.status >= 400 && method != "HEAD" {
+        answer.without(&call.name)
+    } else {
+        String::new()
+    };
+    (shown, comparable)
+}
+
+#[test]
+fn each_route_answers_each_caller_as_the_matrix_says() {
+    on_both(|world| async move {
+        let stage = Stage::build(world).await;
+        let mut page = String::from(
+            "Every route × every caller × what it is aimed at, as the server answered. Written by tests/it/access_matrix.rs.\n",
+        );
+        let mut faults = Vec::new();
+        for (method, path) in routes() {
+            let _ = write!(page, "\n{method} {path}\n");
+            let mut rows: BTreeMap<Vec<String>, Vec<&str>> = BTreeMap::new();
+            for (name, caller) in &stage.callers {
+                let mut cells = Vec::new();
+                let mut bodies = BTreeMap::new();
+                for aim in aims(&path) {
+                    let (shown, body) = one(&stage, (&method, &path), *aim, name, caller, &mut faults).await;
+                    cells.push(shown);
+                    bodies.insert(*aim, body);
+                }
+                // What may not be seen reads as what is not there, and so does what may not be stopped.
+                if let (Some(others), Some(missing)) = (bodies.get(&Aim::Others), bodies.get(&Aim::Missing))
+                    && (others.starts_with("404") || others.contains("You can only cancel"))
+                    && others != missing
+                {
+                    faults.push(format!("what is not visible reads other than what is not there: {method} {path} by {name}: {others} / {missing}"));
+                }
+                rows.entry(cells).or_default().push(name);
+            }
+            let words: Vec<&str> = aims(&path).iter().map(|aim| aim.word()).collect();
+            for (cells, names) in rows {
+                let mut line = String::new();
+                for (word, cell) in words.iter().zip(&cells) {
+                    let _ = write!(line, "{:<26}", format!("{word} {cell}").trim());
+                }
+                let _ = writeln!(page, "  {line} {}", names.join(", "));
+            }
+        }
+        assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+        tables::check("crates/server/tests/it/access-matrix.txt", &page);
+    });
+}

@@ -55,21 +55,24 @@ pub fn databases() -> Vec<Database> {
 /// Runs a test on each database, each time with a fresh server.
 pub fn on_both<F, Fut>(test: F)
 where
-    F: Fn(World) -> Fut,
+    F: Fn(World) -> Fut + Sync,
     Fut: Future<Output = ()> + Send + 'static,
 {
     on_both_with(|_| {}, test);
 }
 
 /// As [`on_both`], with another configuration than the usual one.
-pub fn on_both_with<F, Fut>(set: impl Fn(&mut Config), test: F)
+pub fn on_both_with<F, Fut>(set: impl Fn(&mut Config) + Sync, test: F)
 where
-    F: Fn(World) -> Fut,
+    F: Fn(World) -> Fut + Sync,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    for database in databases() {
-        on(database, &set, &test);
-    }
+    std::thread::scope(|scope| {
+        for database in databases() {
+            let (set, test) = (&set, &test);
+            scope.spawn(move || on(database, set, test));
+        }
+    });
 }
 
 pub fn on<F, Fut>(database: Database, set: impl Fn(&mut Config), test: F)
@@ -171,7 +174,7 @@ impl World {
             password: Some(PASSWORD.into()),
         };
         let session = stranger.login_with_link(&link).await.expect("the first link works");
-        let admin = Person::new(&stranger, "admin", &session.token).await;
+        let admin = Person::of(&stranger, "admin", &session.token).await;
         World(Arc::new(Inner {
             database,
             url: server.url.clone(),
@@ -303,7 +306,7 @@ impl World {
             .create_token(&token)
             .await
             .expect("the administrator makes a key");
-        Person::new(&self.admin.client, name, &made.secret).await
+        Person::of(&self.admin.client, name, &made.secret).await
     }
 
     /// An agent with so many CPU slots, under a service account of its own.
@@ -348,7 +351,7 @@ pub struct Person {
 }
 
 impl Person {
-    async fn new(client: &Client, name: &str, key: &str) -> Person {
+    pub async fn of(client: &Client, name: &str, key: &str) -> Person {
         let client = client.with_key(Some(key));
         let me = client.me().await.expect("a new key opens");
         Person {
@@ -581,7 +584,7 @@ pub async fn eventually<T, Fut: Future<Output = Option<T>>>(what: &str, look: im
     }
 }
 
-fn fresh_number() -> u64 {
+pub fn fresh_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
