@@ -38,6 +38,7 @@ const DISK_CHECK: Duration = Duration::from_secs(5);
 pub async fn run(options: Options) -> Result<(), String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(|why| why.to_string())?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|why| why.to_string())?;
+    crate::shim::ignore_broken_pipes();
     let stdin_ends = options.stop_on_stdin_end;
     let (agent, _lock) = Agent::prepare(options).await?;
     agent.adopt()?;

@@ -559,6 +559,13 @@ impl Job {
     /// The shim is gone without a word: somebody killed it. Nothing of the job may be left.
     async fn bury(&self) {
         self.end_leftovers().await;
+        // What it said last, should it have failed rather than been killed.
+        let said = fs::read_to_string(self.dir.path("shim.log")).unwrap_or_default();
+        tracing::error!(
+            job = self.key.0.0,
+            said = said.trim(),
+            "a job's supervisor process is gone"
+        );
         if self.dir.ended().is_none() {
             let line = "the job's supervisor process was killed: the job was ended with it";
             self.write_end(line, "the job's supervisor process was killed", true)

@@ -48,6 +48,7 @@ const VARIABLE_BYTES_MAX: usize = 128 * 1024;
 
 /// `ml job-shim DIR`: runs the job whose directory this is. Gives the exit code of the shim itself, not of the job.
 pub fn shim(dir: &Path) -> i32 {
+    ignore_broken_pipes();
     match supervise(JobDir(dir.to_owned())) {
         Ok(()) => 0,
         Err(why) => {
@@ -55,6 +56,12 @@ pub fn shim(dir: &Path) -> i32 {
             1
         }
     }
+}
+
+/// A reader that is gone is an error to be handled where one writes, whatever the program around this one wants for its own output.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no code of ours runs for an ignored signal.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 fn supervise(dir: JobDir) -> Result<(), String> {

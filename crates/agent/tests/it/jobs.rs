@@ -118,7 +118,7 @@ fn a_flood_of_lines_loses_none() {
     server.wait_end(1, 1);
     server.wait_end(2, 1);
     let printed = server.printed(1);
-    assert_eq!(printed.len(), 200_000);
+    assert_eq!(printed.len(), 200_000, "{:?}", server.said(1));
     assert!(
         printed
             .iter()
