@@ -41,7 +41,7 @@ pub struct StreamFrom {
 }
 
 /// How long a follower goes on before its right to do so is looked at again.
-const RECHECK: Duration = Duration::from_secs(5);
+const RECHECK: Duration = Duration::from_secs(2);
 /// Lines in one event at most.
 const BATCH: i64 = 2000;
 

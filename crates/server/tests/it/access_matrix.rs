@@ -177,6 +177,9 @@ impl Stage {
                 self.world.rows(sql).await[0].get(0)
             }
         };
+        // It holds nothing else that it would have to name when it polls.
+        let done = format!("UPDATE jobs SET state = 'COMPLETED' WHERE agent_id = {agent}");
+        self.world.sql(done).await.unwrap();
         let experiment = self.experiment_of(&self.other).await;
         let sql = format!(
             "UPDATE jobs SET state = 'RUNNING', agent_id = {agent}, fence = 7 WHERE experiment_id = {experiment} RETURNING id"

@@ -1,1 +1,412 @@
+//! Leases, as an agent worked by hand sees them.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use bailiwick_api::agents::{Happened, OnLostAgent};
+use bailiwick_api::experiments::{State, Stop};
+use serde_json::json;
+
+use crate::world::{Answer, START, World, eventually, held, on_both, on_both_with};
+
+async fn state(world: &World, id: impl ToString) -> State {
+    world
+        .admin
+        .client
+        .experiment(&id.to_string())
+        .await
+        .unwrap()
+        .experiment
+        .state
+}
+
+#[test]
+fn jobs_are_taken_by_priority_and_then_by_age() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let mut ids = Vec::new();
+        for (name, priority) in [("late", 50), ("first", 42), ("second", 42), ("urgent", 1)] {
+            let config = json!({"name": name, "entrypoint": "true", "resources": {"priority": priority}});
+            ids.push(ana.submit_config(config).await.id);
+        }
+        let agent = world.agent("machine-1", 8).await;
+        let names: Vec<String> = agent.take(8).await.into_iter().map(|lease| lease.name).collect();
+        assert_eq!(names, ["urgent", "first", "second", "late"]);
+    });
+}
+
+#[test]
+fn a_job_that_does_not_fit_keeps_its_place_and_one_too_big_for_the_machine_blocks_nobody() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        for (name, slots) in [("giant", 64), ("two", 2), ("wide", 4), ("small", 1)] {
+            let config = json!({"name": name, "entrypoint": "true", "resources": {"slots_per_trial": slots}});
+            ana.submit_config(config).await;
+        }
+        let agent = world.agent("machine-1", 4).await;
+        let first = agent.take(4).await;
+        let names: Vec<&str> = first.iter().map(|lease| lease.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["two"],
+            "`wide` waits for four slots and `small` waits behind it"
+        );
+        agent.started(held(&first[0])).await.unwrap();
+        agent.ended(held(&first[0]), 0).await.unwrap();
+        let names: Vec<String> = agent.take(4).await.into_iter().map(|lease| lease.name).collect();
+        assert_eq!(names, ["wide"]);
+        let detail = ana.client.experiment("giant").await.unwrap();
+        assert_eq!(detail.experiment.state, State::Queued);
+        assert!(
+            detail.experiment.cause.contains("the largest has 4"),
+            "{}",
+            detail.experiment.cause
+        );
+    });
+}
+
+#[test]
+fn an_answer_that_was_lost_is_given_again_under_the_same_fence() {
+    on_both(|world| async move {
+        world.person("ana").await.submit("one").await;
+        let agent = world.agent("machine-1", 1).await;
+        let first = agent.take(1).await.remove(0);
+        let again = agent.take(1).await;
+        assert_eq!(again.len(), 1);
+        assert_eq!((again[0].job, again[0].fence), (first.job, first.fence));
+        assert_ne!(again[0].token, first.token);
+        let old = Answer::of(
+            world
+                .nobody()
+                .client
+                .with_key(Some(&first.token))
+                .request(reqwest::Method::GET, "/api/v1/me"),
+        )
+        .await;
+        assert_eq!(old.status, 401, "the token that nobody received opens nothing");
+        assert!(
+            agent.poll(&[held(&again[0])], 0).await.start.is_empty(),
+            "now the agent has it"
+        );
+    });
+}
+
+#[test]
+fn what_is_said_under_an_old_fence_or_by_another_agent_is_refused() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await;
+        let (agent, other) = (world.agent("machine-1", 1).await, world.agent("machine-2", 1).await);
+        let lease = held(&agent.take(1).await[0]);
+        let mut old = lease;
+        old.fence -= 1;
+        for outcome in [
+            agent.started(old).await,
+            agent.ended(old, 0).await,
+            agent.log(old, 1, &["x"]).await.map(|_| ()),
+            other.started(lease).await,
+            other.ended(lease, 0).await,
+            other.log(lease, 1, &["x"]).await.map(|_| ()),
+        ] {
+            assert_eq!(outcome.unwrap_err().code(), Some("lease_lost"));
+        }
+        assert_eq!(
+            other
+                .client
+                .job_code(other.id, lease.job, lease.fence)
+                .await
+                .unwrap_err()
+                .code(),
+            Some("lease_lost")
+        );
+        // Not another's agent, whatever its number.
+        let stolen = crate::world::Hand {
+            id: agent.id,
+            ..other.clone()
+        };
+        assert_eq!(stolen.started(lease).await.unwrap_err().code(), Some("not_found"));
+        assert_eq!(state(&world, one.id).await, State::Starting);
+        agent.started(lease).await.unwrap();
+        agent.started(lease).await.unwrap();
+        agent.ended(lease, 0).await.unwrap();
+        agent.ended(lease, 1).await.unwrap();
+        let detail = ana.client.experiment("one").await.unwrap();
+        assert_eq!(
+            (detail.experiment.state, detail.experiment.exit_code),
+            (State::Completed, Some(0)),
+            "said twice, counted once"
+        );
+        let states: Vec<State> = detail.events.iter().map(|event| event.state).collect();
+        assert_eq!(
+            states,
+            [State::Queued, State::Starting, State::Running, State::Completed]
+        );
+    });
+}
+
+#[test]
+fn a_job_of_a_silent_agent_is_queued_again_and_the_old_agent_is_not_heard_any_more() {
+    on_both_with(
+        |config| config.lease_ms = 1000,
+        |world| async move {
+            let ana = world.person("ana").await;
+            let one = ana.submit("one").await;
+            let agent = world.agent("machine-1", 1).await;
+            let old = held(&agent.take(1).await[0]);
+            agent.started(old).await.unwrap();
+            eventually("the lease ends", || async {
+                (state(&world, one.id).await == State::Queued).then_some(())
+            })
+            .await;
+            assert_eq!(agent.ended(old, 0).await.unwrap_err().code(), Some("lease_lost"));
+            assert_eq!(
+                agent.log(old, 1, &["late"]).await.unwrap_err().code(),
+                Some("lease_lost")
+            );
+            let next = world.agent("machine-2", 1).await;
+            let new = held(&next.take(1).await[0]);
+            assert!(new.job == old.job && new.fence > old.fence);
+            assert_eq!(agent.started(old).await.unwrap_err().code(), Some("lease_lost"));
+            let told = agent.poll(&[old], 0).await;
+            assert_eq!(told.drop, [old], "its processes are to be ended");
+            next.started(new).await.unwrap();
+            next.ended(new, 0).await.unwrap();
+            let detail = ana.client.experiment("one").await.unwrap();
+            assert_eq!(
+                (detail.experiment.state, detail.experiment.restarts),
+                (State::Completed, 0),
+                "not the job's fault"
+            );
+            assert_eq!(world.events("verb = 'expire'").await.len(), 1);
+        },
+    );
+}
+
+#[test]
+fn a_job_of_a_silent_agent_fails_where_the_operator_wants_that_and_late_reports_do_not_change_it() {
+    let set = |config: &mut bailiwick_server::config::Config| {
+        config.lease_ms = 1000;
+        config.on_lost_agent = OnLostAgent::Fail;
+    };
+    on_both_with(set, |world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await;
+        let agent = world.agent("machine-1", 1).await;
+        let old = held(&agent.take(1).await[0]);
+        agent.started(old).await.unwrap();
+        eventually("the job fails", || async {
+            (state(&world, one.id).await == State::Error).then_some(())
+        })
+        .await;
+        for late in [
+            agent.started(old).await,
+            agent.ended(old, 0).await,
+            agent.log(old, 1, &["x"]).await.map(|_| ()),
+        ] {
+            assert_eq!(late.unwrap_err().code(), Some("lease_lost"));
+        }
+        assert_eq!(agent.poll(&[old], 0).await.drop, [old]);
+        let detail = ana.client.experiment("one").await.unwrap();
+        assert!(
+            detail.experiment.cause.contains("not heard of"),
+            "{}",
+            detail.experiment.cause
+        );
+        assert_eq!(detail.agent.as_deref(), Some("machine-1"));
+    });
+}
+
+#[test]
+fn a_lease_that_is_renewed_does_not_end_and_a_clock_that_jumps_ends_none() {
+    on_both_with(
+        |config| config.lease_ms = 1500,
+        |world| async move {
+            let one = world.person("ana").await.submit("one").await;
+            let agent = world.agent("machine-1", 1).await;
+            let lease = held(&agent.take(1).await[0]);
+            agent.started(lease).await.unwrap();
+            let began = Instant::now();
+            let mut forward = true;
+            while began.elapsed() < Duration::from_millis(3500) {
+                world.pass_ms(if forward { 86_400_000 } else { -2 * 86_400_000 });
+                forward = !forward;
+                let answer = agent.try_poll(&[lease], 0, 200).await.unwrap();
+                assert!(answer.drop.is_empty() && answer.stop.is_empty());
+            }
+            assert_eq!(state(&world, one.id).await, State::Running);
+        },
+    );
+}
+
+#[test]
+fn cancelling_works_in_every_state() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        // Waiting: at once.
+        let waiting = ana.submit("waiting").await;
+        let stopped = ana.client.stop_experiment("waiting", Stop::Cancel).await.unwrap();
+        assert_eq!(
+            (stopped.id, stopped.state, stopped.cause.as_str()),
+            (waiting.id, State::Canceled, "canceled by ana")
+        );
+        let agent = world.agent("machine-1", 4).await;
+        assert!(agent.take(4).await.is_empty());
+        // Taken, and the agent never learned of it: at its next poll.
+        ana.submit("starting").await;
+        agent.take(4).await;
+        assert_eq!(
+            ana.client
+                .stop_experiment("starting", Stop::Cancel)
+                .await
+                .unwrap()
+                .state,
+            State::Stopping
+        );
+        assert!(agent.take(4).await.is_empty());
+        assert_eq!(
+            ana.client.experiment("starting").await.unwrap().experiment.state,
+            State::Canceled
+        );
+        // Running: the agent is told, at once where it waits; a kill comes through also after a cancel.
+        ana.submit("running").await;
+        let lease = held(&agent.take(4).await[0]);
+        agent.started(lease).await.unwrap();
+        let (waiter, own) = (agent.clone(), lease);
+        let began = Instant::now();
+        let waits = tokio::spawn(async move { waiter.try_poll(&[own], 3, 30_000).await });
+        ana.client.stop_experiment("running", Stop::Cancel).await.unwrap();
+        let told = waits.await.unwrap().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(10), "the long poll was woken");
+        assert_eq!((told.stop.len(), told.stop[0].how), (1, Stop::Cancel));
+        let mut stopping = lease;
+        stopping.stopping = true;
+        assert!(agent.poll(&[stopping], 3).await.stop.is_empty(), "said once");
+        ana.client.stop_experiment("running", Stop::Kill).await.unwrap();
+        let told = agent.poll(&[stopping], 3).await;
+        assert_eq!((told.stop.len(), told.stop[0].how), (1, Stop::Kill));
+        agent.ended(lease, 0).await.unwrap();
+        let detail = ana.client.experiment("running").await.unwrap();
+        assert_eq!(
+            (detail.experiment.state, detail.experiment.cause.as_str()),
+            (State::Canceled, "killed by ana")
+        );
+        // Ended: nothing changes.
+        let after = ana
+            .client
+            .stop_experiment(&detail.experiment.id.to_string(), Stop::Cancel)
+            .await
+            .unwrap();
+        assert_eq!(after.cause, "killed by ana");
+    });
+}
+
+#[test]
+fn a_job_that_fails_is_tried_again_as_often_as_it_says() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        ana.submit_config(json!({"name": "flaky", "entrypoint": "false", "max_restarts": 2}))
+            .await;
+        let agent = world.agent("machine-1", 1).await;
+        let mut fences = BTreeSet::new();
+        for attempt in 0..3 {
+            let lease = agent.take(1).await.remove(0);
+            assert_eq!(lease.restarts, attempt);
+            fences.insert(lease.fence);
+            agent.started(held(&lease)).await.unwrap();
+            let through = agent.log(held(&lease), attempt + 1, &["trying"]).await.unwrap();
+            assert_eq!(through, attempt + 1, "one log over all attempts");
+            agent.ended(held(&lease), 3).await.unwrap();
+        }
+        assert_eq!(fences.len(), 3);
+        assert!(agent.take(1).await.is_empty());
+        let detail = ana.client.experiment("flaky").await.unwrap();
+        assert_eq!((detail.experiment.state, detail.experiment.restarts), (State::Error, 2));
+        assert_eq!(
+            (detail.experiment.cause.as_str(), detail.experiment.exit_code),
+            ("exit code 3", Some(3))
+        );
+    });
+}
+
+#[test]
+fn two_agents_that_race_for_jobs_take_each_exactly_once() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        for number in 0..200 {
+            ana.submit(&format!("job-{number}")).await;
+        }
+        let (one, two) = (world.agent("machine-1", 300).await, world.agent("machine-2", 300).await);
+        let race = |agent: crate::world::Hand| async move {
+            let mut mine = Vec::new();
+            loop {
+                let taken = agent.poll(&mine, 7).await.start;
+                if taken.is_empty() {
+                    return mine;
+                }
+                mine.extend(taken.iter().map(held));
+            }
+        };
+        let (first, second) = tokio::join!(tokio::spawn(race(one)), tokio::spawn(race(two)));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        let all: BTreeSet<_> = first.iter().chain(&second).map(|held| held.job).collect();
+        assert_eq!((first.len() + second.len(), all.len()), (200, 200));
+        assert!(first.iter().chain(&second).all(|held| held.fence == 1));
+        assert_eq!(world.events("verb = 'take'").await.len(), 200);
+    });
+}
+
+#[test]
+fn an_agent_whose_account_is_gone_is_refused_also_while_it_waits() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 2).await;
+        ana.submit("before").await;
+        let lease = held(&agent.take(1).await[0]);
+        agent.started(lease).await.unwrap();
+        let waiter = agent.clone();
+        let waits = tokio::spawn(async move { waiter.try_poll(&[lease], 1, 30_000).await });
+        // Once the poll waits, and not before, the account goes and a job comes.
+        eventually("the poll is there", || async {
+            let agents = world.admin.client.agents().await.unwrap();
+            (agents.items[0].used_slots == 1).then_some(())
+        })
+        .await;
+        world
+            .admin
+            .client
+            .remove_service_account("machine-1-account")
+            .await
+            .unwrap();
+        let after = ana.submit("after").await;
+        assert_eq!(waits.await.unwrap().unwrap_err().status(), Some(401));
+        assert_eq!(state(&world, after.id).await, State::Queued);
+        assert_eq!(agent.ended(lease, 0).await.unwrap_err().status(), Some(401));
+        assert_eq!(agent.log(lease, 1, &["x"]).await.unwrap_err().status(), Some(401));
+    });
+}
+
+#[test]
+fn an_agent_with_numbers_at_the_edge_gets_an_answer() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        ana.submit("one").await;
+        let agent = world.agent("machine-1", 1).await;
+        let lease = held(&agent.take(1).await[0]);
+        for first in [i64::MIN, -1, 0, i64::MAX] {
+            assert_eq!(agent.log(lease, first, &["x"]).await.unwrap_err().status(), Some(422));
+        }
+        assert!(agent.try_poll(&[lease], i64::MIN, i64::MIN).await.is_ok());
+        let what = Happened::Ended {
+            at: START,
+            exit_code: None,
+            signal: Some(i64::MAX),
+            reason: Some("a very long reason ".repeat(1000)),
+            lost: false,
+        };
+        agent.report(lease, what).await.unwrap();
+        assert_eq!(
+            ana.client.experiment("one").await.unwrap().experiment.state,
+            State::Error
+        );
+    });
+}
