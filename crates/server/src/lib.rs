@@ -78,6 +78,7 @@ fn serve_configured(config: Config) -> Result<(), String> {
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     let _ = subscriber.try_init();
+    give_large_blocks_back();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -86,6 +87,15 @@ fn serve_configured(config: Config) -> Result<(), String> {
     // What hangs in a blocking call must not hold up the end.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Hashing a password takes 19 MiB for a moment. Left to itself, glibc takes the first such block for a habit and keeps the next ones for good.
+fn give_large_blocks_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number of the allocator's.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 1 << 20);
+    }
 }
 
 /// Holds the data directory: a second server on it is refused. Others may pass through it (jobs run below it as their own users) but see nothing in it.

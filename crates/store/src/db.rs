@@ -247,12 +247,16 @@ impl Db {
     }
 
     async fn migrate(&self) -> Result<()> {
-        const MIGRATIONS: &[(&str, &str, &str, &str)] = &[(
-            "0001_start",
-            include_str!("migrations/0001_start.sql"),
-            include_str!("migrations/0001_start.sqlite.sql"),
-            include_str!("migrations/0001_start.postgres.sql"),
-        )];
+        // Name, what both databases run, what SQLite runs besides, what PostgreSQL runs besides.
+        const MIGRATIONS: &[(&str, &str, &str, &str)] = &[
+            (
+                "0001_start",
+                include_str!("migrations/0001_start.sql"),
+                include_str!("migrations/0001_start.sqlite.sql"),
+                include_str!("migrations/0001_start.postgres.sql"),
+            ),
+            ("0002_filters", include_str!("migrations/0002_filters.sql"), "", ""),
+        ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {
             // Two servers that start at once migrate one after the other.
@@ -282,7 +286,9 @@ impl Db {
                 let sql = both.replace("{{ID}}", id).replace("{{BYTES}}", bytes);
                 let mut tx = connection.begin().await?;
                 tx.execute(AssertSqlSafe(sql)).await?;
-                tx.execute(*own).await?;
+                if !own.is_empty() {
+                    tx.execute(*own).await?;
+                }
                 sqlx::query("INSERT INTO migrations (name, applied_at) VALUES ($1, $2)")
                     .bind(*name)
                     .bind(self.now().0)

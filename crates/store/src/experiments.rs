@@ -219,15 +219,20 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
         match own {
             Some(row) => Some(row),
             None => {
-                let visible = actor.visible(Permission::ExperimentsRead, ObjectKind::Experiment);
-                let condition = any_of(&arms(&visible, actor.id));
-                let sql = format!(
-                    "SELECT {COLUMNS}, {VERSION} FROM experiments WHERE name = $1 AND ({condition}) ORDER BY id DESC LIMIT 1"
-                );
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(which)
-                    .fetch_optional(&actor.db().read)
-                    .await?
+                let named = ExperimentFilter {
+                    name: Some(which.to_owned()),
+                    ..ExperimentFilter::default()
+                };
+                match newest(actor, &named, &format!("{COLUMNS}, {VERSION}"), 1) {
+                    None => None,
+                    Some(sql) => {
+                        sqlx::query(AssertSqlSafe(sql))
+                            .bind(i64::MAX)
+                            .bind(which)
+                            .fetch_optional(&actor.db().read)
+                            .await?
+                    }
+                }
             }
         }
     };
@@ -485,58 +490,15 @@ pub async fn list(actor: &Actor, filter: &ExperimentFilter) -> Result<Page<Exper
         .as_deref()
         .and_then(|after| after.parse::<i64>().ok())
         .unwrap_or(i64::MAX);
-    let visible = actor.visible(Permission::ExperimentsRead, ObjectKind::Experiment);
-    let mut arms = arms(&visible, actor.id);
-    if filter.mine == Some(true) {
-        arms = arms
-            .iter()
-            .map(|arm| format!("{arm} AND owner_id = {}", actor.id.0))
-            .collect();
-    }
-    if arms.is_empty() {
+    let Some(sql) = newest(actor, filter, COLUMNS, limit + 1) else {
         return Ok(Page {
             items: Vec::new(),
             next: None,
         });
-    }
-    let mut filters = String::new();
-    let mut texts: Vec<&str> = Vec::new();
-    if let Some(name) = &filter.name {
-        texts.push(name);
-        filters.push_str(&format!(" AND name = ${}", texts.len() + 1));
-    }
-    if let Some(state) = filter.state {
-        texts.push(state.name());
-        // `|| ''` keeps the index on state out of arms that have their own: it would walk everybody's.
-        let column = if visible.all { "state" } else { "state || ''" };
-        filters.push_str(&format!(" AND {column} = ${}", texts.len() + 1));
-    }
-    let tail = format!("ORDER BY id DESC LIMIT {}", limit + 1);
-    // Past some sixty arms one walk over the newest rows is cheaper than so many small ones (reference: authorization.md §5).
-    let sql = match arms.as_slice() {
-        [one] => format!("SELECT {COLUMNS} FROM experiments WHERE id < $1 AND {one}{filters} {tail}"),
-        several if several.len() <= 60 => {
-            let arms: Vec<String> = several
-                .iter()
-                .map(|arm| {
-                    format!(
-                        "SELECT id FROM (SELECT id FROM experiments WHERE id < $1 AND {arm}{filters} {tail}) AS arm"
-                    )
-                })
-                .collect();
-            format!(
-                "SELECT {COLUMNS} FROM experiments WHERE id IN (SELECT id FROM ({}) AS arms {tail}) ORDER BY id DESC",
-                arms.join(" UNION ")
-            )
-        }
-        many => format!(
-            "SELECT {COLUMNS} FROM experiments WHERE id < $1 AND ({}){filters} {tail}",
-            any_of(many)
-        ),
     };
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(before);
-    for text in texts {
-        query = query.bind(text);
+    if let Some(name) = &filter.name {
+        query = query.bind(name);
     }
     let rows = query.fetch_all(&actor.db().read).await?;
     let mut items = rows
@@ -551,32 +513,85 @@ pub async fn list(actor: &Actor, filter: &ExperimentFilter) -> Result<Page<Exper
     Ok(Page { items, next })
 }
 
-/// One condition for each part of the visible set; `1=1` when everything is.
-fn arms(visible: &Visible, who: PrincipalId) -> Vec<String> {
-    if visible.all {
-        return vec!["1=1".into()];
+/// The statement that gives the newest rows before id $1 that the actor may see and the filter (its name as $2) lets through; none when nothing is visible.
+fn newest(actor: &Actor, filter: &ExperimentFilter, columns: &str, limit: i64) -> Option<String> {
+    let visible = actor.visible(Permission::ExperimentsRead, ObjectKind::Experiment);
+    let mut filters = String::new();
+    if filter.name.is_some() {
+        filters.push_str(" AND name = $2");
     }
-    let own = format!("owner_id = {}", who.0);
+    if let Some(state) = filter.state {
+        // `|| ''` leaves the choice of an index to the name, which says more. Written out, because PostgreSQL must know which state it is to see whether it is a rare one.
+        let column = if filter.name.is_some() { "state || ''" } else { "state" };
+        filters.push_str(&format!(" AND {column} = '{}'", state.name()));
+    }
+    let arms = arms(actor, &visible, !filters.is_empty(), filter.mine == Some(true));
+    let tail = format!("ORDER BY id DESC LIMIT {limit}");
+    // Past some sixty arms one walk over the newest rows is cheaper than so many small ones (reference: authorization.md §5).
+    Some(match arms.as_slice() {
+        [] => return None,
+        [one] => format!("SELECT {columns} FROM experiments WHERE id < $1 AND {one}{filters} {tail}"),
+        several if several.len() <= 60 => {
+            let arms: Vec<String> = several
+                .iter()
+                .map(|arm| {
+                    format!(
+                        "SELECT id FROM (SELECT id FROM experiments WHERE id < $1 AND {arm}{filters} {tail}) AS arm"
+                    )
+                })
+                .collect();
+            format!(
+                "SELECT {columns} FROM experiments WHERE id IN (SELECT id FROM ({}) AS arms {tail}) ORDER BY id DESC",
+                arms.join(" UNION ")
+            )
+        }
+        many => format!(
+            "SELECT {columns} FROM experiments WHERE id < $1 AND ({}){filters} {tail}",
+            any_of(many)
+        ),
+    })
+}
+
+/// One condition for each part of the visible set; `1=1` when everything is. Each is walked by one index: when `filtered`, by the one that holds
+/// what is filtered by, too. There is one for an owner's and one for a workspace's rows; what else a condition says is kept (`+ 0`) from tempting the database to another.
+fn arms(actor: &Actor, visible: &Visible, filtered: bool, mine: bool) -> Vec<String> {
+    let own = format!("owner_id = {}", actor.id.0);
+    let beside = |column: &str, id: i64| {
+        if filtered {
+            format!("{column} + 0 = {id}")
+        } else {
+            format!("{column} = {id}")
+        }
+    };
+    let own_workspace = |id: &WorkspaceId| format!("{own} AND {}", beside("workspace_id", id.0));
+    let own_project = |id: &ProjectId| format!("{own} AND {}", beside("project_id", id.0));
+    if visible.all {
+        return vec![if mine { own } else { "1=1".into() }];
+    }
     let mut arms = Vec::new();
     if visible.own {
         arms.push(own.clone());
     }
-    arms.extend(
-        visible
-            .own_workspaces
-            .iter()
-            .map(|id| format!("{own} AND workspace_id = {id}")),
-    );
-    arms.extend(
-        visible
-            .own_projects
-            .iter()
-            .map(|id| format!("{own} AND project_id = {id}")),
-    );
-    arms.extend(visible.workspaces.iter().map(|id| format!("workspace_id = {id}")));
-    arms.extend(visible.projects.iter().map(|id| format!("project_id = {id}")));
+    arms.extend(visible.own_workspaces.iter().map(own_workspace));
+    arms.extend(visible.own_projects.iter().map(own_project));
+    if mine {
+        arms.extend(visible.workspaces.iter().map(own_workspace));
+        arms.extend(visible.projects.iter().map(own_project));
+    } else {
+        arms.extend(visible.workspaces.iter().map(|id| format!("workspace_id = {id}")));
+        arms.extend(visible.projects.iter().map(|id| {
+            let workspace = actor.snapshot().projects.get(id).filter(|_| filtered);
+            let within = workspace.map(|(workspace, _)| format!("workspace_id = {workspace} AND "));
+            format!("{}{}", within.unwrap_or_default(), beside("project_id", id.0))
+        }));
+    }
+    let objects = id_list(visible.objects.iter().copied());
     if !visible.objects.is_empty() {
-        arms.push(format!("id IN ({})", id_list(visible.objects.iter().copied())));
+        arms.push(if mine {
+            format!("{own} AND id IN ({objects})")
+        } else {
+            format!("id IN ({objects})")
+        });
     }
     if !visible.own_objects.is_empty() {
         arms.push(format!(
