@@ -553,6 +553,10 @@ impl Job {
         if let Some(entry) = state.jobs.get_mut(&self.key).filter(|entry| !entry.ended) {
             entry.ended = true;
             self.agent.changed.notify_one();
+            drop(state);
+            // Its files are of no more use, and may be what fills the disk on which the server wants to note the end.
+            let (work, tmp) = (self.dir.work(), self.dir.tmp());
+            tokio::task::spawn_blocking(move || [work, tmp].iter().for_each(|place| remove_tree(place)));
         }
     }
 
@@ -694,11 +698,17 @@ pub fn remove(dir: &JobDir) {
         Err(why) if why.kind() == io::ErrorKind::NotFound => return,
         Err(_) => dir.0.clone(),
     };
-    if fs::remove_dir_all(&gone).is_ok() {
-        return;
+    remove_tree(&gone);
+}
+
+fn remove_tree(gone: &Path) {
+    match fs::remove_dir_all(gone) {
+        Ok(()) => return,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => return,
+        Err(_) => {}
     }
     // Directories that not even their owner may change.
-    let mut waiting = vec![gone.clone()];
+    let mut waiting = vec![gone.to_owned()];
     while let Some(next) = waiting.pop() {
         let _ = fs::set_permissions(&next, fs::Permissions::from_mode(0o700));
         let entries = fs::read_dir(&next).into_iter().flatten().flatten();
@@ -708,7 +718,7 @@ pub fn remove(dir: &JobDir) {
                 .map(|entry| entry.path()),
         );
     }
-    if let Err(why) = fs::remove_dir_all(&gone) {
+    if let Err(why) = fs::remove_dir_all(gone) {
         tracing::warn!(directory = %gone.display(), %why, "a job's directory cannot be removed");
     }
 }

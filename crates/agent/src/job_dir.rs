@@ -138,34 +138,47 @@ impl JobDir {
     }
 
     pub fn write_deadline(&self, at_ms: i64) -> io::Result<()> {
-        write_whole(&self.path("lease"), at_ms.to_string().as_bytes())?;
+        // Over the old one, in the same place: a full disk must not end a job whose lease is renewed.
+        let mut file = overwritten(&self.path("lease"))?;
+        file.write_all(format!("{at_ms:020}\n").as_bytes())?;
         self.poke();
         Ok(())
     }
 
     pub fn write_stop(&self, stop: &StopFile) -> io::Result<()> {
-        write_whole(&self.path("stop"), &to_json(stop))?;
+        self.write_reserved("stop", to_json(stop))?;
         self.poke();
         Ok(())
     }
 
-    /// Takes the place for `exit.json` on the disk beforehand: a full disk must not keep a job from ending.
-    pub fn reserve_exit(&self) -> io::Result<()> {
-        private_file(&self.path("exit.reserved"))?.write_all(&[b' '; EXIT_BYTES])
+    /// Takes the place for `exit.json` and `stop` on the disk beforehand: a full disk must not keep a job from ending, or from being ended.
+    pub fn reserve(&self) -> io::Result<()> {
+        self.reserve_one("exit.json")?;
+        self.reserve_one("stop")
+    }
+
+    fn reserve_one(&self, name: &str) -> io::Result<()> {
+        // Made whole elsewhere and then given its name: an order may be written at this very moment, and must not be written over.
+        let (made, reserved) = (self.path(&format!("{name}.new")), self.path(&format!("{name}.reserved")));
+        private_file(&made)?.write_all(&[b' '; RESERVED_BYTES])?;
+        let linked = fs::hard_link(&made, reserved);
+        fs::remove_file(made)?;
+        linked.or_else(|why| if why.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(why) })
     }
 
     pub fn write_exit(&self, ended: &Happened) -> io::Result<()> {
-        let mut text = to_json(ended);
-        text.resize(text.len().max(EXIT_BYTES), b' ');
-        let reserved = self.path("exit.reserved");
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&reserved)?;
-        file.write_all(&text)?;
-        fs::rename(reserved, self.path("exit.json"))
+        self.write_reserved("exit.json", to_json(ended))
+    }
+
+    fn write_reserved(&self, name: &str, mut text: Vec<u8>) -> io::Result<()> {
+        text.resize(text.len().max(RESERVED_BYTES), b' ');
+        let (path, reserved) = (self.path(name), self.path(&format!("{name}.reserved")));
+        if path.exists() && !reserved.exists() {
+            // The place was used up before, and there may be no other.
+            return overwritten(&path)?.write_all(&text);
+        }
+        overwritten(&reserved)?.write_all(&text)?;
+        fs::rename(reserved, path)
     }
 
     /// Makes the shim look at its files again. A shim that is not there (any more) is no error.
@@ -182,7 +195,7 @@ impl JobDir {
 }
 
 /// Reasons are cut to fit, see [`ended`].
-const EXIT_BYTES: usize = 4096;
+const RESERVED_BYTES: usize = 4096;
 
 /// How a job ended, its reason cut to a length that fits the space reserved for it.
 pub fn ended(exit_code: Option<i32>, signal: Option<i32>, reason: Option<String>, lost: bool, at: Time) -> Happened {
@@ -214,6 +227,16 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
         Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(why) => Err(why),
     }
+}
+
+/// A file to write over from its beginning, without giving up the place it has.
+fn overwritten(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }
 
 fn private_file(path: &Path) -> io::Result<fs::File> {

@@ -90,7 +90,7 @@ fn supervise(dir: JobDir) -> Result<(), String> {
     );
     let timer = timer.map_err(|why| why.desc().to_owned())?;
     let spec = dir.spec().map_err(words("spec.json"))?;
-    dir.reserve_exit().map_err(words("exit.json"))?;
+    dir.reserve().map_err(words("the place for its end"))?;
     let spool = Writer::open(&dir.spool()).map_err(words("spool"))?;
 
     let mut supervisor = Supervisor {
