@@ -1,15 +1,465 @@
 //! Users and their lives.
 
-use crate::world::on_both;
+use bailiwick_api::experiments::ExperimentFilter;
+use bailiwick_api::users::{LoginWithLink, NewUser, UserState};
+use bailiwick_client::Client;
+use serde_json::json;
+
+use crate::world::{Answer, PASSWORD, Person, World, held, on_both};
+
+async fn sign_in(world: &World, name: &str) -> Answer {
+    world
+        .nobody()
+        .post("/api/v1/login", json!({"name": name, "password": PASSWORD}))
+        .await
+}
 
 #[test]
-fn the_harness_stands() {
+fn the_first_link_works_once() {
+    on_both(|world| async move {
+        let stranger = world.nobody();
+        let used = stranger
+            .post("/api/v1/login/link", json!({"token": world.first_link}))
+            .await;
+        assert_eq!(used.status, 401);
+        assert!(used.message().contains("has been used"), "{}", used.message());
+        assert_eq!(sign_in(&world, "admin").await.status, 200);
+        assert_eq!(
+            sign_in(&world, "ADMIN").await.status,
+            200,
+            "letter case does not matter"
+        );
+    });
+}
+
+#[test]
+fn an_activation_link_asks_for_a_password_works_once_and_ends() {
+    on_both(|world| async move {
+        let invite = |name: &str| NewUser {
+            name: name.into(),
+            ..NewUser::default()
+        };
+        let made = world.admin.client.create_user(&invite("ana")).await.unwrap();
+        assert_eq!(made.user.state, UserState::Pending);
+        let token = made.link.expect("a user without password gets a link").token;
+        let stranger = world.nobody();
+        let without = stranger.post("/api/v1/login/link", json!({"token": token})).await;
+        assert_eq!((without.status, without.code().as_str()), (422, "password_needed"));
+        let weak = stranger
+            .post("/api/v1/login/link", json!({"token": token, "password": "password1"}))
+            .await;
+        assert_eq!(
+            (weak.status, weak.code().as_str()),
+            (422, "invalid"),
+            "and the link is not used up"
+        );
+        let session = stranger
+            .post("/api/v1/login/link", json!({"token": token, "password": PASSWORD}))
+            .await;
+        assert_eq!(session.status, 200, "{}", session.text);
+        let again = stranger
+            .post("/api/v1/login/link", json!({"token": token, "password": PASSWORD}))
+            .await;
+        assert_eq!(again.status, 401);
+        assert_eq!(world.admin.client.user("ana").await.unwrap().state, UserState::Active);
+
+        // A newer link takes the place of the older, and each ends after a week.
+        let first = world
+            .admin
+            .client
+            .create_user(&invite("bob"))
+            .await
+            .unwrap()
+            .link
+            .unwrap();
+        let second = world.admin.client.user_link("bob").await.unwrap();
+        let old = stranger
+            .post(
+                "/api/v1/login/link",
+                json!({"token": first.token, "password": PASSWORD}),
+            )
+            .await;
+        assert_eq!(old.status, 401);
+        world.pass_ms(7 * 86_400_000);
+        let late = stranger
+            .post(
+                "/api/v1/login/link",
+                json!({"token": second.token, "password": PASSWORD}),
+            )
+            .await;
+        assert_eq!(late.status, 401);
+        world.pass_ms(-1);
+        let in_time = stranger
+            .post(
+                "/api/v1/login/link",
+                json!({"token": second.token, "password": PASSWORD}),
+            )
+            .await;
+        assert_eq!(in_time.status, 200, "a clock set back breaks nothing");
+    });
+}
+
+#[test]
+fn the_page_behind_a_link_sets_the_password() {
+    on_both(|world| async move {
+        let new = NewUser {
+            name: "ana".into(),
+            ..NewUser::default()
+        };
+        let token = world.admin.client.create_user(&new).await.unwrap().link.unwrap().token;
+        let form = |token: &str, password: &str, again: &str| {
+            let body = format!("token={token}&password={password}&again={again}");
+            Answer::of(world.nobody().request("POST", "/activate").body(body))
+        };
+        let differ = form(&token, "correct+horse+battery", "other").await;
+        assert!(differ.text.contains("The two passwords differ."));
+        let used = form("mll_%3Cb%3Ewrong", "correct+horse+battery", "correct+horse+battery").await;
+        assert!(used.text.contains("never was one") && !used.text.contains("<b>wrong"));
+        let done = form(
+            &format!("http%3A%2F%2Fx%2Factivate%23{token}"),
+            "correct+horse+battery",
+            "correct+horse+battery",
+        )
+        .await;
+        assert!(done.text.contains("Your password is set, ana"), "{}", done.text);
+        assert_eq!(sign_in(&world, "ana").await.status, 200);
+        let page = world.nobody().get("/activate").await;
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"));
+    });
+}
+
+#[test]
+fn deactivation_ends_every_session_key_and_job_token_for_good() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
-        let one = ana.submit("one").await;
-        let agent = world.agent("machine-1", 2).await;
-        let taken = agent.take(2).await;
-        assert_eq!(taken.len(), 1);
-        assert_eq!(taken[0].experiment, one.id);
+        ana.submit("one").await;
+        let agent = world.agent("machine-1", 1).await;
+        let lease = agent.take(1).await.remove(0);
+        agent.started(held(&lease)).await.unwrap();
+        let session = sign_in(&world, "ana").await.json()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let link = world.admin.client.user_link("ana").await.unwrap().token;
+        let holders: Vec<Client> = [&ana.key, &session, &lease.token]
+            .map(|key| world.nobody().client.with_key(Some(key)))
+            .into();
+        for client in &holders {
+            client.me().await.unwrap();
+            client.experiment("one").await.unwrap();
+        }
+        world.admin.client.deactivate_user("ana").await.unwrap();
+        let dead = || async {
+            for client in &holders {
+                assert_eq!(client.me().await.unwrap_err().to_string(), "Invalid API key");
+                assert_eq!(client.experiment("one").await.unwrap_err().status(), Some(401));
+                assert_eq!(client.experiment("99999").await.unwrap_err().status(), Some(401));
+            }
+            let by_link = world.nobody().post("/api/v1/login/link", json!({"token": link})).await;
+            assert_eq!(by_link.status, 401);
+        };
+        dead().await;
+        assert_eq!(sign_in(&world, "ana").await.status, 401);
+        world.admin.client.activate_user("ana").await.unwrap();
+        dead().await;
+        assert_eq!(
+            sign_in(&world, "ana").await.status,
+            200,
+            "the password is the user's still"
+        );
+        assert_eq!(
+            world.admin.client.experiment("one").await.unwrap().experiment.owner,
+            "ana"
+        );
+        agent.ended(held(&lease), 0).await.unwrap();
+    });
+}
+
+#[test]
+fn a_removed_users_name_is_free_and_the_newcomer_gets_nothing_of_the_old() {
+    on_both(|world| async move {
+        let old = world.person_with("ana", "WorkspaceAdmin").await;
+        let code = old.send_code(b"the old one's").await;
+        old.submit("secret").await;
+        let removed = world.admin.client.remove_user("ana").await.unwrap();
+        assert_eq!(removed.state, UserState::Removed);
+        assert_eq!(old.get("/api/v1/me").await.status, 401);
+        let new = world.person("Ana").await;
+        assert_ne!(new.id, old.id);
+        assert!(
+            new.client
+                .experiments(&ExperimentFilter::default())
+                .await
+                .unwrap()
+                .items
+                .is_empty()
+        );
+        assert_eq!(new.get("/api/v1/experiments/secret").await.status, 404);
+        assert_eq!(
+            Answer::of(new.request("HEAD", &format!("/api/v1/code/{code}")))
+                .await
+                .status,
+            404
+        );
+        assert_eq!(new.client.tokens(None, true, None).await.unwrap().items.len(), 1);
+        let me = new.client.me().await.unwrap().user;
+        assert!(
+            me.roles.iter().all(|role| role.through_group.is_some()),
+            "{:?}",
+            me.roles
+        );
+        // Two of one name, one of them gone: by number both are found, by name the living one, and removing again finds nothing to remove.
+        let admin = &world.admin.client;
+        assert_eq!(admin.user("ana").await.unwrap().id, new.id);
+        assert_eq!(admin.user(&old.id.to_string()).await.unwrap().state, UserState::Removed);
+        assert_eq!(new.get(&format!("/api/v1/users/{}", old.id)).await.status, 404);
+        assert_eq!(
+            admin.remove_user(&old.id.to_string()).await.unwrap_err().status(),
+            Some(409)
+        );
+        assert_eq!(
+            admin.activate_user(&old.id.to_string()).await.unwrap_err().status(),
+            Some(409)
+        );
+    });
+}
+
+#[test]
+fn names_are_unique_whatever_their_case_and_say_so_without_a_trace() {
+    on_both(|world| async move {
+        world.person("Ana").await;
+        for name in ["ana", "ANA", "Ana"] {
+            let answer = world.admin.post("/api/v1/users", json!({"name": name})).await;
+            assert_eq!((answer.status, answer.code().as_str()), (409, "conflict"));
+            let account = world
+                .admin
+                .post("/api/v1/service-accounts", json!({"name": name}))
+                .await;
+            assert_eq!(account.status, 409);
+        }
+        for bad in ["", "a b", "12", "-x", "a/b", "x\n", &"x".repeat(65), "<script>"] {
+            assert_eq!(
+                world.admin.post("/api/v1/users", json!({"name": bad})).await.status,
+                422,
+                "{bad:?}"
+            );
+        }
+        assert_eq!(world.count("principals").await, 2);
+        for name in ["Zoë", "träning", "a.b-c_d@e+f"] {
+            let made = world.admin.post("/api/v1/users", json!({"name": name})).await;
+            assert_eq!(made.status, 200);
+            assert_eq!(world.admin.client.user(name).await.unwrap().name, name);
+        }
+    });
+}
+
+#[test]
+fn the_last_administrator_cannot_be_ended_not_even_by_two_at_once() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        for answer in [
+            admin.post("/api/v1/users/admin/deactivate", json!({})).await,
+            admin.delete("/api/v1/users/admin").await,
+        ] {
+            assert_eq!(answer.status, 409);
+            assert_eq!(
+                answer.message(),
+                "`admin` is the last active ClusterAdmin; give that role to another user first"
+            );
+        }
+        // An administrator who has not signed in yet, or cannot any more, does not count.
+        admin
+            .client
+            .create_user(&NewUser {
+                name: "invited".into(),
+                role: Some("admin".into()),
+                ..NewUser::default()
+            })
+            .await
+            .unwrap();
+        world.person_with("gone", "ClusterAdmin").await;
+        admin.client.deactivate_user("gone").await.unwrap();
+        assert_eq!(admin.delete("/api/v1/users/admin").await.status, 409);
+        let mut left = world.admin.clone();
+        for round in 0..10 {
+            // Two administrators, and no other.
+            let name = format!("other{round}");
+            let made = left
+                .post(
+                    "/api/v1/users",
+                    json!({"name": name, "role": "ClusterAdmin", "password": PASSWORD}),
+                )
+                .await;
+            assert_eq!(made.status, 200);
+            let key = left.post("/api/v1/tokens", json!({"user": name})).await.json();
+            let other = Person::of(&left.client, &name, key["secret"].as_str().unwrap()).await;
+            let (path, other_path) = (format!("/api/v1/users/{}", left.name), format!("/api/v1/users/{name}"));
+            let (a, b) = tokio::join!(left.delete(&other_path), other.delete(&path));
+            assert!(
+                (a.status == 200) != (b.status == 200),
+                "exactly one is left: {a:?} {b:?}"
+            );
+            left = if a.status == 200 { left } else { other };
+            left.client.users(false, None).await.unwrap();
+        }
+        assert_eq!(left.delete(&format!("/api/v1/users/{}", left.name)).await.status, 409);
+    });
+}
+
+#[test]
+fn a_password_is_long_or_hard_to_guess_and_changing_it_ends_other_sessions() {
+    on_both(|world| async move {
+        for bad in ["", "            ", "short", "password1", "benbenben", &"x".repeat(2000)] {
+            let answer = world
+                .admin
+                .post("/api/v1/users", json!({"name": "ben", "password": bad}))
+                .await;
+            assert_eq!(answer.status, 422, "{bad:?}: {}", answer.text);
+        }
+        let ana = world.person("ana").await;
+        let session = |answer: Answer| world.nobody().client.with_key(answer.json()["token"].as_str());
+        let (here, there) = (
+            session(sign_in(&world, "ana").await),
+            session(sign_in(&world, "ana").await),
+        );
+        let change = |old: Option<&str>, new: &str| bailiwick_api::users::ChangePassword {
+            old_password: old.map(str::to_owned),
+            new_password: new.into(),
+        };
+        let before = world.last_event().await;
+        for wrong in [None, Some("wrong horse battery")] {
+            let refused = here
+                .change_password("ana", &change(wrong, "another long one"))
+                .await
+                .unwrap_err();
+            assert_eq!(refused.status(), Some(403));
+        }
+        assert_eq!(
+            world.events(&format!("id > {before}")).await,
+            ["ana me:update update user ana denied"; 2]
+        );
+        here.change_password("ana", &change(Some(PASSWORD), "another long one"))
+            .await
+            .unwrap();
+        here.me().await.unwrap();
+        assert_eq!(there.me().await.unwrap_err().status(), Some(401));
+        ana.client.me().await.expect("API keys stay");
+        assert_eq!(sign_in(&world, "ana").await.status, 401);
+        let kept: String = sqlx::Row::get(
+            &world
+                .rows("SELECT password_hash FROM principals WHERE name = 'ana'")
+                .await[0],
+            0,
+        );
+        assert!(kept.starts_with("$argon2id$"));
+    });
+}
+
+#[test]
+fn nobody_gets_into_an_account_that_may_do_more_than_he() {
+    on_both(|world| async move {
+        // `Administrator` lacks only the making of queues, and that is enough.
+        let lesser = world.person_with("lesser", "Administrator").await;
+        let ana = world.person("ana").await;
+        let before = world.last_event().await;
+        for answer in [
+            lesser.post("/api/v1/users/admin/link", json!({})).await,
+            lesser
+                .post(
+                    "/api/v1/users/admin/password",
+                    json!({"new_password": "another long one"}),
+                )
+                .await,
+            lesser.post("/api/v1/tokens", json!({"user": "admin"})).await,
+            lesser
+                .post("/api/v1/users", json!({"name": "more", "role": "ClusterAdmin"}))
+                .await,
+            lesser
+                .post("/api/v1/users", json!({"name": "more", "role": "QueueAdmin"}))
+                .await,
+        ] {
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (403, "forbidden"),
+                "{}",
+                answer.text
+            );
+        }
+        let events = world.events(&format!("id > {before}")).await;
+        assert_eq!(events.len(), 5);
+        assert!(events.iter().all(|event| event.ends_with("denied")), "{events:?}");
+        assert_eq!(lesser.post("/api/v1/users/ana/link", json!({})).await.status, 200);
+        assert_eq!(lesser.post("/api/v1/tokens", json!({"user": "ana"})).await.status, 200);
+        // Others neither make nor see keys of others.
+        assert_eq!(ana.post("/api/v1/tokens", json!({"user": "lesser"})).await.status, 403);
+        assert_eq!(ana.get("/api/v1/tokens?user=lesser").await.status, 403);
+        assert_eq!(
+            lesser.get("/api/v1/tokens?user=ana").await.json()["items"]
+                .as_array()
+                .unwrap()
+                .len(),
+            2
+        );
+    });
+}
+
+#[test]
+fn fellow_users_see_names_and_nothing_else() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        world.person("bob").await;
+        world
+            .admin
+            .client
+            .create_user(&NewUser {
+                name: "invited".into(),
+                ..NewUser::default()
+            })
+            .await
+            .unwrap();
+        let seen = ana.client.user("bob").await.unwrap();
+        assert!(seen.roles.is_empty() && seen.created_at.is_none() && seen.last_seen_at.is_none());
+        let names = |page: bailiwick_api::Page<bailiwick_api::users::User>| -> Vec<String> {
+            page.items.into_iter().map(|user| user.name).collect()
+        };
+        assert_eq!(
+            names(ana.client.users(true, None).await.unwrap()),
+            ["admin", "ana", "bob"]
+        );
+        assert_eq!(
+            names(world.admin.client.users(false, None).await.unwrap()),
+            ["admin", "ana", "bob", "invited"]
+        );
+        let (hidden, missing) = (
+            ana.get("/api/v1/users/invited").await,
+            ana.get("/api/v1/users/nemo").await,
+        );
+        assert_eq!(hidden.without("invited"), missing.without("nemo"));
+    });
+}
+
+#[test]
+fn a_role_that_cannot_be_given_leaves_no_user() {
+    on_both(|world| async move {
+        let make = |role: &str, workspace: Option<&str>| {
+            let mut body = json!({"name": "ana", "role": role});
+            if let Some(workspace) = workspace {
+                body["workspace"] = json!(workspace);
+            }
+            let admin = world.admin.clone();
+            async move { admin.post("/api/v1/users", body).await }
+        };
+        let typo = make("Viewr", None).await;
+        assert_eq!(typo.message(), "there is no role `Viewr`; did you mean `Viewer`?");
+        for answer in [
+            typo,
+            make("Viewer", Some("nowhere")).await,
+            make("ClusterAdmin", Some("default")).await,
+        ] {
+            assert_eq!(answer.status, 422);
+        }
+        assert_eq!(world.count("principals").await, 1);
+        assert_eq!(make("viewer", Some("DEFAULT")).await.status, 200);
     });
 }
