@@ -122,6 +122,7 @@ fn log_to_standard_error() {
     let filter = std::env::var("ML_LOG").ok().and_then(|filter| filter.parse().ok());
     // Somebody else may have set one up already, which is as good.
     let _ = tracing_subscriber::fmt()
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .with_env_filter(filter.unwrap_or_else(|| tracing_subscriber::EnvFilter::new("info")))
         .try_init();
