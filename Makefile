@@ -15,10 +15,12 @@ demo:
 test:
 	scripts/test.sh
 
+# ARGS="--seed 7" repeats a run, ARGS=--postgres has it on PostgreSQL.
 torture:
 	cargo build --release --locked -p bailiwick-cli
-	cargo run --release --locked -p bailiwick-bench -- torture
+	cargo run --release --locked -p bailiwick-bench -- torture $(ARGS)
 
+# Two builds, so that the program that is measured holds nothing of what only the measurement needs.
 bench:
 	cargo build --release --locked -p bailiwick-cli
 	cargo run --release --locked -p bailiwick-bench --features unchecked -- all

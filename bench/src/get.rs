@@ -12,8 +12,8 @@ use crate::load::{hammer, request};
 use crate::table::{Row, Table, median, percentile, verdict};
 
 /// The two are measured in turns, so that whatever else the machine does falls on both.
-const ROUNDS: usize = 7;
-const ROUND: Duration = Duration::from_millis(1500);
+const ROUNDS: usize = 15;
+const ROUND: Duration = Duration::from_millis(700);
 const CONNECTIONS: usize = 16;
 
 #[cfg(not(feature = "unchecked"))]
@@ -52,41 +52,92 @@ async fn measure(bench: &Bench, kind: Kind, table: &mut Table) -> Outcome<()> {
     let bearer = server.session("ana").await?;
     let checked = request("GET", &format!("/api/v1/experiments/{id}"), &bearer, "");
     let unchecked = request("GET", &format!("/unchecked/experiments/{id}"), &bearer, "");
-    let (mut with, mut without, mut times, mut floor_times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut pairs = Pairs::default();
     for round in 0..=ROUNDS {
+        let before = cpu_ticks(server.process.id())?;
         let one = hammer(server.port, CONNECTIONS, ROUND, &checked, 200).await?;
+        let between = cpu_ticks(server.process.id())?;
         let other = hammer(server.port, CONNECTIONS, ROUND, &unchecked, 200).await?;
+        let after = cpu_ticks(server.process.id())?;
         // The first warms up.
         if round > 0 {
-            with.push(one.per_second);
-            without.push(other.per_second);
-            times.extend(one.times);
-            floor_times.extend(other.times);
+            pairs.ratios.push(one.per_second / other.per_second);
+            pairs.rates.push((one.per_second, other.per_second));
+            let cost = |ticks: u64, requests: usize| ticks as f64 * US_PER_TICK / requests as f64;
+            pairs.costs.push((
+                cost(between - before, one.times.len()),
+                cost(after - between, other.times.len()),
+            ));
+            pairs.times.0.extend(one.times);
+            pairs.times.1.extend(other.times);
         }
     }
     server.process.stop()?;
-    let (with, without) = (median(&mut with), median(&mut without));
+    let middle = |values: &[(f64, f64)]| {
+        let (mut one, mut other): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
+        (median(&mut one), median(&mut other))
+    };
+    let ((with, without), (cost, bare)) = (middle(&pairs.rates), middle(&pairs.costs));
+    let ratio = median(&mut pairs.ratios);
+    let name = kind.name();
     table.row(Row {
-        what: format!("{}: requests per second", kind.name()),
+        what: format!("{name}: requests per second"),
         target: ">= 0.85 of floor".into(),
         measured: format!("{with:.0}/s"),
         floor: format!("{without:.0}/s"),
-        ratio: format!("{:.3}", with / without),
-        verdict: verdict(with >= 0.85 * without),
+        ratio: format!("{ratio:.3}"),
+        verdict: verdict(ratio >= 0.85),
     });
+    table.row(Row {
+        what: format!("{name}: processor time of the server per request"),
+        target: String::new(),
+        measured: format!("{cost:.0} us"),
+        floor: format!("{bare:.0} us"),
+        ratio: format!("{:.3}", cost / bare),
+        verdict: "",
+    });
+    let (times, floors) = (&mut pairs.times.0, &mut pairs.times.1);
     table.time(
-        &format!("{}: median", kind.name()),
+        &format!("{name}: median"),
         None,
-        percentile(&mut times, 50),
-        Some(percentile(&mut floor_times, 50)),
+        percentile(times, 50),
+        Some(percentile(floors, 50)),
     );
     table.time(
-        &format!("{}: p99", kind.name()),
+        &format!("{name}: p99"),
         None,
-        percentile(&mut times, 99),
-        Some(percentile(&mut floor_times, 99)),
+        percentile(times, 99),
+        Some(percentile(floors, 99)),
     );
     Ok(())
+}
+
+/// What the rounds gave, with and without the checks.
+#[cfg(feature = "unchecked")]
+#[derive(Default)]
+struct Pairs {
+    ratios: Vec<f64>,
+    rates: Vec<(f64, f64)>,
+    costs: Vec<(f64, f64)>,
+    times: (Vec<Duration>, Vec<Duration>),
+}
+
+/// Linux counts in hundredths of a second on every machine.
+#[cfg(feature = "unchecked")]
+const US_PER_TICK: f64 = 10_000.0;
+
+/// User and system time of a process.
+#[cfg(feature = "unchecked")]
+fn cpu_ticks(id: i32) -> Outcome<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).map_err(|why| format!("process {id}: {why}"))?;
+    // The name, in brackets, may hold anything.
+    let rest = text.rsplit_once(") ").ok_or("an odd /proc/ID/stat")?.1;
+    let ticks = rest
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|field| field.parse::<u64>().unwrap_or(0));
+    Ok(ticks.sum())
 }
 
 /// The one measurement that does not run the real program: it must never hold this route.

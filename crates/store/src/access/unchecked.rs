@@ -17,6 +17,7 @@ impl Access {
             name: "unchecked".into(),
             credential: None,
             credential_kind: CredentialKind::None,
+            credential_expires_at: None,
             origin,
             narrowing: None,
             bearer_hash: None,
