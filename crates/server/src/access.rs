@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, State as AxumState};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -463,14 +463,17 @@ fn refuse_zero(json: &[u8]) -> Result<(), Failure> {
 /// The whole body, at most `most` bytes.
 pub async fn whole(body: Body, most: usize) -> Result<Bytes, Failure> {
     use futures_util::StreamExt;
+    let too_large = || Failure::too_large(format!("the request body is larger than {most} bytes"));
+    // What is announced too large is not waited for.
+    if HttpBody::size_hint(&body).lower() > most as u64 {
+        return Err(too_large());
+    }
     let mut stream = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|why| Failure::malformed(format!("the request body broke off: {why}")))?;
         if bytes.len() + piece.len() > most {
-            return Err(Failure::too_large(format!(
-                "the request body is larger than {most} bytes"
-            )));
+            return Err(too_large());
         }
         bytes.extend_from_slice(&piece);
     }

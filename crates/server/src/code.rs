@@ -4,7 +4,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bailiwick_api::key;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -68,18 +68,23 @@ impl CodeFiles {
     }
 
     async fn receive(&self, sha256: &str, body: Body, part: &PathBuf) -> Result<u64, Failure> {
+        let limit = self.max_bytes;
+        let too_large = || {
+            Failure::too_large(format!("the code archive is larger than {limit} bytes"))
+                .hint("leave data out with .mlignore, or let the operator raise max_code_bytes")
+        };
+        // What is announced too large is not waited for.
+        if HttpBody::size_hint(&body).lower() > limit {
+            return Err(too_large());
+        }
         let mut file = tokio::fs::File::create(part).await?;
         let (mut digest, mut bytes) = (Sha256::new(), 0u64);
         let mut stream = body.into_data_stream();
         while let Some(piece) = stream.next().await {
             let piece = piece.map_err(|why| Failure::malformed(format!("the upload broke off: {why}")))?;
             bytes += piece.len() as u64;
-            if bytes > self.max_bytes {
-                let limit = self.max_bytes;
-                return Err(
-                    Failure::too_large(format!("the code archive is larger than {limit} bytes"))
-                        .hint("leave data out with .mlignore, or let the operator raise max_code_bytes"),
-                );
+            if bytes > limit {
+                return Err(too_large());
             }
             digest.update(&piece);
             file.write_all(&piece).await?;

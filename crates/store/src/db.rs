@@ -41,13 +41,14 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(database) => {
                 let code = database.code().unwrap_or_default().into_owned();
                 // SQLite: 5 busy, 6 locked, 8 read-only, 10 I/O, 13 full, 14 cannot open (with extended codes above the low byte).
-                // PostgreSQL: 53 out of resources, 57 operator intervention, 58 system error, 08 connection, 40 serialization, 25006 read-only.
+                // PostgreSQL: 53 out of resources, 57 operator intervention, 58 system error, 08 connection, 40 serialization, 25006 read-only;
+                // and what it says to a new connection: 28 not let in, 3D no such database, 55 not accepting connections.
                 let sqlite = code
                     .parse::<i64>()
                     .is_ok_and(|code| matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14))
                     && code.len() < 5;
                 let postgres = code.len() == 5
-                    && (["53", "57", "58", "08", "40"]
+                    && (["53", "57", "58", "08", "40", "28", "3D", "55"]
                         .iter()
                         .any(|class| code.starts_with(class))
                         || code == "25006");
