@@ -93,7 +93,11 @@ async fn measure(place: &Place, kind: Kind, size: i64) -> Outcome<()> {
                 measured: format!("p50 {}, p99 {}", time(middle), time(high)),
                 floor: format!("p50 {}, p99 {}", time(floor_median), time(floor_high)),
                 ratio: format!("{:.2}", middle.as_secs_f64() / floor_median.as_secs_f64()),
-                verdict: verdict(high <= TARGET),
+                // Where even the floor is held up for so long, something else has the processors.
+                verdict: match verdict(high <= TARGET) {
+                    "MISSED" if middle < TARGET / 2 && floor_high > TARGET / 2 => "machine busy",
+                    verdict => verdict,
+                },
             });
         }
     }
