@@ -171,7 +171,14 @@ impl Client {
         while let Some(deeper) = cause.source() {
             cause = deeper;
         }
-        Error::Unreachable(format!("cannot reach {}: {cause}", self.server))
+        let mut words = format!("cannot reach {}: {cause}", self.server);
+        // What `openssl req -x509` makes unless told otherwise; the verifier's own words help nobody.
+        if words.contains("CaUsedAsEndEntity") {
+            words.push_str(" (its certificate calls itself an authority's: make it with -addext basicConstraints=critical,CA:FALSE)");
+        } else if words.contains("UnknownIssuer") {
+            words.push_str(" (nobody who is trusted here signed its certificate; trust it with --ca FILE)");
+        }
+        Error::Unreachable(words)
     }
 }
 
