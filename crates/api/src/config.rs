@@ -105,6 +105,9 @@ pub fn set(config: &mut Value, assignment: &str) -> Result<(), String> {
         .split_once('=')
         .ok_or_else(|| format!("`{assignment}` is not of the form key=value"))?;
     let value: Value = serde_saphyr::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+    if path.split('.').count() > DEPTH_MAX {
+        return Err(format!("the setting is nested deeper than {DEPTH_MAX} levels"));
+    }
     let mut at = config;
     let mut keys = path.split('.').peekable();
     while let Some(key) = keys.next() {

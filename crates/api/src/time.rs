@@ -17,7 +17,7 @@ impl Time {
 
     /// Milliseconds from `earlier` to `self`; negative when the clock was set back between them.
     pub fn since_ms(self, earlier: Time) -> i64 {
-        (self.0 - earlier.0) / 1000
+        self.0.saturating_sub(earlier.0) / 1000
     }
 
     /// A date, a date with time, or a duration from `now` (`90s`, `30m`, `8h`, `7d`, `2w`).
