@@ -25,6 +25,8 @@ step 'links in the documents' scripts/check-docs.sh
 # Advisories need the network on each run and change without us: `cargo deny check advisories` by hand, or in a nightly job.
 step 'licences, bans, sources' cargo deny --offline check --hide-inclusion-graph licenses bans sources
 step 'clippy' cargo clippy --locked --workspace --all-targets -- -D warnings
+# The route without checks is in no other build, and would rot unseen.
+step 'clippy, bench' cargo clippy --locked -p bailiwick-bench --features unchecked --all-targets -- -D warnings
 step 'tests' scripts/with-postgres.sh cargo test --locked --workspace
 step 'build' cargo build --locked -p bailiwick-cli
 step 'API fuzz, SQLite' scripts/fuzz-api.sh
