@@ -314,18 +314,15 @@ async fn change_life<P: bailiwick_api::permission::Permit>(
     }
     principals::change_life(&door.granted, user.id, &user.name, kind, life).await?;
     door.context.shared.parts.hub.wake_agents();
-    match door.context.actor_again().await {
-        Ok(actor) => Ok(Json(principals::get(&actor, &user.id.to_string()).await?)),
-        // One has just ended one's own account.
-        Err(_) => Ok(Json(User {
-            state: if life == Life::Remove {
-                UserState::Removed
-            } else {
-                UserState::Deactivated
-            },
-            ..user
-        })),
+    if user.id != door.granted.actor.id {
+        return Ok(Json(fresh_user(&door.context, user.id).await?));
     }
+    // One has just ended one's own account, and cannot look at it any more.
+    let state = match life {
+        Life::Remove => UserState::Removed,
+        _ => UserState::Deactivated,
+    };
+    Ok(Json(User { state, ..user }))
 }
 
 pub async fn deactivate(

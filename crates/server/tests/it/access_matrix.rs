@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sqlx::Row;
 
 use crate::tables;
-use crate::world::{Answer, Hand, PASSWORD, Person, World, fresh_number, held, on_both};
+use crate::world::{Answer, Hand, PASSWORD, Person, World, fresh_number, held, on_both_with};
 
 /// What a request is aimed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -538,42 +538,46 @@ async fn one(
 
 #[test]
 fn each_route_answers_each_caller_as_the_matrix_says() {
-    on_both(|world| async move {
-        let stage = Stage::build(world).await;
-        let mut page = String::from(
-            "Every route × every caller × what it is aimed at, as the server answered. Written by tests/it/access_matrix.rs.\n",
-        );
-        let mut faults = Vec::new();
-        for (method, path) in routes() {
-            let _ = write!(page, "\n{method} {path}\n");
-            let mut rows: BTreeMap<Vec<String>, Vec<&str>> = BTreeMap::new();
-            for (name, caller) in &stage.callers {
-                let mut cells = Vec::new();
-                let mut bodies = BTreeMap::new();
-                for aim in aims(&path) {
-                    let (shown, body) = one(&stage, (&method, &path), *aim, name, caller, &mut faults).await;
-                    cells.push(shown);
-                    bodies.insert(*aim, body);
+    // No lease ends by itself while the matrix is gone through.
+    on_both_with(
+        |config| config.lease_ms = 3_600_000,
+        |world| async move {
+            let stage = Stage::build(world).await;
+            let mut page = String::from(
+                "Every route × every caller × what it is aimed at, as the server answered. Written by tests/it/access_matrix.rs.\n",
+            );
+            let mut faults = Vec::new();
+            for (method, path) in routes() {
+                let _ = write!(page, "\n{method} {path}\n");
+                let mut rows: BTreeMap<Vec<String>, Vec<&str>> = BTreeMap::new();
+                for (name, caller) in &stage.callers {
+                    let mut cells = Vec::new();
+                    let mut bodies = BTreeMap::new();
+                    for aim in aims(&path) {
+                        let (shown, body) = one(&stage, (&method, &path), *aim, name, caller, &mut faults).await;
+                        cells.push(shown);
+                        bodies.insert(*aim, body);
+                    }
+                    // What may not be seen reads as what is not there, and so does what may not be stopped.
+                    if let (Some(others), Some(missing)) = (bodies.get(&Aim::Others), bodies.get(&Aim::Missing))
+                        && (others.starts_with("404") || others.contains("You can only cancel"))
+                        && others != missing
+                    {
+                        faults.push(format!("what is not visible reads other than what is not there: {method} {path} by {name}: {others} / {missing}"));
+                    }
+                    rows.entry(cells).or_default().push(name);
                 }
-                // What may not be seen reads as what is not there, and so does what may not be stopped.
-                if let (Some(others), Some(missing)) = (bodies.get(&Aim::Others), bodies.get(&Aim::Missing))
-                    && (others.starts_with("404") || others.contains("You can only cancel"))
-                    && others != missing
-                {
-                    faults.push(format!("what is not visible reads other than what is not there: {method} {path} by {name}: {others} / {missing}"));
+                let words: Vec<&str> = aims(&path).iter().map(|aim| aim.word()).collect();
+                for (cells, names) in rows {
+                    let mut line = String::new();
+                    for (word, cell) in words.iter().zip(&cells) {
+                        let _ = write!(line, "{:<26}", format!("{word} {cell}").trim());
+                    }
+                    let _ = writeln!(page, "  {line} {}", names.join(", "));
                 }
-                rows.entry(cells).or_default().push(name);
             }
-            let words: Vec<&str> = aims(&path).iter().map(|aim| aim.word()).collect();
-            for (cells, names) in rows {
-                let mut line = String::new();
-                for (word, cell) in words.iter().zip(&cells) {
-                    let _ = write!(line, "{:<26}", format!("{word} {cell}").trim());
-                }
-                let _ = writeln!(page, "  {line} {}", names.join(", "));
-            }
-        }
-        assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-        tables::check("crates/server/tests/it/access-matrix.txt", &page);
-    });
+            assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+            tables::check("crates/server/tests/it/access-matrix.txt", &page);
+        },
+    );
 }

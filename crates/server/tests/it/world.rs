@@ -147,6 +147,9 @@ fn usual_config(data: PathBuf, database: String) -> Config {
 impl World {
     async fn start(database: Database, set: impl Fn(&mut Config)) -> World {
         sqlx::any::install_default_drivers();
+        if let Ok(filter) = std::env::var("ML_LOG") {
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
+        }
         let dir = tempfile::tempdir().expect("a directory can be made");
         let data = dir.path().join("data");
         let (url, postgres) = match database {
@@ -269,7 +272,7 @@ impl World {
             name: "nobody".into(),
             id: PrincipalId(0),
             key: String::new(),
-            client: Client::new(&self.url, None, None).expect("a client can be made"),
+            client: self.admin.client.with_key(None),
         }
     }
 
