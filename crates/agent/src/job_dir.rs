@@ -159,11 +159,20 @@ impl JobDir {
 
     fn reserve_one(&self, name: &str) -> io::Result<()> {
         // Made whole elsewhere and then given its name: an order may be written at this very moment, and must not be written over.
-        let (made, reserved) = (self.path(&format!("{name}.new")), self.path(&format!("{name}.reserved")));
+        let (made, reserved) = (
+            self.path(&format!("{name}.new")),
+            self.path(&format!("{name}.reserved")),
+        );
         private_file(&made)?.write_all(&[b' '; RESERVED_BYTES])?;
         let linked = fs::hard_link(&made, reserved);
         fs::remove_file(made)?;
-        linked.or_else(|why| if why.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(why) })
+        linked.or_else(|why| {
+            if why.kind() == io::ErrorKind::AlreadyExists {
+                Ok(())
+            } else {
+                Err(why)
+            }
+        })
     }
 
     pub fn write_exit(&self, ended: &Happened) -> io::Result<()> {

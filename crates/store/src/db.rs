@@ -63,6 +63,8 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
             | sqlx::Error::Tls(_)
+            // A connection in an unknown state (see `Db::begin`): nothing was done with it.
+            | sqlx::Error::InvalidSavePointStatement
             | sqlx::Error::WorkerCrashed => StoreError::Unavailable(error.to_string()),
             _ => StoreError::Broken(error.to_string()),
         }
@@ -205,16 +207,19 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         match self.kind {
             Kind::Postgres => Ok(self.write.begin().await?),
-            // Taking the write lock at once: a reader that becomes a writer half-way would fail.
-            Kind::Sqlite => match self.write.begin_with("BEGIN IMMEDIATE").await {
-                Ok(tx) => Ok(tx),
-                Err(sqlx::Error::PoolTimedOut) => Err(sqlx::Error::PoolTimedOut.into()),
-                Err(_) => {
-                    // SQLite ends a transaction by itself when the disk is full, and the connection no longer knows where it stands: a new one does.
-                    self.write.acquire().await?.close().await?;
-                    Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+            Kind::Sqlite => {
+                // SQLite ends a transaction by itself when the disk is full, and the connection no longer knows where it stands: a new one does. Several times,
+                // since whoever writes in between may leave the next one in the same state.
+                for _ in 0..3 {
+                    // Taking the write lock at once: a reader that becomes a writer half-way would fail.
+                    match self.write.begin_with("BEGIN IMMEDIATE").await {
+                        Err(sqlx::Error::PoolTimedOut) => return Err(sqlx::Error::PoolTimedOut.into()),
+                        Err(_) => self.write.acquire().await?.close().await?,
+                        begun => return Ok(begun?),
+                    }
                 }
-            },
+                Ok(self.write.begin_with("BEGIN IMMEDIATE").await?)
+            }
         }
     }
 
