@@ -629,6 +629,7 @@ impl Routes {
         let run = move |AxumState(shared): AxumState<Arc<Shared>>, request: axum::extract::Request| {
             let handler = handler.clone();
             async move {
+                let leaves_rest = may_leave_rest(&request);
                 let Some((context, body)) = context(shared.clone(), request).await else {
                     return Failure::not_found("page or interface", path).respond("-");
                 };
@@ -636,6 +637,11 @@ impl Routes {
                 let (method, started) = (context.request.method.clone(), Instant::now());
                 let outcome = handle(context, body, handler).await;
                 let mut response = outcome.unwrap_or_else(|failure| failure.respond(&request_id));
+                if leaves_rest && !response.status().is_success() {
+                    response
+                        .headers_mut()
+                        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 let id = HeaderValue::from_str(&request_id).expect("request ids are hexadecimal");
                 response.headers_mut().insert("x-request-id", id);
                 response
@@ -698,6 +704,15 @@ impl Routes {
             .method_not_allowed_fallback(no_method)
             .with_state(shared)
     }
+}
+
+/// Whether a refusal may come before the body was read to its end. The connection is closed then, and a client that is not told so would send its next
+/// request into it.
+fn may_leave_rest(request: &axum::extract::Request) -> bool {
+    let is_small = HttpBody::size_hint(request.body())
+        .exact()
+        .is_some_and(|bytes| bytes <= 8192);
+    request.version() <= axum::http::Version::HTTP_11 && !is_small
 }
 
 /// Under which heading an operation is described: its noun.

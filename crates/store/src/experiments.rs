@@ -88,6 +88,12 @@ impl ExperimentRow {
     }
 }
 
+const INSERT_EXPERIMENT: &str =
+    "INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, created_at, code, config)
+     VALUES ($1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11) RETURNING id, queue_id, priority, slots, created_at";
+const INSERT_JOB: &str = "INSERT INTO jobs (kind, experiment_id, queue_id, priority, slots, state) SELECT 'trial', id, queue_id, priority, slots, 'QUEUED'";
+const INSERT_EVENT: &str = "INSERT INTO experiment_events (experiment_id, number, at, state, cause) SELECT id, 1, created_at, 'QUEUED', 'submitted'";
+
 /// Puts an experiment and its job into the queue. Permission to use the queue is the caller's question.
 pub async fn create(
     by: &Granted<permit::ExperimentsCreate>,
@@ -101,35 +107,36 @@ pub async fn create(
     let mut work = by.begin().await?;
     let now = by.actor.now();
     let command = serde_json::to_string(config).map_err(|why| StoreError::Broken(why.to_string()))?;
-    let id: i64 = sqlx::query_scalar(
-        "INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, created_at, code, config, args)
-         VALUES ($1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11, '') RETURNING id",
-    )
-    .bind(name)
-    .bind(by.actor.id.0)
-    .bind(workspace.0)
-    .bind(project.0)
-    .bind(queue.0)
-    .bind(config.slots)
-    .bind(config.priority)
-    .bind(config.max_restarts)
-    .bind(now.0)
-    .bind(code)
-    .bind(command)
-    .fetch_one(&mut **work)
-    .await?;
-    sqlx::query("INSERT INTO jobs (kind, experiment_id, queue_id, priority, slots, state) VALUES ('trial', $1, $2, $3, $4, 'QUEUED')")
-        .bind(id)
+    let in_one = by.db().writes_in_one_statement();
+    let sql = if in_one {
+        format!(
+            "WITH new AS ({INSERT_EXPERIMENT}), job AS ({INSERT_JOB} FROM new), event AS ({INSERT_EVENT} FROM new) SELECT id FROM new"
+        )
+    } else {
+        INSERT_EXPERIMENT.to_owned()
+    };
+    let id: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(name)
+        .bind(by.actor.id.0)
+        .bind(workspace.0)
+        .bind(project.0)
         .bind(queue.0)
-        .bind(config.priority)
         .bind(config.slots)
-        .execute(&mut **work)
-        .await?;
-    sqlx::query("INSERT INTO experiment_events (experiment_id, number, at, state, cause) VALUES ($1, 1, $2, 'QUEUED', 'submitted')")
-        .bind(id)
+        .bind(config.priority)
+        .bind(config.max_restarts)
         .bind(now.0)
-        .execute(&mut **work)
+        .bind(code)
+        .bind(command)
+        .fetch_one(&mut **work)
         .await?;
+    if !in_one {
+        for insert in [INSERT_JOB, INSERT_EVENT] {
+            sqlx::query(AssertSqlSafe(format!("{insert} FROM experiments WHERE id = $1")))
+                .bind(id)
+                .execute(&mut **work)
+                .await?;
+        }
+    }
     let detail = serde_json::json!({"after": {"name": name, "slots": config.slots, "code": code}});
     let entry = Entry::of::<permit::ExperimentsCreate>("create", "experiment", id)
         .in_workspace(Some(workspace))

@@ -1,7 +1,7 @@
 //! Users and their lives.
 
 use bailiwick_api::experiments::ExperimentFilter;
-use bailiwick_api::users::{LoginWithLink, NewUser, UserState};
+use bailiwick_api::users::{NewUser, UserState};
 use bailiwick_client::Client;
 use serde_json::json;
 

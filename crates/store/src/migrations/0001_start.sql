@@ -125,8 +125,7 @@ CREATE TABLE experiments (
   started_at BIGINT,
   ended_at BIGINT,
   code TEXT,
-  config TEXT NOT NULL,
-  args TEXT NOT NULL
+  config TEXT NOT NULL
 );
 -- Lists take the newest of each scope that is visible (experiments.rs).
 CREATE INDEX experiments_owner ON experiments (owner_id, id);
@@ -135,7 +134,11 @@ CREATE INDEX experiments_workspace ON experiments (workspace_id, id);
 CREATE INDEX experiments_project ON experiments (project_id, id);
 CREATE INDEX experiments_name ON experiments (name, id);
 CREATE INDEX experiments_state ON experiments (state, id);
-CREATE INDEX experiments_code ON experiments (code, owner_id);
+-- A list that is filtered finds its rows without walking everybody's, however rare they are (experiments.rs).
+CREATE INDEX experiments_owner_name ON experiments (owner_id, name, id);
+CREATE INDEX experiments_owner_state ON experiments (owner_id, state, id);
+CREATE INDEX experiments_workspace_name ON experiments (workspace_id, name, id);
+CREATE INDEX experiments_workspace_state ON experiments (workspace_id, state, id);
 
 CREATE TABLE experiment_events (
   experiment_id BIGINT NOT NULL REFERENCES experiments (id),
