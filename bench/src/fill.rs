@@ -88,9 +88,9 @@ pub async fn experiments(place: &Place, people: &People, total: i64) -> Outcome<
         let (of_experiment, of_job) = (state("i"), state("id"));
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT CAST({first} AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {last})
-             INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, config, args)
+             INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, config)
              SELECT 'digits-' || (i / 100), {first_owner} + (i * 7919) % {OWNERS}, CASE WHEN i % 2 = 0 THEN {here} ELSE {other} END, CASE WHEN i % 2 = 0 THEN {project} ELSE {other_project} END, 1,
-                    {of_experiment}, 'finished', 1, 42, 0, 0, 0, 1750000000000000 + i * 1000000, 1750000000000000 + i * 1000000, CASE WHEN i % 1000 IN (0, 501) THEN NULL ELSE 1750000100000000 + i * 1000000 END, NULL, '{config}', '' FROM n"
+                    {of_experiment}, 'finished', 1, 42, 0, 0, 0, 1750000000000000 + i * 1000000, 1750000000000000 + i * 1000000, CASE WHEN i % 1000 IN (0, 501) THEN NULL ELSE 1750000100000000 + i * 1000000 END, NULL, '{config}' FROM n"
         );
         let jobs = format!(
             "INSERT INTO jobs (kind, experiment_id, queue_id, priority, slots, state, fence) SELECT 'trial', id, 1, 42, 1, {of_job}, 1 FROM experiments WHERE id BETWEEN {first} AND {last}"

@@ -91,7 +91,7 @@ enum Caller {
     Is(Person),
     /// A job of this owner, new for each request: a request may end it.
     JobOf(Person),
-    Agent(Hand, Person),
+    Agent(Person),
 }
 
 struct Stage {
@@ -130,7 +130,7 @@ impl Stage {
         let client = world.admin.client.with_key(Some(&made.secret));
         let as_person = Person::of(&world.admin.client, "machines", &made.secret).await;
         let hand = Hand::register(client, "machine-1", 4, &made.secret).await;
-        callers.push(("agent".into(), Caller::Agent(hand.clone(), as_person)));
+        callers.push(("agent".into(), Caller::Agent(as_person)));
         let other = world.person("other").await;
         let other_hand = world.agent("machine-2", 4).await;
         let code = other.send_code(b"the other's code").await;
@@ -497,7 +497,7 @@ async fn one(
     let (who, own_experiment) = match caller {
         Caller::Is(person) if ends => (stage.twin(name, person).await, None),
         Caller::Is(person) => (person.clone(), None),
-        Caller::Agent(_, person) => (person.clone(), None),
+        Caller::Agent(person) => (person.clone(), None),
         Caller::JobOf(owner) => {
             let id = stage.experiment_of(owner).await;
             world
