@@ -97,8 +97,10 @@ pub struct Principal {
     pub active: bool,
     /// Every group, the built-in `Users` included.
     pub groups: Vec<GroupId>,
-    /// Created with a role of its own: what the group `Users` holds at workspaces, projects and objects does not reach it.
+    /// Created with a role of its own: what the group `Users` holds at workspaces, projects and objects does not reach it; for a service account, nothing that it holds.
     pub own_roles_only: bool,
+    /// A service account. In mode `basic` it may nothing by itself.
+    pub is_service: bool,
 }
 
 /// What a credential leaves of its owner's rights: never more.
@@ -175,6 +177,7 @@ pub struct World {
 #[derive(Debug)]
 struct Compiled {
     active: bool,
+    is_service: bool,
     /// Sorted by scope.
     grants: Vec<Grant>,
 }
@@ -227,7 +230,7 @@ impl World {
                 let through = principal.groups.iter().flat_map(|group| {
                     let left_out = principal.own_roles_only && *group == users;
                     let list = of_group.get(group).unwrap_or(&none).iter();
-                    list.filter(move |one| !left_out || one.scope == Scope::Global)
+                    list.filter(move |one| !left_out || (one.scope == Scope::Global && !principal.is_service))
                         .filter_map(|one| compile(one, Some(*group)))
                 });
                 let mut grants: Vec<Grant> = own.chain(through).collect();
@@ -236,6 +239,7 @@ impl World {
                     principal.id,
                     Compiled {
                         active: principal.active,
+                        is_service: principal.is_service,
                         grants,
                     },
                 )
@@ -287,6 +291,7 @@ impl World {
         };
         match self.mode() {
             AccessMode::Off => return Some(by_mode),
+            AccessMode::Basic if principal.is_service => {}
             AccessMode::Basic => {
                 let basic = basic_permissions();
                 if basic.all.contains(permission) || (basic.own.contains(permission) && target.owner == Some(who)) {
@@ -332,6 +337,7 @@ impl World {
         }
         match self.mode() {
             AccessMode::Off => visible.all = true,
+            AccessMode::Basic if principal.is_service => {}
             AccessMode::Basic => {
                 let basic = basic_permissions();
                 visible.all = basic.all.contains(permission);
@@ -412,9 +418,10 @@ impl World {
         missing_all.or_else(|| role.own.iter().find(|permission| !may(*permission, &owned)))
     }
 
-    /// In mode `basic` only administrators' assignments count.
+    /// In mode `basic` only administrators' assignments count, and what agents hold at the queues they serve.
     fn counts(&self, grant: &Grant) -> bool {
-        self.mode() != AccessMode::Basic || (grant.administrative && grant.scope == Scope::Global)
+        let at_a_queue = matches!(grant.scope, Scope::Object(ObjectKind::Queue, _));
+        self.mode() != AccessMode::Basic || at_a_queue || (grant.administrative && grant.scope == Scope::Global)
     }
 }
 

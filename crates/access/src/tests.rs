@@ -30,6 +30,7 @@ fn person(id: i64, groups: &[i64]) -> Principal {
             .chain(groups.iter().map(|group| GroupId(*group)))
             .collect(),
         own_roles_only: false,
+        is_service: false,
     }
 }
 
@@ -246,7 +247,8 @@ fn by_definition(
         let reaches = match assignment.holder {
             Holder::Principal(id) => id == who,
             Holder::Group(id) => {
-                let left_out = principal.own_roles_only && id == USERS && assignment.scope != Scope::Global;
+                let kept = assignment.scope == Scope::Global && !principal.is_service;
+                let left_out = principal.own_roles_only && id == USERS && !kept;
                 principal.groups.contains(&id) && !left_out
             }
         };
@@ -260,7 +262,9 @@ fn by_definition(
         let assignable = assignment.scope == Scope::Global || !PermissionSet::global_only().contains(permission);
         let gives = role.permissions.all.contains(permission)
             || (role.permissions.own.contains(permission) && target.owner == Some(who));
-        let counts = mode == AccessMode::Rbac || (role.administrative && assignment.scope == Scope::Global);
+        let at_a_queue = matches!(assignment.scope, Scope::Object(ObjectKind::Queue, _));
+        let counts =
+            mode == AccessMode::Rbac || at_a_queue || (role.administrative && assignment.scope == Scope::Global);
         reaches && contains && assignable && gives && counts && assignment.expires.is_none_or(|end| now < end)
     });
     let basic = basic_permissions();
@@ -268,7 +272,9 @@ fn by_definition(
         AccessMode::Off => true,
         AccessMode::Rbac => granted,
         AccessMode::Basic => {
-            granted || basic.all.contains(permission) || (basic.own.contains(permission) && target.owner == Some(who))
+            granted
+                || (!principal.is_service && basic.all.contains(permission))
+                || (!principal.is_service && basic.own.contains(permission) && target.owner == Some(who))
         }
     }
 }
@@ -286,11 +292,11 @@ fn any_scope() -> impl Strategy<Value = Scope> {
 prop_compose! {
     fn any_world()(
         mode in prop_oneof![4 => Just(AccessMode::Rbac), 1 => Just(AccessMode::Basic), 1 => Just(AccessMode::Off)],
-        people in prop::collection::vec((any::<bool>(), any::<bool>(), prop::collection::vec(2..4i64, 0..2)), 3),
+        people in prop::collection::vec((any::<bool>(), any::<(bool, bool)>(), prop::collection::vec(2..4i64, 0..2)), 3),
         rows in prop::collection::vec((0..2u8, 1..4i64, 0..BUILT_IN_ROLES.len(), any_scope(), prop::option::of(1..3i64)), 0..8),
     ) -> (AccessMode, Vec<Principal>, Vec<Assignment>) {
-        let principals = (1..).zip(people).map(|(id, (inactive, own_roles_only, groups))| {
-            Principal { active: !inactive || id == 1, own_roles_only, ..person(id, &groups) }
+        let principals = (1..).zip(people).map(|(id, (inactive, (own_roles_only, is_service), groups))| {
+            Principal { active: !inactive || id == 1, own_roles_only, is_service, ..person(id, &groups) }
         });
         let assignments = (1..).zip(rows).map(|(id, (kind, holder, role, scope, expires))| Assignment {
             id: AssignmentId(id),

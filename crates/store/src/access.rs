@@ -778,7 +778,7 @@ async fn load_once(db: &Db, mode: AccessMode, version: i64) -> Result<Snapshot> 
     }
     let mut principals = Vec::new();
     let mut names = HashMap::new();
-    for row in sqlx::query("SELECT id, name, name_key, state, own_roles_only FROM principals")
+    for row in sqlx::query("SELECT id, name, name_key, state, own_roles_only, kind FROM principals")
         .fetch_all(&db.read)
         .await?
     {
@@ -801,6 +801,7 @@ async fn load_once(db: &Db, mode: AccessMode, version: i64) -> Result<Snapshot> 
             active: state == "active",
             groups,
             own_roles_only: row.try_get::<i64, _>(4)? == 1,
+            is_service: row.try_get::<&str, _>(5)? == "service",
         });
     }
     let mut roles = Vec::new();
