@@ -24,6 +24,24 @@ const LEFT_OUT: &[&str] = &[
     ".ipynb_checkpoints",
 ];
 
+/// Never sent either: credentials, as the programs that they are for name them.
+const SECRET: &[&str] = &[
+    ".ml",
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".kube",
+    ".netrc",
+    ".git-credentials",
+    ".docker/config.json",
+];
+/// Credentials too, but some experiments are configured by one: a line `!.env` in .mlignore takes it in again.
+const DOT_ENV: &str = ".env";
+/// The directory that holds it is a server's data.
+const SERVER_DATA: &str = "bailiwick.db";
+/// How much larger than its archive's bound a directory may be.
+const UNPACKED_FACTOR: u64 = 10;
+
 /// A packed directory, in a file that has no name and goes away with the process.
 #[derive(Debug)]
 pub struct Archive {
@@ -53,13 +71,15 @@ enum What {
     Link { target: PathBuf },
 }
 
-/// Lists what `.gitignore`, `.mlignore` and [`LEFT_OUT`] leave of a directory.
+/// Lists what `.gitignore`, `.mlignore`, [`LEFT_OUT`] and [`SECRET`] leave of a directory. `ml_home`, where the sessions are kept, is never in it.
 ///
 /// # Errors
 /// A link that leads out of it, a part that cannot be read, or a directory that is plainly not an experiment.
-pub fn list(root: &Path) -> Result<Contents> {
+pub fn list(root: &Path, ml_home: &Path) -> Result<Contents> {
     let root = root.canonicalize().map_err(|why| Failure::file("read", root, &why))?;
-    refuse_too_much(&root)?;
+    let ml_home = ml_home.canonicalize().ok();
+    refuse_too_much(&root, ml_home.as_deref())?;
+    let takes_dot_env = takes_in(&root, DOT_ENV);
     let mut walk = ignore::WalkBuilder::new(&root);
     walk.hidden(false)
         .ignore(false)
@@ -71,7 +91,14 @@ pub fn list(root: &Path) -> Result<Contents> {
         .parents(is_within_repository(&root))
         .add_custom_ignore_filename(".mlignore")
         .follow_links(false)
-        .filter_entry(|entry| entry.depth() == 0 || !is_left_out(entry.file_name().as_bytes(), entry.file_type()));
+        .filter_entry(move |entry| {
+            entry.depth() == 0
+                || !(is_left_out(entry.file_name().as_bytes(), entry.file_type())
+                    || SECRET.iter().any(|secret| entry.path().ends_with(secret))
+                    || entry.path().ends_with(DOT_ENV) && !takes_dot_env
+                    || ml_home.as_deref() == Some(entry.path())
+                    || is_server_data(entry.path()))
+        });
     let mut entries = Vec::new();
     for entry in walk.build() {
         let entry = entry.map_err(|why| walk_failure(&root, &why))?;
@@ -96,22 +123,51 @@ fn is_left_out(name: &[u8], kind: Option<std::fs::FileType>) -> bool {
         || is_directory && LEFT_OUT.iter().any(|left_out| left_out.as_bytes() == name)
 }
 
+/// Whether the directory's own .mlignore takes in again what is otherwise left out.
+fn takes_in(root: &Path, name: &str) -> bool {
+    // One that cannot be read is told by the walk.
+    let (rules, _) = ignore::gitignore::Gitignore::new(root.join(".mlignore"));
+    rules.matched(root.join(name), false).is_whitelist()
+}
+
+fn is_server_data(path: &Path) -> bool {
+    let is = path.join(SERVER_DATA).is_file();
+    if is {
+        warn(&format!(
+            "{} is left out: it is a server's data",
+            printable(&path.display().to_string())
+        ));
+    }
+    is
+}
+
 /// Whether a repository holds the directory: then the ignore files above it, up to the repository's root, count as they do for git.
 fn is_within_repository(root: &Path) -> bool {
     root.ancestors().any(|above| above.join(".git").exists())
 }
 
-fn refuse_too_much(root: &Path) -> Result<()> {
-    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+fn refuse_too_much(root: &Path, ml_home: Option<&Path>) -> Result<()> {
     let what = match () {
         () if root == Path::new("/") => "the whole file system",
-        () if home.as_deref() == Some(root) => "the whole home directory",
+        () if homes().iter().any(|home| home == root) => "the whole home directory",
+        () if ml_home.is_some_and(|home| root.starts_with(home)) => "where your sessions are kept",
+        () if root.join(SERVER_DATA).is_file() => "a server's data",
         () => return Ok(()),
     };
     Err(
         Failure::new(format!("{} is {what}, which is not sent along", root.display()))
             .hint("put the experiment into a directory of its own"),
     )
+}
+
+/// The home directory by the environment, and by the system's list of users.
+fn homes() -> Vec<PathBuf> {
+    let listed = nix::unistd::User::from_uid(nix::unistd::Uid::current()).ok().flatten();
+    [std::env::home_dir(), listed.map(|user| user.dir)]
+        .into_iter()
+        .flatten()
+        .filter_map(|home| home.canonicalize().ok())
+        .collect()
 }
 
 fn what_is(root: &Path, path: &Path) -> Result<Option<What>> {
@@ -195,8 +251,26 @@ impl Contents {
         !self.entries.iter().any(|entry| !matches!(entry.what, What::Directory))
     }
 
-    /// Packs into at most `bytes_max` bytes.
+    /// Of all its files, unpacked.
+    fn bytes(&self) -> u64 {
+        let bytes = self.entries.iter().map(|entry| match entry.what {
+            What::File { bytes, .. } => bytes,
+            _ => 0,
+        });
+        bytes.fold(0, u64::saturating_add)
+    }
+
+    /// Packs into at most `bytes_max` bytes, what is at most [`UNPACKED_FACTOR`] times as large.
     pub fn pack(&self, bytes_max: u64) -> Result<Archive> {
+        // A file of nothing but zeros packs to almost nothing: every agent would still have to unpack it.
+        let unpacked_max = bytes_max.saturating_mul(UNPACKED_FACTOR);
+        if self.bytes() > unpacked_max {
+            return Err(self.too_large(&format!(
+                "it has {}, and the server accepts at most {}",
+                bytes_words(self.bytes()),
+                bytes_words(unpacked_max)
+            )));
+        }
         let file = tempfile::tempfile()
             .map_err(|why| Failure::new(format!("cannot make a temporary file: {}", io_words(&why))))?;
         let counted = Counted {
@@ -259,7 +333,8 @@ impl Contents {
                 if let Some(why) = exact.failure {
                     return Err(Failure::file("read", &whole, &why));
                 }
-                if exact.left > 0 {
+                // What did not fit was not read to its end either.
+                if written.is_ok() && exact.left > 0 {
                     return Err(
                         Failure::new(format!("{} became shorter while it was read", whole.display()))
                             .hint("wait until it is written, or name it in .mlignore"),
@@ -273,12 +348,15 @@ impl Contents {
 
     fn write_failure(&self, why: &io::Error) -> Failure {
         match why.get_ref().and_then(|inner| inner.downcast_ref::<TooLarge>()) {
-            Some(TooLarge { bytes_max }) => self.too_large(*bytes_max),
+            Some(TooLarge { bytes_max }) => self.too_large(&format!(
+                "packed it has more than the {} that the server accepts",
+                bytes_words(*bytes_max)
+            )),
             None => Failure::new(format!("cannot write the archive: {}", io_words(why))),
         }
     }
 
-    fn too_large(&self, bytes_max: u64) -> Failure {
+    fn too_large(&self, why: &str) -> Failure {
         let mut largest: Vec<_> = self.sizes_at_the_top();
         largest.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(&b.0)));
         let largest: Vec<_> = largest
@@ -287,9 +365,8 @@ impl Contents {
             .map(|(name, bytes)| format!("{name} ({})", bytes_words(*bytes)))
             .collect();
         Failure::new(format!(
-            "{} is too large: packed it has more than the {} that the server accepts; the largest in it: {}",
+            "{} is too large: {why}; the largest in it: {}",
             self.root.display(),
-            bytes_words(bytes_max),
             largest.join(", ")
         ))
         .hint("name what the experiment does not need in .mlignore (its lines look like those of .gitignore)")
@@ -405,6 +482,8 @@ mod tests {
 
     use super::*;
 
+    const NO_HOME: &str = "/nonexistent";
+
     /// A directory with a few files.
     fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
@@ -417,7 +496,7 @@ mod tests {
     }
 
     fn names(directory: &tempfile::TempDir) -> Vec<String> {
-        let contents = list(directory.path()).unwrap();
+        let contents = list(directory.path(), NO_HOME.as_ref()).unwrap();
         contents
             .entries
             .iter()
@@ -475,7 +554,8 @@ mod tests {
                 .unwrap();
             file.set_permissions(std::fs::Permissions::from_mode(0o600)).unwrap();
         }
-        let pack = |directory: &tempfile::TempDir| list(directory.path()).unwrap().pack(1 << 20).unwrap();
+        let pack =
+            |directory: &tempfile::TempDir| list(directory.path(), NO_HOME.as_ref()).unwrap().pack(1 << 20).unwrap();
         assert_eq!(pack(&one).sha256, pack(&other).sha256);
         std::fs::set_permissions(other.path().join("train.py"), std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_ne!(pack(&one).sha256, pack(&other).sha256);
@@ -489,7 +569,7 @@ mod tests {
         symlink("../a", from.path().join(format!("{long}/link"))).unwrap();
         symlink(".", from.path().join("loop")).unwrap();
         symlink("not-there", from.path().join("dangling")).unwrap();
-        let mut archive = list(from.path()).unwrap().pack(1 << 20).unwrap();
+        let mut archive = list(from.path(), NO_HOME.as_ref()).unwrap().pack(1 << 20).unwrap();
         let mut bytes = Vec::new();
         archive.file.read_to_end(&mut bytes).unwrap();
         assert_eq!(
@@ -510,7 +590,7 @@ mod tests {
         for target in ["/etc/passwd", "../../x", "inner/../../x"] {
             let from = directory(&[("a", "")]);
             symlink(target, from.path().join("leak")).unwrap();
-            let failure = list(from.path()).unwrap_err();
+            let failure = list(from.path(), NO_HOME.as_ref()).unwrap_err();
             assert!(
                 failure.message.contains("the link leak leads out") && failure.message.contains(target),
                 "{target}"
@@ -520,7 +600,7 @@ mod tests {
         let from = directory(&[("d/x", "")]);
         symlink(".", from.path().join("d/self")).unwrap();
         symlink("self/../../..", from.path().join("d/leak")).unwrap();
-        assert!(list(from.path()).is_err());
+        assert!(list(from.path(), NO_HOME.as_ref()).is_err());
     }
 
     #[test]
@@ -532,22 +612,118 @@ mod tests {
     }
 
     #[test]
+    fn credentials_sessions_and_a_servers_data_are_never_in_it() {
+        let from = directory(&[
+            ("train.py", ""),
+            (".ml.toml", ""),
+            (".env", ""),
+            (".netrc", ""),
+            (".git-credentials", ""),
+            (".ml/sessions.toml", ""),
+            ("deep/.ssh/id_rsa", ""),
+            (".gnupg/x", ""),
+            (".aws/credentials", ""),
+            (".kube/config", ""),
+            (".docker/config.json", ""),
+            (".docker/kept", ""),
+            ("sessions/sessions.toml", ""),
+            ("data/bailiwick.db", ""),
+            ("data/agent/agent.key", ""),
+        ]);
+        let names = || {
+            let contents = list(from.path(), &from.path().join("sessions")).unwrap();
+            contents
+                .entries
+                .iter()
+                .map(|entry| entry.path.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(), [".docker", ".docker/kept", ".ml.toml", "deep", "train.py"]);
+        // Whatever else somebody takes in again: of these it is possible with one only.
+        std::fs::write(from.path().join(".mlignore"), "!.env\n!.ml/\n!sessions/\n!data/\n").unwrap();
+        assert_eq!(
+            names(),
+            [
+                ".docker",
+                ".docker/kept",
+                ".env",
+                ".ml.toml",
+                ".mlignore",
+                "deep",
+                "train.py"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_directory_that_is_plainly_no_experiment_is_refused() {
+        let from = directory(&[("sessions/deep/a", ""), ("data/bailiwick.db", "")]);
+        let home = from.path().join("sessions");
+        let listed = nix::unistd::User::from_uid(nix::unistd::Uid::current())
+            .unwrap()
+            .unwrap();
+        let refused = [
+            (PathBuf::from("/"), "the whole file system"),
+            (listed.dir, "the whole home directory"),
+            (home.join("deep"), "where your sessions are kept"),
+            (from.path().join("data"), "a server's data"),
+        ];
+        for (root, what) in refused {
+            let failure = list(&root, &home).unwrap_err();
+            assert!(failure.message.contains(what), "{}", failure.message);
+            assert!(failure.hint.is_some());
+        }
+    }
+
+    /// Letters that hardly pack.
+    fn noise(bytes: usize) -> String {
+        let mut state = 1u64;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'!' + (state >> 33) as u8 % 89)
+        };
+        (0..bytes).map(|_| next()).collect()
+    }
+
+    #[test]
     fn too_much_is_refused_with_the_largest_named() {
-        let noise: String = (0..60_000u64)
-            .map(|n| char::from(b'!' + (n * n * 7919 % 89) as u8))
-            .collect();
         let from = directory(&[
             ("small", "1"),
-            ("big", &noise),
-            ("data/one", &noise),
-            ("data/two", &noise),
+            ("big", &noise(300_000)),
+            ("data/one", &noise(400_000)),
+            ("data/two", &noise(400_000)),
             ("e", "22"),
         ]);
-        let failure = list(from.path()).unwrap().pack(100).unwrap_err();
+        // Whether it shows in the middle of a file or at the end of all.
+        for bytes_max in [120_000, 500_000, 900_000] {
+            let failure = list(from.path(), NO_HOME.as_ref())
+                .unwrap()
+                .pack(bytes_max)
+                .unwrap_err();
+            assert!(
+                failure.message.contains("packed it has more than")
+                    && failure
+                        .message
+                        .ends_with("the largest in it: data/ (800 kB), big (300 kB), e (2 bytes)"),
+                "{}",
+                failure.message
+            );
+        }
+    }
+
+    #[test]
+    fn a_huge_file_of_zeros_is_refused_without_being_read() {
+        let from = directory(&[("train.py", "1")]);
+        let file = File::create(from.path().join("zeros")).unwrap();
+        file.set_len(3_000_000_000_000).unwrap();
+        let failure = list(from.path(), NO_HOME.as_ref())
+            .unwrap()
+            .pack(96_000_000)
+            .unwrap_err();
         assert!(
             failure
                 .message
-                .ends_with("the largest in it: data/ (120 kB), big (60 kB), e (2 bytes)"),
+                .ends_with("it has 3.0 TB, and the server accepts at most 960 MB; the largest in it: zeros (3.0 TB), train.py (1 bytes)"),
             "{}",
             failure.message
         );
@@ -556,7 +732,7 @@ mod tests {
     #[test]
     fn a_file_that_shrinks_meanwhile_is_named() {
         let from = directory(&[("a", "12345")]);
-        let contents = list(from.path()).unwrap();
+        let contents = list(from.path(), NO_HOME.as_ref()).unwrap();
         std::fs::write(from.path().join("a"), "1").unwrap();
         assert!(contents.pack(1 << 20).unwrap_err().message.contains("became shorter"));
         std::fs::write(from.path().join("a"), "123456789").unwrap();

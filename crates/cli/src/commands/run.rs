@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use bailiwick_api::experiments::{Experiment, NewExperiment};
@@ -49,7 +50,7 @@ fn submit(common: &Common, source: Source, with: &Submission, args: &[String], t
     let output = Output::new(common.output);
     // Everything that can be wrong here is found before the network is touched.
     let config = submission::finish(&source, with, &connection.settings, args)?;
-    let contents = list(&source)?;
+    let contents = list(&source, &connection.settings.home)?;
     block_on(async {
         let experiment = send(&connection, &contents, config, args).await?;
         let shown = output.is_for_people();
@@ -86,8 +87,8 @@ fn submit(common: &Common, source: Source, with: &Submission, args: &[String], t
     })
 }
 
-fn list(source: &Source) -> Result<Contents> {
-    let contents = pack::list(&source.directory)?;
+fn list(source: &Source, ml_home: &Path) -> Result<Contents> {
+    let contents = pack::list(&source.directory, ml_home)?;
     let ignored = |what: &str| {
         Failure::new(format!(
             "{what} is not sent along: .gitignore or .mlignore leaves it out"
@@ -214,13 +215,13 @@ mod tests {
         std::fs::write(directory.path().join("train.py"), "print(1)").unwrap();
         std::fs::write(directory.path().join(".gitignore"), "*.py\n").unwrap();
         let source = submission::source(&directory.path().join("train.py")).unwrap();
-        let failure = list(&source).unwrap_err();
+        let failure = list(&source, Path::new("/nonexistent")).unwrap_err();
         assert!(
             failure.message.contains("train.py is not sent along"),
             "{}",
             failure.message
         );
         std::fs::write(directory.path().join(".mlignore"), "!train.py\n").unwrap();
-        list(&source).unwrap();
+        list(&source, Path::new("/nonexistent")).unwrap();
     }
 }
