@@ -87,8 +87,7 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
             text.len()
         ));
     }
-    let value: Value =
-        serde_saphyr::from_str(text).map_err(|error| format!("the configuration is not valid YAML: {error}"))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| yaml_words(&error))?;
     match value {
         Value::Object(_) => Ok(value),
         Value::Null => Ok(json!({})),
@@ -97,6 +96,56 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
             kind(&other)
         )),
     }
+}
+
+/// One line: what is wrong and where, without the reader's own terms.
+fn yaml_words(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error;
+    use serde_saphyr::budget::BudgetBreach;
+
+    let error = error.without_snippet();
+    let place = match error.location() {
+        Some(at) if at.line() > 0 => format!(" (line {}, column {})", at.line(), at.column()),
+        _ => String::new(),
+    };
+    let words = match error {
+        Error::Budget { breach, .. } => match breach {
+            BudgetBreach::Depth { .. } => format!("it is nested deeper than {DEPTH_MAX} levels"),
+            BudgetBreach::Documents { .. } => "it holds more than one document".into(),
+            BudgetBreach::Aliases { .. } | BudgetBreach::Anchors { .. } | BudgetBreach::AliasAnchorRatio { .. } => {
+                "it refers to other parts of itself too often".into()
+            }
+            _ => "it holds too much, its references to other parts of itself counted as what they stand for".into(),
+        },
+        Error::AliasReplayLimitExceeded { .. }
+        | Error::AliasExpansionLimitExceeded { .. }
+        | Error::AliasReplayStackDepthExceeded { .. }
+        | Error::AliasReplayCounterOverflow { .. } => "it refers to other parts of itself too often".into(),
+        Error::RecursiveReferencesRequireWeakTypes { .. } => "a part of it refers to itself".into(),
+        Error::MultipleDocuments { .. } => "it holds more than one document".into(),
+        Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("the key `{}` stands there twice", shortened(key, 80))
+        }
+        Error::DuplicateMappingKey { key: None, .. } => "a key stands there twice".into(),
+        Error::AliasError { error, .. } => return yaml_words(error),
+        other => {
+            let said = other.render_with_formatter(&serde_saphyr::UserMessageFormatter);
+            let said = said.lines().next().unwrap_or_default();
+            // Its own words for a place say the same as ours.
+            let said = said.split(" at line ").next().unwrap_or_default();
+            return format!("the configuration is not valid YAML: {}{place}", shortened(said, 200));
+        }
+    };
+    format!("the configuration cannot be read: {words}{place}")
+}
+
+fn shortened(text: &str, characters_max: usize) -> String {
+    let plain = |character: char| if character.is_control() { ' ' } else { character };
+    let mut short: String = text.chars().take(characters_max).map(plain).collect();
+    if text.chars().nth(characters_max).is_some() {
+        short.push('…');
+    }
+    short
 }
 
 /// Sets `a.b.c` to a value typed as YAML would type it: `--config hyperparameters.lr=0.1`.
@@ -190,6 +239,9 @@ pub fn check(mut whole: Value, args: &[String]) -> Result<Config, String> {
             ));
         }
     };
+    if time_ms.is_some_and(|time_ms| time_ms < 1000) {
+        return Err("resources.time_limit is shorter than 1s".into());
+    }
     let limits = Limits {
         memory_mb: number(&resources, "resources.memory_mb", 1..=1 << 30)?,
         max_processes: number(&resources, "resources.max_processes", 1..=1 << 22)?,
@@ -405,8 +457,52 @@ mod tests {
                 .unwrap_err()
                 .contains("is a range")
         );
+        for time_limit in ["0s", "0", "999ms"] {
+            let yaml = format!("entrypoint: x\nresources: {{time_limit: {time_limit}}}");
+            assert_eq!(checked(&yaml).unwrap_err(), "resources.time_limit is shorter than 1s");
+        }
         assert!(checked("[1, 2]").unwrap_err().contains("is a list"));
         assert!(checked("a: b: c").unwrap_err().contains("not valid YAML"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_in_one_line_with_its_place() {
+        let nested = format!("a: {}{}", "[".repeat(80), "]".repeat(80));
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            bomb += &format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{}", level - 1); 9].join(", ")
+            );
+        }
+        for (yaml, words) in [
+            (nested.as_str(), "it is nested deeper than 64 levels (line 1, "),
+            (
+                "a: 1\nb: 2\na: 3\n",
+                "the key `a` stands there twice (line 3, column 1)",
+            ),
+            (
+                "a: 1\n---\nb: 2\n",
+                "it holds more than one document (line 3, column 1)",
+            ),
+            (bomb.as_str(), "references to other parts of itself counted"),
+            ("a: &a [*a]\n", "(line 1, "),
+            ("a: b: c", "not valid YAML: "),
+            ("a: [1, 2\nb: 3\n", "not valid YAML: "),
+            ("a: *nothing\n", "(line 1, "),
+            ("a:\n\t- b\n", "not valid YAML: "),
+            ("a: \"x", "not valid YAML: "),
+            ("? [1, 2]\n: 3\n", "(line 1, "),
+        ] {
+            let said = parse_yaml(yaml).unwrap_err();
+            println!("{said}");
+            assert!(said.contains(words), "{said}");
+            assert_eq!((said.lines().count(), said.matches("line ").count()), (1, 1), "{said}");
+            assert!(
+                said.chars().count() < 300 && !said.contains("Options") && !said.contains('{') && !said.contains("::"),
+                "{said}"
+            );
+        }
     }
 
     #[test]
