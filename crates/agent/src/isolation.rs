@@ -21,6 +21,9 @@ use crate::job_dir::Isolate;
 const FIRST_USER: i64 = 700_000;
 const USERS: i64 = 60_000;
 
+/// Options of the small file system in memory that a job finds in the place of a directory which everybody may write. It is there for locks and sockets.
+const SMALL: &str = "mode=1777,size=16m,nr_inodes=10000";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// A mount, PID and IPC namespace.
@@ -160,19 +163,26 @@ pub fn arrange_mounts(view: &View) -> Result<(), String> {
     let tmp = format!("/proc/self/fd/{}", tmp_fd.as_raw_fd());
     // Looked at before /tmp changes: a hidden directory may stand below it.
     let covers = covers(view);
+    let everybodys = everybodys_directories();
     for place in ["/tmp", "/var/tmp"] {
         if Path::new(place).is_dir() {
             mount(Some(tmp.as_str()), place, NONE, MsFlags::MS_BIND, NONE).map_err(failed("a private /tmp"))?;
         }
     }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    for place in &everybodys {
+        match mount(Some("private"), place, Some("tmpfs"), flags, Some(SMALL)) {
+            // It went away meanwhile.
+            Err(nix::errno::Errno::ENOENT) => {}
+            mounted => mounted.map_err(failed("a private directory"))?,
+        }
+    }
     if Path::new("/dev/shm").is_dir() {
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("shm"), "/dev/shm", Some("tmpfs"), flags, Some("mode=1777"))
             .map_err(failed("a private /dev/shm"))?;
     }
     for cover in &covers {
         if cover.is_dir() {
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
             mount(Some("hidden"), cover, Some("tmpfs"), flags, Some("mode=755,size=1m"))
                 .map_err(failed("hiding a directory"))?;
         }
@@ -190,6 +200,34 @@ pub fn arrange_mounts(view: &View) -> Result<(), String> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), flags, NONE).map_err(failed("a /proc of its own"))
+}
+
+/// The machine's directories in which every user may write, where jobs could leave each other files: `/run/lock`, `/dev/mqueue`, and whatever else programs
+/// have put beside them. `/tmp`, `/var/tmp` and `/dev/shm` are dealt with apart. What an administrator has opened elsewhere is meant to be shared.
+fn everybodys_directories() -> Vec<PathBuf> {
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries
+            // Where a link leads is found there.
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect()
+    };
+    let var = below(Path::new("/var"));
+    let deeper: Vec<PathBuf> = var.iter().flat_map(|directory| below(directory)).collect();
+    let mut places = [below(Path::new("/run")), below(Path::new("/dev")), var, deeper].concat();
+    places.retain(|place| {
+        ["/var/tmp", "/dev/shm"].iter().all(|apart| !place.starts_with(apart))
+            && fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_dir() && metadata.mode() & 0o002 != 0)
+    });
+    places.sort();
+    let mut outermost: Vec<PathBuf> = Vec::new();
+    for place in places {
+        if !outermost.iter().any(|above| place.starts_with(above)) {
+            outermost.push(place);
+        }
+    }
+    outermost
 }
 
 /// The hidden directories, parents first. A directory above the job's own that its user could not pass is hidden as a whole: this takes nothing away from the job

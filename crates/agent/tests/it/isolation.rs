@@ -103,3 +103,49 @@ fn each_job_is_a_user_of_its_own_without_privileges_or_other_processes() {
         Some("own user")
     );
 }
+
+#[test]
+fn what_a_job_writes_where_every_user_may_is_seen_by_nobody_else() {
+    if !holds("namespaces") {
+        eprintln!("namespaces do not hold on this machine: nothing to see here");
+        return;
+    }
+    let server = Server::start();
+    let _agent = Agent::start(&server);
+    // As root also in directories made for this: the machine may have none of its own.
+    let mut places = vec!["/run/lock".to_owned(), "/dev/shm".to_owned(), "/dev/mqueue".to_owned()];
+    let mut made = Vec::new();
+    if nix::unistd::Uid::effective().is_root() {
+        for parent in ["/run", "/var", "/var/lib"] {
+            let Ok(directory) = tempfile::Builder::new().prefix("ml-test-").tempdir_in(parent) else {
+                continue;
+            };
+            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o1777)).unwrap();
+            places.push(directory.path().display().to_string());
+            made.push(directory);
+        }
+    }
+    let name = format!("ml-test-{}", std::process::id());
+    let places = places.join(" ");
+    server.submit(lease(
+        1,
+        &format!(
+            "for place in {places}; do if [ -w $place ]; then echo x > $place/{name} || echo REFUSED $place; fi; done; \
+             cat /run/lock/{name} /dev/shm/{name}; head -c 20000000 /dev/zero > /run/lock/large 2>/dev/null || echo bounded; \
+             echo up; sleep 1000"
+        ),
+    ));
+    server.wait_line(1, "up");
+    server.submit(lease(
+        2,
+        &format!("for place in {places}; do if [ -e $place/{name} ]; then echo SEEN $place; fi; done; echo looked"),
+    ));
+    assert_eq!(server.wait_end(2, 1).exit_code, Some(0));
+    assert_eq!(server.printed(2), ["looked"]);
+    for place in places.split(' ') {
+        assert!(!std::path::Path::new(place).join(&name).exists(), "{place}");
+    }
+    if std::path::Path::new("/run/lock").is_dir() {
+        assert_eq!(server.printed(1), ["x", "x", "bounded", "up"], "{:?}", server.said(1));
+    }
+}
