@@ -36,7 +36,7 @@ use axum::routing::{MethodFilter, on};
 use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
 use bailiwick_api::{Permission, key};
-use bailiwick_store::access::{Access, Actor, Granted, Origin, Refusal, System};
+use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
 use schemars::{JsonSchema, SchemaGenerator};
@@ -104,7 +104,55 @@ impl Context {
             let entry = entry.with(json!({"key": if *given { "invalid" } else { "none" }}));
             audit::record_stranger(&self.shared.access, "", &self.origin, entry).await?;
         }
-        Ok(outcome?)
+        let actor = outcome?;
+        match actor.credential_kind {
+            CredentialKind::None => self.refuse_foreign_page()?,
+            CredentialKind::Job => self.refuse_beyond_job(&actor).await?,
+            CredentialKind::Session | CredentialKind::Key => {}
+        }
+        Ok(actor)
+    }
+
+    /// `access.md` §4: a job's token is for the job's own experiment, whatever its owner may see.
+    async fn refuse_beyond_job(&self, actor: &Actor) -> Result<(), Failure> {
+        let path = self.request.uri.path();
+        if path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
+            return Ok(());
+        }
+        let entry = Entry {
+            outcome: bailiwick_api::audit::Outcome::Denied,
+            ..Entry::new("job-token", "reach", "request", path)
+        };
+        audit::record(actor, entry).await?;
+        let message = format!(
+            "Insufficient permissions: a job of {} may reach its own experiment and nothing else",
+            actor.name
+        );
+        Err(Failure::forbidden(message).hint("for more, give the job an API key of its own"))
+    }
+
+    /// Where access control is off no key protects from a page in somebody's browser: it must have come from this server (its Origin), and under one of
+    /// this server's own names (its Host), or a foreign name could be pointed at this address.
+    fn refuse_foreign_page(&self) -> Result<(), Failure> {
+        let header = |name: header::HeaderName| self.request.headers.get(name).and_then(|value| value.to_str().ok());
+        let host = header(header::HOST)
+            .or(self.request.uri.authority().map(|authority| authority.as_str()))
+            .unwrap_or_default();
+        let name = host
+            .rsplit_once(':')
+            .map_or(host, |(name, _)| name)
+            .trim_matches(['[', ']']);
+        let public = &self.shared.parts.public_url;
+        let known =
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok() || public.split("//").nth(1) == Some(host);
+        let own_page = header(header::ORIGIN).is_none_or(|origin| origin.split("//").nth(1) == Some(host));
+        if known && own_page && !host.is_empty() {
+            return Ok(());
+        }
+        Err(
+            Failure::forbidden("access control is off, and this request came from a page of another site")
+                .hint("open this server under its own address"),
+        )
     }
 
     /// The caller anew, after its own request has changed rights.

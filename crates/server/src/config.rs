@@ -158,6 +158,14 @@ impl Config {
             _ => return Err("tls_cert and tls_key belong together: give both or neither".into()),
         };
         let behind_proxy = yes("behind_proxy")?;
+        if listen
+            .rsplit_once(':')
+            .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err())
+        {
+            return Err(format!(
+                "listen is `{listen}`; write it as ADDRESS:PORT, such as 127.0.0.1:8080"
+            ));
+        }
         let beyond = !is_loopback(&listen);
         if beyond && tls.is_none() && !behind_proxy {
             return Err(format!(
@@ -178,6 +186,21 @@ impl Config {
                 ))
             })
             .collect();
+        // What the agent would refuse is refused here: it would be started again and again.
+        if let Some(isolate) = text("agent.isolate").filter(|isolate| !["auto", "none"].contains(&isolate.as_str())) {
+            return Err(format!("agent.isolate is `{isolate}`; it is auto or none"));
+        }
+        if let Some(gpus) =
+            text("agent.gpus").filter(|gpus| gpus.split(',').any(|index| index.trim().parse::<u32>().is_err()))
+        {
+            return Err(format!(
+                "agent.gpus is `{gpus}`; it is a list of GPU numbers such as 0,1"
+            ));
+        }
+        if let Some(url) = text("public_url").filter(|url| !(url.starts_with("http://") || url.starts_with("https://")))
+        {
+            return Err(format!("public_url is `{url}`; it begins with http:// or https://"));
+        }
         let agent = BuiltInAgent {
             slots: settings
                 .contains_key("agent.slots")

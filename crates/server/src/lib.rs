@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum_server::tls_rustls::RustlsConfig;
 use bailiwick_api::key::KeyKind;
 use bailiwick_api::server::AccessMode;
 use bailiwick_store::access::Access;
@@ -165,6 +166,7 @@ impl Running {
     pub async fn start(config: Config, clock: Clock) -> Result<Running, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let _lock = lock(&config)?;
+        let tls = load_tls(&config).await?;
         let db = Db::open(&config.database, clock)
             .await
             .map_err(|why| format!("cannot open the database: {why}"))?;
@@ -197,13 +199,7 @@ impl Running {
         let shared = shared(&config, access.clone(), public_url.clone())?;
         let background = background::start(&access, &shared);
         let handle = axum_server::Handle::new();
-        let serving = tokio::spawn(listen(
-            listener,
-            table(&config),
-            config.tls.clone(),
-            shared.clone(),
-            handle.clone(),
-        ));
+        let serving = tokio::spawn(listen(listener, table(&config), tls, shared.clone(), handle.clone()));
 
         let mut admin_link = None;
         if let Some(admin) = prepared.admin_without_password {
@@ -332,10 +328,26 @@ fn table(config: &Config) -> access::Routes {
     routes
 }
 
+/// The certificate and its key, looked at before anything is promised.
+async fn load_tls(config: &Config) -> Result<Option<RustlsConfig>, String> {
+    let Some((cert, key)) = &config.tls else {
+        return Ok(None);
+    };
+    let loaded = RustlsConfig::from_pem_file(cert, key).await;
+    let words = |why| {
+        format!(
+            "cannot use the certificate {} with the key {}: {why}",
+            cert.display(),
+            key.display()
+        )
+    };
+    loaded.map(Some).map_err(words)
+}
+
 async fn listen(
     listener: std::net::TcpListener,
     routes: access::Routes,
-    tls: Option<(PathBuf, PathBuf)>,
+    tls: Option<RustlsConfig>,
     shared: Arc<Shared>,
     handle: axum_server::Handle<SocketAddr>,
 ) -> Result<(), String> {
@@ -343,16 +355,7 @@ async fn listen(
         .into_router(shared)
         .into_make_service_with_connect_info::<SocketAddr>();
     let outcome = match tls {
-        Some((cert, key)) => {
-            let config = axum_server::tls_rustls::RustlsConfig::from_pem_file(&cert, &key)
-                .await
-                .map_err(|why| {
-                    format!(
-                        "cannot use the certificate {} with {}: {why}",
-                        cert.display(),
-                        key.display()
-                    )
-                })?;
+        Some(config) => {
             let mut server = axum_server::from_tcp_rustls(listener, config)
                 .map_err(|why| why.to_string())?
                 .handle(handle);

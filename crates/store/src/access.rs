@@ -575,6 +575,12 @@ impl Actor {
         self.access.db.now()
     }
 
+    /// The experiment whose job is asking, if the request is signed with a job's token.
+    pub(crate) fn job_of(&self) -> Option<i64> {
+        let (_, id) = self.narrowing.as_ref()?.object?;
+        (self.credential_kind == CredentialKind::Job).then_some(id)
+    }
+
     /// Why (or that not) this actor may do this; nothing is recorded.
     pub fn may(&self, permission: Permission, target: &Target) -> Option<Basis> {
         let now = self.access.db.now().0;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict, Outcome};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::{AuditId, Page, Permission, Time, WorkspaceId, key};
+use bailiwick_api::{AuditId, Page, Permission, PrincipalId, Time, WorkspaceId, key};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -64,7 +64,7 @@ impl<'a> Entry<'a> {
 async fn insert(
     tx: &mut Tx,
     at: Time,
-    who: (Option<i64>, &str),
+    who: (Option<i64>, &str, Option<&str>),
     credential: Option<i64>,
     origin: &Origin,
     entry: Entry<'_>,
@@ -77,12 +77,13 @@ async fn insert(
     // Names come from outside: an object's text is bounded here, whoever wrote it.
     let object: String = entry.object.chars().take(300).collect();
     sqlx::query(
-        "INSERT INTO audit_events (at, principal_id, principal, credential_id, address, action, verb, object_kind, object, workspace_id, outcome, detail, request_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        "INSERT INTO audit_events (at, principal_id, principal, on_behalf_of, credential_id, address, action, verb, object_kind, object, workspace_id, outcome, detail, request_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(at.0)
     .bind(who.0)
     .bind(who.1)
+    .bind(who.2)
     .bind(credential)
     .bind(&origin.address)
     .bind(entry.action)
@@ -98,24 +99,23 @@ async fn insert(
     Ok(())
 }
 
-/// Writes an event into the transaction of the change.
+/// Writes an event into the transaction of the change. What a job does with its token is the job's doing, on behalf of its owner.
 pub async fn write(work: &mut Work, actor: &Actor, entry: Entry<'_>) -> Result<()> {
     let credential = actor.credential.map(|id| id.0).filter(|id| *id != 0);
-    insert(
-        work,
-        actor.now(),
-        (Some(actor.id.0), &actor.name),
-        credential,
-        &actor.origin,
-        entry,
-    )
-    .await
+    let job = actor
+        .job_of()
+        .map(|experiment| format!("job of experiment {experiment}"));
+    let who = match &job {
+        Some(job) => (Some(actor.id.0), job.as_str(), Some(&*actor.name)),
+        None => (Some(actor.id.0), &*actor.name, None),
+    };
+    insert(work, actor.now(), who, credential, &actor.origin, entry).await
 }
 
 /// Writes an event of the product's own doing.
 pub async fn write_system(work: &mut Work, system: &System, entry: Entry<'_>) -> Result<()> {
     let name = format!("system: {}", system.purpose);
-    insert(work, system.now(), (None, &name), None, &Origin::default(), entry).await
+    insert(work, system.now(), (None, &name, None), None, &Origin::default(), entry).await
 }
 
 /// Records something that changed nothing: a refusal, a use of administrative rights for reading.
@@ -125,17 +125,23 @@ pub async fn record(actor: &Actor, entry: Entry<'_>) -> Result<()> {
     work.commit().await
 }
 
-/// Writes an event of somebody who is just signing in.
-pub async fn write_stranger(work: &mut Work, name: &str, origin: &Origin, entry: Entry<'_>) -> Result<()> {
+/// Writes an event of somebody who is just signing in; the id is known once the password or link was right.
+pub async fn write_stranger(
+    work: &mut Work,
+    who: Option<PrincipalId>,
+    name: &str,
+    origin: &Origin,
+    entry: Entry<'_>,
+) -> Result<()> {
     let name: String = name.chars().take(64).collect();
     let now = work.now();
-    insert(work, now, (None, &name), None, origin, entry).await
+    insert(work, now, (who.map(|id| id.0), &name, None), None, origin, entry).await
 }
 
 /// Records what somebody did who is not signed in.
 pub async fn record_stranger(access: &Arc<Access>, name: &str, origin: &Origin, entry: Entry<'_>) -> Result<()> {
     let mut work = access.system("sign-in").begin().await?;
-    write_stranger(&mut work, name, origin, entry).await?;
+    write_stranger(&mut work, None, name, origin, entry).await?;
     work.commit().await
 }
 
@@ -302,13 +308,26 @@ pub async fn list(
         if oldest_first { ">" } else { "<" }
     );
     let mut texts: Vec<String> = Vec::new();
+    if let Some(user) = &filter.user {
+        match actor.snapshot().find_principal(user) {
+            // By id, since a name may have been somebody else's before; attempts to sign in under the name carry no id.
+            Some(id) => {
+                texts.push(user.clone());
+                let name = texts.len() + 1;
+                sql.push_str(&format!(
+                    " AND (principal_id = {id} OR (principal_id IS NULL AND principal = ${name}))"
+                ));
+            }
+            None => {
+                texts.push(user.clone());
+                sql.push_str(&format!(" AND principal = ${}", texts.len() + 1));
+            }
+        }
+    }
     let mut condition = |text: String, column: &str, sql: &mut String| {
         texts.push(text);
         sql.push_str(&format!(" AND {column} = ${}", texts.len() + 1));
     };
-    if let Some(user) = &filter.user {
-        condition(user.clone(), "principal", &mut sql);
-    }
     if let Some(action) = &filter.action {
         let permission = action.contains(':') || action.starts_with("sign-");
         condition(action.clone(), if permission { "action" } else { "verb" }, &mut sql);

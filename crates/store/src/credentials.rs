@@ -60,7 +60,14 @@ pub async fn open_session(
         .bind(who.0)
         .execute(&mut **work)
         .await?;
-    audit::write_stranger(&mut work, name, origin, Entry::new("sign-in", "password", "user", name)).await?;
+    audit::write_stranger(
+        &mut work,
+        Some(who),
+        name,
+        origin,
+        Entry::new("sign-in", "password", "user", name),
+    )
+    .await?;
     work.commit().await?;
     Ok(true)
 }
@@ -152,7 +159,7 @@ pub async fn use_link(
     .await?;
     let detail = serde_json::json!({"password_set": password_hash.is_some()});
     let entry = Entry::new("sign-in", "link", "user", &link.name).with(detail);
-    audit::write_stranger(&mut work, &link.name, origin, entry).await?;
+    audit::write_stranger(&mut work, Some(link.principal), &link.name, origin, entry).await?;
     work.changes_rights().await?;
     work.commit().await?;
     Ok(true)

@@ -118,6 +118,8 @@ pub struct Db {
     write: AnyPool,
     kind: Kind,
     pub clock: Clock,
+    /// On SQLite: held while the database is open, so that no second server opens it.
+    lock: Option<Arc<std::fs::File>>,
 }
 
 impl Db {
@@ -140,6 +142,7 @@ impl Db {
                 write: pool,
                 kind: Kind::Postgres,
                 clock,
+                lock: None,
             }
         } else {
             return Err(StoreError::Unavailable(
@@ -154,6 +157,18 @@ impl Db {
         if let Some(parent) = Path::new(path).parent() {
             std::fs::create_dir_all(parent)
                 .map_err(|why| StoreError::Unavailable(format!("cannot make {}: {why}", parent.display())))?;
+        }
+        // Beside the file, not in it: SQLite has locks of its own there.
+        let lock_path = format!("{path}.lock");
+        let lock = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path);
+        let lock = lock.map_err(|why| StoreError::Unavailable(format!("cannot open {lock_path}: {why}")))?;
+        if lock.try_lock().is_err() {
+            return Err(StoreError::Unavailable(format!("another server is using {path}")));
         }
         // SQLite gives its side files the mode of the file itself.
         let made = std::fs::File::options()
@@ -192,6 +207,7 @@ impl Db {
             write,
             kind: Kind::Sqlite,
             clock,
+            lock: Some(Arc::new(lock)),
         })
     }
 
@@ -315,6 +331,9 @@ impl Db {
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;
+        if let Some(lock) = &self.lock {
+            let _ = lock.unlock();
+        }
     }
 }
 

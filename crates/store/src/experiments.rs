@@ -271,6 +271,24 @@ pub enum StopTarget {
     Missing,
 }
 
+/// Others' unfinished experiments of a name that this actor may stop. (Of very many of one name the newest are looked at.)
+async fn others_unfinished(actor: &Actor, name: &str) -> Result<Vec<i64>> {
+    let rows = sqlx::query("SELECT id, workspace_id, project_id, owner_id FROM experiments WHERE name = $1 AND ended_at IS NULL ORDER BY id DESC LIMIT 50")
+        .bind(name)
+        .fetch_all(&actor.db().read)
+        .await?;
+    let mut may_stop = Vec::new();
+    for row in &rows {
+        let id: i64 = row.try_get(0)?;
+        let (workspace, project) = (WorkspaceId(row.try_get(1)?), ProjectId(row.try_get(2)?));
+        let target = experiment_target(ExperimentId(id), workspace, project, PrincipalId(row.try_get(3)?));
+        if actor.may(Permission::ExperimentsUpdate, &target).is_some() {
+            may_stop.push(id);
+        }
+    }
+    Ok(may_stop)
+}
+
 /// Finds what is to be stopped. Seed 000: cancelling what is not one's own gives one sentence, whether it is there or not.
 pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<StopTarget, Refusal> {
     let may_all = |actor: &Actor| actor.may(Permission::ExperimentsUpdate, &Target::default()).is_some();
@@ -282,6 +300,11 @@ pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<Sto
         .bind(actor.id.0)
         .fetch_all(&actor.db().read)
         .await?;
+        let unfinished = if unfinished.is_empty() {
+            others_unfinished(actor, which).await?
+        } else {
+            unfinished
+        };
         match unfinished.as_slice() {
             [] => {}
             [one] => return Box::pin(find_to_stop(actor, &one.to_string())).await,
@@ -378,7 +401,7 @@ pub async fn stop(
 
 /// Sets the state with its cause and writes it into the history. Ended states get their time.
 pub(crate) async fn change_state(work: &mut Work, id: ExperimentId, state: State, cause: &str, at: Time) -> Result<()> {
-    let cause: String = cause.chars().take(1000).collect();
+    let cause: String = cause.chars().take(500).collect();
     sqlx::query("UPDATE experiments SET state = $2, cause = $3, ended_at = CASE WHEN $4 = 1 THEN $5 ELSE NULL END WHERE id = $1")
         .bind(id.0)
         .bind(state.name())

@@ -121,7 +121,7 @@ async fn stop(door: Asked<permit::ExperimentsUpdate>, how: Stop) -> Result<Json<
             Err(Failure::conflict(
                 "ambiguous",
                 format!(
-                    "{} of your unfinished experiments are called `{which}`: {}",
+                    "{} unfinished experiments that you may stop are called `{which}`: {}",
                     ids.len(),
                     ids.join(", ")
                 ),

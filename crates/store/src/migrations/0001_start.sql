@@ -218,6 +218,7 @@ CREATE TABLE audit_events (
   request_id TEXT NOT NULL
 );
 CREATE INDEX audit_events_principal ON audit_events (principal, id);
+CREATE INDEX audit_events_principal_id ON audit_events (principal_id, id);
 CREATE INDEX audit_events_action ON audit_events (action, id);
 CREATE INDEX audit_events_verb ON audit_events (verb, id);
 CREATE INDEX audit_events_object ON audit_events (object_kind, object, id);
