@@ -48,7 +48,8 @@ pub enum Command {
     #[command(after_help = "Examples:\n  ml kill my-experiment\n  ml kill 12 13")]
     Kill(Named),
     /// Show one experiment: configuration, limits, every change of its state
-    #[command(after_help = "Examples:\n  ml describe my-experiment\n  ml describe 12 --json")]
+    #[command(after_help = "Examples:\n  ml describe my-experiment\n  ml describe 12 --json\n\n\
+        In a pipe: what `ml status` shows of it, a line each with key, tab and value. All of it: --json.")]
     Describe(One),
     /// Fetch the code of an experiment as it was submitted
     #[command(after_help = "Examples:\n  ml download my-experiment\n  ml download 12 ./as-submitted")]
@@ -196,10 +197,10 @@ pub struct Submission {
     /// How often a failed job is started again
     #[arg(long, value_name = "N")]
     pub max_restarts: Option<i64>,
-    /// Wait for the end; the exit status is the job's
+    /// Wait for the end; exit with the job's status if that is 0 to 125, otherwise with 1
     #[arg(long)]
     pub wait: bool,
-    /// Print the log until the end; the exit status is the job's
+    /// Print the log until the end; exit with the job's status if that is 0 to 125, otherwise with 1
     #[arg(short, long)]
     pub follow: bool,
     /// Wait at most so long, then exit with 8; the experiment goes on
