@@ -106,7 +106,15 @@ fn say_created(output: &Output, created: &UserWithLink) -> Result<()> {
         link.expires_at,
         when(link.expires_at, now())
     ));
-    crate::output::write(&format!("{}\n", link.url))
+    write_link(output, &link.url)
+}
+
+fn write_link(output: &Output, url: &str) -> Result<()> {
+    crate::output::write(&format!("{url}\n"))?;
+    if output.is_for_people() {
+        say(&format!("or: ml login --link '{url}'"));
+    }
+    Ok(())
 }
 
 fn list(common: &Common, all: bool) -> Result<()> {
@@ -170,7 +178,7 @@ fn link(common: &Common, name: &str) -> Result<()> {
             link.expires_at,
             when(link.expires_at, now())
         ));
-        crate::output::write(&format!("{}\n", link.url))
+        write_link(&output, &link.url)
     })
 }
 
