@@ -4,7 +4,7 @@ use bailiwick_api::experiments::{ExperimentFilter, State};
 use bailiwick_api::server::AccessMode;
 use serde_json::json;
 
-use crate::world::{Person, World, held, on_both, on_both_with};
+use crate::world::{Answer, Person, World, held, on_both, on_both_with};
 
 async fn names(who: &Person, query: &str) -> Vec<String> {
     let page = who.get(&format!("/api/v1/experiments{query}")).await.json();
@@ -105,6 +105,15 @@ fn a_name_that_fits_several_unfinished_ones_is_asked_back() {
         assert_eq!(ana.post(&path, json!({})).await.status, 200);
         let answer = ana.post("/api/v1/experiments/twice/cancel", json!({})).await;
         assert_eq!(answer.json()["id"], json!(first.id), "only one is left to mean");
+
+        ana.submit("shared").await;
+        world.person("ben").await.submit("shared").await;
+        let answer = world.admin.post("/api/v1/experiments/shared/cancel", json!({})).await;
+        assert_eq!(
+            answer.code(),
+            "ambiguous",
+            "an administrator's cancel does not pick one of two people's"
+        );
     });
 }
 
@@ -209,6 +218,13 @@ fn with_access_control_off_everybody_is_like_an_administrator_and_ownership_is_a
             );
             assert_eq!(anyone.post("/api/v1/users", json!({"name": "eve"})).await.status, 200);
             assert_eq!(anyone.get("/api/v1/info").await.json()["access"], "off");
+
+            // No key protects here from a page in somebody's browser.
+            for (header, value) in [("origin", "http://evil.example"), ("host", "evil.example:8080")] {
+                let request = anyone.request("POST", "/api/v1/experiments").header(header, value);
+                let answer = Answer::of(request.body(r#"{"config": {"entrypoint": "id"}}"#)).await;
+                assert_eq!(answer.status, 403, "{header}");
+            }
         },
     );
 }
@@ -225,6 +241,17 @@ fn in_mode_basic_there_are_owners_and_administrators_and_no_roles() {
             assert_eq!(viewer.get("/api/v1/experiments/one").await.status, 404);
             assert_eq!(names(&world.admin, "").await, ["one"]);
             assert_eq!(viewer.post("/api/v1/users", json!({"name": "x"})).await.status, 403);
+            let agent = world.agent("machine-1", 1).await;
+            let lease = agent.take(1).await.remove(0);
+            assert_eq!(lease.name, "one", "agents serve here too");
+            let account = Person {
+                client: ana.client.with_key(Some(&agent.key)),
+                ..ana.clone()
+            };
+            let submitted = account
+                .post("/api/v1/experiments", json!({"config": {"entrypoint": "true"}}))
+                .await;
+            assert_eq!(submitted.status, 404, "and see nothing else");
             assert_eq!(ana.post("/api/v1/experiments/one/cancel", json!({})).await.status, 200);
         },
     );
