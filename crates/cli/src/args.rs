@@ -32,7 +32,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  ml run train.py --follow -- --epochs 10\n  ml run my-experiment --slots 2 --config hyperparameters.lr=0.1 --wait\n\n\
         PATH is a directory (with experiment.yaml, else train.py, else main.py), a YAML file, or a script. The directory \
-        is sent along, without what .gitignore and .mlignore name."
+        is sent along, without what .gitignore and .mlignore name and without credentials (.ssh, .env and the like)."
     )]
     Run(Box<Run>),
     /// Show experiments: one's own, and whatever else one may see

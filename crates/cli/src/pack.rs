@@ -466,6 +466,7 @@ pub fn bytes_words(bytes: u64) -> String {
     for unit in ["bytes", "kB", "MB", "GB", "TB"] {
         if number < 1000.0 || unit == "TB" {
             return match unit {
+                "bytes" if bytes == 1 => "1 byte".into(),
                 "bytes" => format!("{bytes} bytes"),
                 _ if number < 10.0 => format!("{number:.1} {unit}"),
                 _ => format!("{number:.0} {unit}"),
@@ -723,7 +724,7 @@ mod tests {
         assert!(
             failure
                 .message
-                .ends_with("it has 3.0 TB, and the server accepts at most 960 MB; the largest in it: zeros (3.0 TB), train.py (1 bytes)"),
+                .ends_with("it has 3.0 TB, and the server accepts at most 960 MB; the largest in it: zeros (3.0 TB), train.py (1 byte)"),
             "{}",
             failure.message
         );
