@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::http::{Method, StatusCode};
@@ -44,6 +44,8 @@ pub struct Hub {
     pub ending: watch::Sender<bool>,
     /// Jobs that an agent's poll did not name though the store says that the agent holds them, and since when.
     pub missing: Mutex<HashMap<(JobId, i64), Instant>>,
+    /// Whose turn it is to look for an agent.
+    turns: Mutex<HashMap<AgentId, Arc<tokio::sync::Mutex<()>>>>,
     /// Kills said to agents a moment ago.
     pub kills_said: Mutex<HashMap<(JobId, i64), Instant>>,
     /// When an agent's leases were last renewed in the store.
@@ -57,6 +59,7 @@ impl Default for Hub {
             logs: Mutex::default(),
             ending: watch::channel(false).0,
             missing: Mutex::default(),
+            turns: Mutex::default(),
             kills_said: Mutex::default(),
             renewed: Mutex::default(),
         }
@@ -67,6 +70,16 @@ impl Hub {
     /// There may be something to do for an agent.
     pub fn wake_agents(&self) {
         self.work.send_modify(|count| *count += 1);
+    }
+
+    /// Held while one of an agent's polls looks.
+    pub fn turn(&self, agent: AgentId) -> Arc<tokio::sync::Mutex<()>> {
+        self.turns
+            .lock()
+            .expect("no panic while the lock is held")
+            .entry(agent)
+            .or_default()
+            .clone()
     }
 
     pub fn agent_waits(&self) -> watch::Receiver<u64> {

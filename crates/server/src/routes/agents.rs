@@ -1,5 +1,6 @@
 //! What agents ask, and what people ask about agents and queues.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -16,7 +17,7 @@ use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported};
 use bailiwick_store::logs;
 use bailiwick_store::logs::Kept;
 
-use crate::access::{Asked, Content, Context, Done, Gzip, Json, NoInput, Query, Raw, SignedIn, whole};
+use crate::access::{Asked, Content, Done, Gzip, Json, NoInput, Query, Raw, Shared, SignedIn, whole};
 use crate::failure::Failure;
 use crate::parts::Parts;
 
@@ -94,7 +95,8 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
 }
 
 pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>, Failure> {
-    let mut serving = serving(&door).await?;
+    let mut serving = Arc::new(serving(&door).await?);
+    let poll = Arc::new(poll);
     if serving.instance != poll.instance {
         return Err(Failure::not_found("agent", format!("{} as registered", serving.name)));
     }
@@ -104,7 +106,7 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     let mut first = true;
     loop {
         work.mark_unchanged();
-        let answer = look(&door.context, &serving, &poll, first).await?;
+        let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
         if over || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
             return Ok(Json(answer));
@@ -119,8 +121,34 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
         }
         // Whoever has waited asks again by the rights of now.
         let actor = door.context.actor_again().await?;
-        serving = recorded(&actor, agents::serving(&actor, serving.id).await).await?;
+        serving = Arc::new(recorded(&actor, agents::serving(&actor, serving.id).await).await?);
     }
+}
+
+/// Looks to the end also when the agent has hung up meanwhile (it does so whenever it has news, to poll anew): a lease given at that very moment would
+/// otherwise be known to nobody until the next look. One look at a time for each agent, so that none gives what another has just given.
+async fn look_whole(
+    shared: &Arc<Shared>,
+    serving: Arc<Serving>,
+    poll: Arc<Poll>,
+    first: bool,
+) -> Result<PollAnswer, Failure> {
+    let (send, receive) = tokio::sync::oneshot::channel();
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        let turn = shared.parts.hub.turn(serving.id);
+        let _turn = turn.lock().await;
+        if send.is_closed() {
+            return;
+        }
+        let answer = look(&shared.parts, &serving, &poll, first).await;
+        if send.send(answer).is_err() {
+            shared.parts.hub.wake_agents();
+        }
+    });
+    receive
+        .await
+        .map_err(|_| Failure::internal("a look for an agent panicked"))?
 }
 
 /// Whether a kill is to be said (again) to an agent that is already stopping the job: not more than once a second.
@@ -135,8 +163,7 @@ fn kill_is_due(parts: &Parts, held: Held) -> bool {
 }
 
 /// Compares what the agent holds with what it should hold.
-async fn look(context: &Context, serving: &Serving, poll: &Poll, first: bool) -> Result<PollAnswer, Failure> {
-    let parts = &context.shared.parts;
+async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Result<PollAnswer, Failure> {
     let rows = jobs::held_by(serving).await?;
     if first {
         renew(parts, serving, poll, &rows).await?;
@@ -170,19 +197,20 @@ async fn look(context: &Context, serving: &Serving, poll: &Poll, first: bool) ->
                     reason: None,
                     lost: false,
                 };
-                report_ended(context, serving, row.held, &never).await?;
+                report_ended(parts, serving, row.held, &never).await?;
             }
             None => lost.push(row.held),
         }
     }
-    note_missing(context, serving, &lost).await?;
+    note_missing(parts, serving, &lost).await?;
     answer.drop.extend(poll.held.iter().filter(|held| {
         !rows
             .iter()
             .any(|row| row.held.job == held.job && row.held.fence == held.fence)
     }));
     if !poll.draining {
-        let mut free = poll.free_slots;
+        // What is given again takes its slots, too.
+        let mut free = poll.free_slots - answer.start.iter().map(|lease| lease.slots).sum::<i64>();
         // Zero-slot jobs need no slot; the bound keeps one answer small.
         while answer.start.len() < 64 {
             let Some(lease) = jobs::take(serving, free, rules(parts), &fresh_token()).await? else {
@@ -238,8 +266,8 @@ async fn never_started(serving: &Serving, row: &HeldRow) -> Result<bool, Failure
 }
 
 /// Jobs that the agent should have and does not name, twice with two seconds between (an overtaken poll may be late): they are lost.
-async fn note_missing(context: &Context, serving: &Serving, lost: &[Held]) -> Result<(), Failure> {
-    let hub = &context.shared.parts.hub;
+async fn note_missing(parts: &Parts, serving: &Serving, lost: &[Held]) -> Result<(), Failure> {
+    let hub = &parts.hub;
     let mut gone = Vec::new();
     {
         let mut missing = hub.missing.lock().expect("no panic while the lock is held");
@@ -261,13 +289,12 @@ async fn note_missing(context: &Context, serving: &Serving, lost: &[Held]) -> Re
             reason,
             lost: true,
         };
-        report_ended(context, serving, held, &ended).await?;
+        report_ended(parts, serving, held, &ended).await?;
     }
     Ok(())
 }
 
-async fn report_ended(context: &Context, serving: &Serving, held: Held, what: &Happened) -> Result<(), Failure> {
-    let parts = &context.shared.parts;
+async fn report_ended(parts: &Parts, serving: &Serving, held: Held, what: &Happened) -> Result<(), Failure> {
     if let Reported::Kept(experiment) = jobs::report(serving, held.job, held.fence, what, rules(parts)).await? {
         parts.hub.wake_followers(experiment);
         parts.hub.wake_agents();
