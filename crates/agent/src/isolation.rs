@@ -21,9 +21,6 @@ use crate::job_dir::Isolate;
 const FIRST_USER: i64 = 700_000;
 const USERS: i64 = 60_000;
 
-/// Options of the small file system in memory that a job finds in the place of a directory which everybody may write. It is there for locks and sockets.
-const SMALL: &str = "mode=1777,size=16m,nr_inodes=10000";
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// A mount, PID and IPC namespace.
@@ -171,7 +168,8 @@ pub fn arrange_mounts(view: &View) -> Result<(), String> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     for place in &everybodys {
-        match mount(Some("private"), place, Some("tmpfs"), flags, Some(SMALL)) {
+        // The same directory as for /tmp: a file system of their own for each would take its time at every end of a job.
+        match mount(Some(tmp.as_str()), place, NONE, MsFlags::MS_BIND, NONE) {
             // It went away meanwhile.
             Err(nix::errno::Errno::ENOENT) => {}
             mounted => mounted.map_err(failed("a private directory"))?,
