@@ -32,7 +32,7 @@ pub struct Options {
     /// On PostgreSQL in place of SQLite
     #[arg(long)]
     pub postgres: bool,
-    /// Where jobs write down their lives: a place that they can see, which /tmp is not [default: /var/lib for root, else beside this program]
+    /// Where jobs write down their lives: a place that they can see, which /tmp is not [default: /srv for root, else beside this program]
     #[arg(long, env = "ML_TORTURE_SCRATCH")]
     scratch: Option<PathBuf>,
 }
@@ -208,7 +208,7 @@ fn scratch(wanted: Option<&Path>) -> Outcome<TempDir> {
     use std::os::unix::fs::PermissionsExt;
     let parent = match wanted {
         Some(wanted) => wanted.to_owned(),
-        None if nix::unistd::Uid::effective().is_root() => "/var/lib".into(),
+        None if nix::unistd::Uid::effective().is_root() => "/srv".into(),
         None => {
             let program = std::env::current_exe().map_err(|why| why.to_string())?;
             program.parent().expect("a program stands in a directory").to_owned()
