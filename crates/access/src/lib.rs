@@ -373,11 +373,6 @@ impl World {
         visible
     }
 
-    /// All that `who` holds at global scope now, whatever the reach; what narrows a job's or an agent's token.
-    pub fn holds_globally(&self, who: PrincipalId, permission: Permission, now: i64) -> bool {
-        self.decide(who, None, permission, &Target::default(), now).is_some()
-    }
-
     /// The assignments that reach `who`, with the group each comes through.
     pub fn assignments_of(
         &self,

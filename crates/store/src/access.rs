@@ -537,11 +537,6 @@ impl Access {
         }
         Ok(tx.commit().await?)
     }
-
-    /// Whether a name belongs to somebody who may sign in; for messages only.
-    pub fn place(&self, snapshot: &Snapshot, target: &Target) -> String {
-        place(snapshot, target)
-    }
 }
 
 impl System {
