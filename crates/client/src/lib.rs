@@ -8,6 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub mod agents;
 pub mod calls;
+pub mod workspaces;
 
 /// A server, and how to sign requests to it.
 #[derive(Clone)]
@@ -124,6 +125,10 @@ impl Client {
 
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         self.json(self.request(Method::POST, path).json(body)).await
+    }
+
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.json(self.request(Method::PATCH, path).json(body)).await
     }
 
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
