@@ -1,4 +1,5 @@
 use bailiwick_api::permission::BUILT_IN_ROLES;
+use bailiwick_api::server::AccessMode;
 use proptest::prelude::*;
 
 use super::*;
@@ -267,11 +268,11 @@ fn by_definition(
             mode == AccessMode::Rbac || at_a_queue || (role.administrative && assignment.scope == Scope::Global);
         reaches && contains && assignable && gives && counts && assignment.expires.is_none_or(|end| now < end)
     });
-    let basic = basic_permissions();
+    let basic = crate::decide::by_mode(AccessMode::Basic, false);
     match mode {
         AccessMode::Off => true,
         AccessMode::Rbac => granted,
-        AccessMode::Basic => {
+        AccessMode::Basic | AccessMode::Shadow => {
             granted
                 || (!principal.is_service && basic.all.contains(permission))
                 || (!principal.is_service && basic.own.contains(permission) && target.owner == Some(who))
@@ -359,13 +360,15 @@ fn shows(visible: &Visible, target: &Target, who: PrincipalId) -> bool {
     let owned = target.owner == Some(who);
     let (workspace, project) = (target.workspace.unwrap(), target.project.unwrap());
     let (_, id) = target.object.unwrap();
-    visible.all
-        || (visible.own && owned)
-        || visible.workspaces.contains(&workspace)
-        || visible.projects.contains(&project)
-        || visible.objects.contains(&id)
-        || (owned
-            && (visible.own_workspaces.contains(&workspace)
-                || visible.own_projects.contains(&project)
-                || visible.own_objects.contains(&id)))
+    let within = visible.within.as_ref().is_none_or(|list| list.contains(&workspace));
+    within
+        && (visible.all
+            || (visible.own && owned)
+            || visible.workspaces.contains(&workspace)
+            || visible.projects.contains(&project)
+            || visible.objects.contains(&id)
+            || (owned
+                && (visible.own_workspaces.contains(&workspace)
+                    || visible.own_projects.contains(&project)
+                    || visible.own_objects.contains(&id))))
 }

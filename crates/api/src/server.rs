@@ -11,6 +11,8 @@ pub enum AccessMode {
     Off,
     /// Owners and administrators only, no roles.
     Basic,
+    /// Decides as `basic`, while everything about roles can be prepared and what `rbac` would decide differently is recorded: the way to migrate.
+    Shadow,
     Rbac,
 }
 

@@ -148,8 +148,9 @@ impl Config {
         let access = match text("security.access").as_deref() {
             None | Some("rbac") => AccessMode::Rbac,
             Some("basic") => AccessMode::Basic,
+            Some("shadow") => AccessMode::Shadow,
             Some("off") => AccessMode::Off,
-            Some(other) => return Err(format!("security.access is `{other}`; it is off, basic or rbac")),
+            Some(other) => return Err(format!("security.access is `{other}`; it is off, basic, shadow or rbac")),
         };
         let listen = text("listen").unwrap_or_else(|| "127.0.0.1:8080".into());
         let tls = match (text("tls_cert"), text("tls_key")) {

@@ -45,7 +45,7 @@ pub struct ServeFlags {
     pub no_agent: bool,
     /// The address under which users reach the server, for links.
     pub public_url: Option<String>,
-    /// `off`, `basic` or `rbac`.
+    /// `off`, `basic`, `shadow` or `rbac`.
     pub access: Option<String>,
     /// Such as `5m`.
     pub lease_time: Option<String>,
@@ -134,6 +134,9 @@ async fn run(config: Config) -> Result<(), String> {
             eprintln!("*** ACCESS CONTROL IS OFF: everybody who reaches this server can do everything ***")
         }
         AccessMode::Basic => eprintln!("access control: basic (owners and administrators only)"),
+        AccessMode::Shadow => eprintln!(
+            "access control: shadow (decides as basic: owners and administrators only; what rbac would decide differently is recorded)"
+        ),
     }
     if let Some(link) = &running.admin_link {
         eprintln!(

@@ -1,0 +1,392 @@
+//! May this be done, and what may a list show: both from the flat rows, or by the slow walk where a row is not good (`world.rs`).
+
+use std::sync::OnceLock;
+
+use bailiwick_api::permission::{BuiltInRole, PermissionScope, RolePermissions};
+use bailiwick_api::server::AccessMode;
+use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, WorkspaceId};
+
+use crate::flat::{GLOBAL, Key, Masks, key, scope};
+use crate::world::{Flat, OfUsers};
+use crate::{Basis, Narrowing, ObjectKind, Scope, Target, World};
+
+impl World {
+    /// Whether `who` may do this to `target` at `now` (µs since 1970). Where several assignments allow it and one is not administrative, the use is not
+    /// administrative, so that only real uses of administrative rights count as such.
+    #[inline]
+    pub fn decide(
+        &self,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        permission: Permission,
+        target: &Target,
+        now: i64,
+    ) -> Option<Basis> {
+        self.decide_in(self.mode, who, narrowing, permission, target, now)
+    }
+
+    /// As if the server were in this mode.
+    #[inline]
+    pub fn decide_in(
+        &self,
+        mode: AccessMode,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        permission: Permission,
+        target: &Target,
+        now: i64,
+    ) -> Option<Basis> {
+        let flat = self.flat.get(who.0).filter(|flat| flat.active)?;
+        if narrowing.is_some_and(|narrowing| narrowing.stops(permission, target).is_some()) {
+            return None;
+        }
+        let owned = target.owner == Some(who);
+        let by_mode = Basis { administrative: false };
+        if mode != AccessMode::Rbac && mode_allows(mode, flat.is_service, permission, owned) {
+            return Some(by_mode);
+        }
+        let now = now.max(self.latest);
+        let mut plain = false;
+        let mut administrative = false;
+        let mut count = |masks: &Masks| {
+            let gives = masks.give(permission, owned);
+            plain |= gives.0;
+            administrative |= gives.1;
+        };
+        let keys = keys(mode, permission, target);
+        if now < flat.until {
+            self.at(flat, mode, &keys, &mut count);
+        } else {
+            self.walk_at(mode, &keys, &mut count, |key, tell| {
+                self.walk_own(who, Some(key), now, tell)
+            });
+        }
+        if flat.of_users != OfUsers::Nothing {
+            let keys = if flat.of_users == OfUsers::Global { [0; 3] } else { keys };
+            if now < self.of_users.until {
+                self.at(&self.of_users, mode, &keys, &mut count);
+            } else {
+                self.walk_at(mode, &keys, &mut count, |key, tell| {
+                    self.walk_users(Some(key), now, tell)
+                });
+            }
+        }
+        (plain | administrative).then_some(Basis { administrative: !plain })
+    }
+
+    #[inline]
+    fn at(&self, flat: &Flat, mode: AccessMode, keys: &[Key; 3], count: &mut impl FnMut(&Masks)) {
+        let globally = self.sets.masks(flat.global);
+        if roles_count(mode) {
+            count(globally);
+        } else {
+            count(&globally.only_administrative());
+        }
+        for key in keys {
+            if *key != GLOBAL {
+                count(self.sets.masks(flat.row.get(*key)));
+            }
+        }
+    }
+
+    #[cold]
+    fn walk_at(
+        &self,
+        mode: AccessMode,
+        keys: &[Key; 3],
+        count: &mut impl FnMut(&Masks),
+        walk: impl Fn(Key, &mut dyn FnMut(Key, &Masks)),
+    ) {
+        walk(GLOBAL, &mut |_, masks| {
+            if roles_count(mode) {
+                count(masks);
+            } else {
+                count(&masks.only_administrative());
+            }
+        });
+        for key in keys.iter().filter(|key| **key != GLOBAL) {
+            walk(*key, &mut |_, masks| count(masks));
+        }
+    }
+
+    /// Which objects of `kind` `who` may do this to. The same rows as [`World::decide`], turned round.
+    pub fn visible(
+        &self,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        permission: Permission,
+        kind: ObjectKind,
+        now: i64,
+    ) -> Visible {
+        self.visible_in(self.mode, who, narrowing, permission, kind, now)
+    }
+
+    /// As if the server were in this mode.
+    pub fn visible_in(
+        &self,
+        mode: AccessMode,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        permission: Permission,
+        kind: ObjectKind,
+        now: i64,
+    ) -> Visible {
+        let mut visible = Visible::default();
+        let Some(flat) = self.flat.get(who.0).filter(|flat| flat.active) else {
+            return visible;
+        };
+        if narrowing.is_some_and(|narrowing| !narrowing.permissions.contains(permission)) {
+            return visible;
+        }
+        visible.all = mode_allows(mode, flat.is_service, permission, false);
+        visible.own = mode_allows(mode, flat.is_service, permission, true);
+        self.each_held(mode, who, now, |at, masks| {
+            let give = |owned| masks.give(permission, owned) != (false, false);
+            let (all, own) = (give(false), give(true));
+            match at {
+                Scope::Global => {
+                    visible.all |= all;
+                    visible.own |= own;
+                }
+                Scope::Workspace(id) if all => visible.workspaces.push(id),
+                Scope::Workspace(id) if own => visible.own_workspaces.push(id),
+                Scope::Project(id) if all => visible.projects.push(id),
+                Scope::Project(id) if own => visible.own_projects.push(id),
+                Scope::Object(of, id) if of == kind && all => visible.objects.push(id),
+                Scope::Object(of, id) if of == kind && own => visible.own_objects.push(id),
+                _ => {}
+            }
+        });
+        if let Some(narrowing) = narrowing {
+            visible.narrow(narrowing, kind);
+        }
+        visible.simplify();
+        visible
+    }
+
+    /// What `who` holds at each scope and what counts of it in this mode; a scope may come more than once.
+    pub(crate) fn each_held(&self, mode: AccessMode, who: PrincipalId, now: i64, mut tell: impl FnMut(Scope, &Masks)) {
+        let Some(flat) = self.flat.get(who.0) else { return };
+        let now = now.max(self.latest);
+        let mut one = |key: Key, masks: &Masks| {
+            let at = scope(key);
+            if let Some(masks) = counts(mode, at, masks) {
+                tell(at, &masks);
+            }
+        };
+        let all = |flat: &Flat, reach: OfUsers, one: &mut dyn FnMut(Key, &Masks)| {
+            one(GLOBAL, self.sets.masks(flat.global));
+            if reach == OfUsers::Everything {
+                let row = flat.row.iter();
+                row.for_each(|(key, set)| one(key, self.sets.masks(set)));
+            }
+        };
+        if now < flat.until {
+            all(flat, OfUsers::Everything, &mut one);
+        } else {
+            self.walk_own(who, None, now, &mut one);
+        }
+        match flat.of_users {
+            OfUsers::Nothing => {}
+            reach if now < self.of_users.until => all(&self.of_users, reach, &mut one),
+            OfUsers::Global => self.walk_users(Some(GLOBAL), now, &mut one),
+            OfUsers::Everything => self.walk_users(None, now, &mut one),
+        }
+    }
+
+    /// Whether `who` may hand out `role` at `target`: it needs `roles:assign` there and every permission of the role, with at least its reach.
+    /// Gives the first permission that is missing.
+    pub fn missing_to_grant(
+        &self,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        role: RolePermissions,
+        target: &Target,
+        now: i64,
+    ) -> Option<Permission> {
+        let unowned = Target { owner: None, ..*target };
+        if self
+            .decide(who, narrowing, Permission::RolesAssign, &unowned, now)
+            .is_none()
+        {
+            return Some(Permission::RolesAssign);
+        }
+        self.missing_to_hold(who, narrowing, role, target, now)
+    }
+
+    /// The first of these permissions that `who` does not hold at `target` with at least that reach: what one must not give to others in other ways than
+    /// by assigning a role (a token, a place in a group, a change of a role).
+    pub fn missing_to_hold(
+        &self,
+        who: PrincipalId,
+        narrowing: Option<&Narrowing>,
+        role: RolePermissions,
+        target: &Target,
+        now: i64,
+    ) -> Option<Permission> {
+        // Owned by nobody: only reach `all` passes. Owned by oneself: reach `own` passes too.
+        let unowned = Target { owner: None, ..*target };
+        let owned = Target {
+            owner: Some(who),
+            ..*target
+        };
+        let may = |permission, target: &Target| self.decide(who, narrowing, permission, target, now).is_some();
+        let missing_all = role.all.iter().find(|permission| !may(*permission, &unowned));
+        missing_all.or_else(|| role.own.iter().find(|permission| !may(*permission, &owned)))
+    }
+}
+
+/// Which objects of one kind a principal may see; lists turn it into their WHERE.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Visible {
+    /// Everything there is.
+    pub all: bool,
+    /// Its own, wherever they are.
+    pub own: bool,
+    pub workspaces: Vec<WorkspaceId>,
+    /// Its own, in these.
+    pub own_workspaces: Vec<WorkspaceId>,
+    pub projects: Vec<ProjectId>,
+    pub own_projects: Vec<ProjectId>,
+    /// Single objects of the kind asked for.
+    pub objects: Vec<i64>,
+    /// Its own among single objects.
+    pub own_objects: Vec<i64>,
+    /// Of all that, only what lies in one of these workspaces: a token narrowed to them asks.
+    pub within: Option<Vec<WorkspaceId>>,
+}
+
+impl Visible {
+    pub fn is_nothing(&self) -> bool {
+        *self == Visible::default()
+    }
+
+    fn narrow(&mut self, narrowing: &Narrowing, kind: ObjectKind) {
+        if let Some((of, id)) = narrowing.object {
+            // A job sees its own experiment through its owner's eyes; whether the owner may see it is checked again on that object.
+            let objects = if of == kind && !self.is_nothing() {
+                vec![id]
+            } else {
+                Vec::new()
+            };
+            *self = Visible {
+                own_objects: objects,
+                ..Visible::default()
+            };
+        }
+        if let Some(workspaces) = &narrowing.workspaces {
+            self.within = Some(workspaces.clone());
+            self.workspaces.retain(|id| workspaces.contains(id));
+            self.own_workspaces.retain(|id| workspaces.contains(id));
+        }
+    }
+
+    fn simplify(&mut self) {
+        fn tidy<T: Ord>(list: &mut Vec<T>) {
+            list.sort();
+            list.dedup();
+        }
+        self.within.iter_mut().for_each(tidy);
+        if self.within.as_ref().is_some_and(Vec::is_empty) {
+            *self = Visible::default();
+        }
+        if self.all {
+            *self = Visible {
+                all: true,
+                within: self.within.take(),
+                ..Visible::default()
+            };
+            return;
+        }
+        tidy(&mut self.workspaces);
+        tidy(&mut self.own_workspaces);
+        tidy(&mut self.projects);
+        tidy(&mut self.own_projects);
+        tidy(&mut self.objects);
+        tidy(&mut self.own_objects);
+        if self.own {
+            (self.own_workspaces, self.own_projects, self.own_objects) = Default::default();
+        }
+        self.own_workspaces
+            .retain(|id| self.workspaces.binary_search(id).is_err());
+        self.own_projects.retain(|id| self.projects.binary_search(id).is_err());
+        self.own_objects.retain(|id| self.objects.binary_search(id).is_err());
+        let within = self.within.take();
+        if !self.is_nothing() {
+            self.within = within;
+        }
+    }
+}
+
+/// The scopes below the global one at which an assignment may allow this; 0 where there is none.
+#[inline]
+fn keys(mode: AccessMode, permission: Permission, target: &Target) -> [Key; 3] {
+    // A G permission counts only where it may be assigned, whatever the rows say.
+    if permission.scope() == PermissionScope::Global {
+        return [GLOBAL; 3];
+    }
+    let object = target.object.and_then(|(kind, id)| key(Scope::Object(kind, id)));
+    if !roles_count(mode) {
+        let queue = target.object.filter(|(kind, _)| *kind == ObjectKind::Queue);
+        return [GLOBAL, GLOBAL, queue.and(object).unwrap_or(GLOBAL)];
+    }
+    let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
+    let project = target.project.and_then(|id| key(Scope::Project(id)));
+    [workspace, project, object].map(|key| key.unwrap_or(GLOBAL))
+}
+
+/// What counts at a scope of what is held there. In the modes `basic` and `shadow`: only administrators' assignments, and what agents hold at the queues they
+/// serve.
+pub(crate) fn counts(mode: AccessMode, at: Scope, held: &Masks) -> Option<Masks> {
+    let masks = match at {
+        Scope::Global => *held,
+        _ => held.without(global_only()),
+    };
+    match at {
+        _ if roles_count(mode) => Some(masks),
+        Scope::Global => Some(masks.only_administrative()),
+        Scope::Object(ObjectKind::Queue, _) => Some(masks),
+        _ => None,
+    }
+}
+
+/// Whether every role counts; else only some do.
+#[inline]
+pub(crate) fn roles_count(mode: AccessMode) -> bool {
+    matches!(mode, AccessMode::Rbac | AccessMode::Off)
+}
+
+fn global_only() -> PermissionSet {
+    static GLOBAL_ONLY: OnceLock<PermissionSet> = OnceLock::new();
+    *GLOBAL_ONLY.get_or_init(PermissionSet::global_only)
+}
+
+/// What the mode allows by itself.
+pub(crate) fn mode_allows(mode: AccessMode, is_service: bool, permission: Permission, owned: bool) -> bool {
+    let by_mode = by_mode(mode, is_service);
+    by_mode.all.contains(permission) || (owned && by_mode.own.contains(permission))
+}
+
+/// Mode `basic`: every person may run experiments and manage its own; the rest is for administrators. Mode `shadow` decides as `basic` does.
+pub(crate) fn by_mode(mode: AccessMode, is_service: bool) -> RolePermissions {
+    static BASIC: OnceLock<RolePermissions> = OnceLock::new();
+    static EVERYTHING: OnceLock<PermissionSet> = OnceLock::new();
+    match mode {
+        AccessMode::Rbac => RolePermissions::default(),
+        AccessMode::Off => RolePermissions {
+            all: *EVERYTHING.get_or_init(PermissionSet::everything),
+            own: PermissionSet::EMPTY,
+        },
+        AccessMode::Basic | AccessMode::Shadow if is_service => RolePermissions::default(),
+        AccessMode::Basic | AccessMode::Shadow => *BASIC.get_or_init(|| {
+            let role = BuiltInRole::find("DataScientist").expect("it is in the list of built-in roles");
+            let data_scientist = role.permissions();
+            let more =
+                RolePermissions::parse(["me:update", "tokens:*:own", "vaults:*:own"]).expect("these are permissions");
+            RolePermissions {
+                all: data_scientist.all.union(more.all),
+                own: data_scientist.own.union(more.own),
+            }
+        }),
+    }
+}

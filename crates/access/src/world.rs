@@ -1,0 +1,711 @@
+//! The state: what is held by whom, and how it changes.
+//!
+//! Two pictures of the same: the rows (groups, members, assignments by holder, scope and role), from which everything can be told, and for each principal a
+//! flat row (`flat.rs`), from which a decision is made with a few memory reads. A change of one principal corrects its flat row at once. A change of a group
+//! marks its members' rows *stale*, which holds at once and costs a few ns for each: who has a stale row is decided by the slow walk over the rows, and
+//! [`World::refresh`] rebuilds stale rows later, as many at a time as one likes. What the built-in group `Users` holds is one row that is consulted for
+//! everybody.
+//!
+//! No change copies a table that grows with the installation: tables by id are paged, those by anything else are B-trees.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bailiwick_api::server::AccessMode;
+use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
+
+use crate::flat::{GLOBAL, Key, Masks, Paged, Row, SetId, Sets, key};
+use crate::{Assignment, Holder, Principal, PrincipalState, Role, Scope};
+
+/// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
+/// found expired stays so.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub(crate) mode: AccessMode,
+    pub(crate) users: GroupId,
+    pub(crate) flat: Paged<Flat>,
+    pub(crate) sets: Sets,
+    /// What `Users` holds.
+    pub(crate) of_users: Flat,
+    pub(crate) principals: Paged<Kept>,
+    groups: Paged<Group>,
+    pub(crate) roles: BTreeMap<RoleId, Role>,
+    assignments: Paged<Option<Assignment>>,
+    by_scope: BTreeSet<(Key, AssignmentId)>,
+    by_role: BTreeSet<(RoleId, AssignmentId)>,
+    /// Rows to be rebuilt, each once.
+    stale: VecDeque<PrincipalId>,
+    /// When rows will be out of date by themselves.
+    expiries: BTreeSet<(i64, PrincipalId)>,
+    /// The latest moment that a refresh was told.
+    pub(crate) latest: i64,
+}
+
+/// How a principal stands to what `Users` holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum OfUsers {
+    #[default]
+    Nothing,
+    /// Only what it holds at global scope.
+    Global,
+    Everything,
+}
+
+/// Half a cache line that each decision begins with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flat {
+    pub(crate) row: Row,
+    /// What is held at global scope.
+    pub(crate) global: SetId,
+    /// The row is good before this moment (µs since 1970); [`STALE`] when it is not good at all.
+    pub(crate) until: i64,
+    pub(crate) active: bool,
+    pub(crate) is_service: bool,
+    pub(crate) of_users: OfUsers,
+}
+
+const STALE: i64 = i64::MIN;
+
+/// What decisions from flat rows do not look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept {
+    known: bool,
+    pub(crate) own_roles_only: bool,
+    /// Whether it stands in `World::stale`.
+    queued: bool,
+    /// Where it stands in `World::expiries`.
+    expires: Option<i64>,
+    /// Sorted; `Users` included.
+    groups: Vec<GroupId>,
+    held: Held,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Group {
+    /// Sorted.
+    members: Vec<PrincipalId>,
+    held: Held,
+}
+
+/// The assignments of one holder, by scope.
+#[derive(Debug, Clone, Default)]
+struct Held(Vec<(Key, AssignmentId)>);
+
+impl Held {
+    fn add(&mut self, key: Key, assignment: AssignmentId) {
+        if let Err(at) = self.0.binary_search(&(key, assignment)) {
+            self.0.insert(at, (key, assignment));
+        }
+    }
+
+    fn remove(&mut self, key: Key, assignment: AssignmentId) {
+        if let Ok(at) = self.0.binary_search(&(key, assignment)) {
+            self.0.remove(at);
+        }
+    }
+
+    fn at(&self, key: Key) -> impl Iterator<Item = AssignmentId> {
+        let from = self.0.partition_point(|one| one.0 < key);
+        let there = self.0[from..].iter().take_while(move |one| one.0 == key);
+        there.map(|one| one.1)
+    }
+
+    fn all(&self) -> impl Iterator<Item = AssignmentId> {
+        self.0.iter().map(|one| one.1)
+    }
+}
+
+impl World {
+    /// `users` is the built-in group of everybody.
+    pub fn new(
+        mode: AccessMode,
+        users: GroupId,
+        principals: impl IntoIterator<Item = Principal>,
+        roles: impl IntoIterator<Item = Role>,
+        assignments: impl IntoIterator<Item = Assignment>,
+    ) -> World {
+        let mut world = World {
+            mode,
+            users,
+            flat: Paged::default(),
+            sets: Sets::new(),
+            of_users: Flat {
+                until: i64::MAX,
+                ..Flat::default()
+            },
+            principals: Paged::default(),
+            groups: Paged::default(),
+            roles: roles.into_iter().map(|role| (role.id, role)).collect(),
+            assignments: Paged::default(),
+            by_scope: BTreeSet::new(),
+            by_role: BTreeSet::new(),
+            stale: VecDeque::new(),
+            expiries: BTreeSet::new(),
+            latest: i64::MIN,
+        };
+        let mut scopes = Vec::new();
+        let mut of_roles = Vec::new();
+        for assignment in assignments {
+            let id = assignment.id;
+            if let Some(key) = world.note(assignment) {
+                scopes.push((key, id));
+                of_roles.push((assignment.role, id));
+            }
+        }
+        world.by_scope = scopes.into_iter().collect();
+        world.by_role = of_roles.into_iter().collect();
+        let mut ids = Vec::new();
+        for principal in principals {
+            if world.keep(&principal) {
+                ids.push(principal.id);
+                for group in &principal.groups {
+                    if let Some(group) = world.groups.make(group.0) {
+                        group.members.push(principal.id);
+                    }
+                }
+            }
+        }
+        let groups: Vec<i64> = world.groups.iter().map(|(id, _)| id).collect();
+        for id in groups {
+            let group = world.groups.get_mut(id).expect("it was just listed");
+            group.members.sort_unstable();
+            group.members.dedup();
+        }
+        ids.into_iter().for_each(|id| world.flatten(id));
+        world.flatten_users();
+        world
+    }
+
+    pub fn mode(&self) -> AccessMode {
+        self.mode
+    }
+
+    pub fn role(&self, id: RoleId) -> Option<&Role> {
+        self.roles.get(&id)
+    }
+
+    pub fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.roles.values()
+    }
+
+    pub fn is_active(&self, who: PrincipalId) -> bool {
+        self.flat.get(who.0).is_some_and(|flat| flat.active)
+    }
+
+    pub fn principal(&self, who: PrincipalId) -> Option<PrincipalState> {
+        let kept = self.principals.get(who.0).filter(|kept| kept.known)?;
+        let flat = self.flat.get(who.0)?;
+        Some(PrincipalState {
+            active: flat.active,
+            own_roles_only: kept.own_roles_only,
+            is_service: flat.is_service,
+        })
+    }
+
+    /// By id.
+    pub fn principals(&self) -> impl Iterator<Item = PrincipalId> {
+        let known = self.principals.iter().filter(|(_, kept)| kept.known);
+        known.map(|(id, _)| PrincipalId(id))
+    }
+
+    pub fn groups_of(&self, who: PrincipalId) -> &[GroupId] {
+        self.principals.get(who.0).map_or(&[], |kept| &kept.groups)
+    }
+
+    pub fn members_of(&self, group: GroupId) -> &[PrincipalId] {
+        self.groups.get(group.0).map_or(&[], |group| &group.members)
+    }
+
+    pub fn assignment(&self, id: AssignmentId) -> Option<&Assignment> {
+        self.assignments.get(id.0)?.as_ref()
+    }
+
+    /// By id.
+    pub fn assignments(&self) -> impl Iterator<Item = &Assignment> {
+        self.assignments.iter().filter_map(|(_, one)| one.as_ref())
+    }
+
+    pub fn assignments_at(&self, scope: Scope) -> impl Iterator<Item = &Assignment> {
+        let key = key(scope).into_iter();
+        let ids = key.flat_map(|key| {
+            self.by_scope
+                .range((key, AssignmentId(i64::MIN))..=(key, AssignmentId(i64::MAX)))
+        });
+        ids.filter_map(|(_, id)| self.assignment(*id))
+    }
+
+    pub fn assignments_of_role(&self, role: RoleId) -> impl Iterator<Item = &Assignment> {
+        let ids = self
+            .by_role
+            .range((role, AssignmentId(i64::MIN))..=(role, AssignmentId(i64::MAX)));
+        ids.filter_map(|(_, id)| self.assignment(*id))
+    }
+
+    /// By scope; those of its groups are not among them.
+    pub fn assignments_held_by(&self, holder: Holder) -> impl Iterator<Item = &Assignment> {
+        let held = self.held_by(holder).into_iter().flat_map(Held::all);
+        held.filter_map(|id| self.assignment(id))
+    }
+
+    /// The assignments that reach `who`, with the group each comes through, by scope.
+    pub fn assignments_of(
+        &self,
+        who: PrincipalId,
+    ) -> impl Iterator<Item = (AssignmentId, RoleId, Scope, Option<GroupId>, Option<i64>)> + use<> {
+        let mut found = Vec::new();
+        self.each_assignment(who, |one, group, reaches| {
+            if reaches && self.roles.contains_key(&one.role) {
+                found.push((one.id, one.role, one.scope, group, one.expires));
+            }
+        });
+        found.sort_by_key(|one| (one.2, one.0));
+        found.into_iter()
+    }
+
+    fn held_by(&self, holder: Holder) -> Option<&Held> {
+        match holder {
+            Holder::Principal(id) => self.principals.get(id.0).map(|kept| &kept.held),
+            Holder::Group(id) => self.groups.get(id.0).map(|group| &group.held),
+        }
+    }
+
+    /// Every assignment of `who` and its groups, expired or not; whether it reaches `who` at all is said with it.
+    pub(crate) fn each_assignment(&self, who: PrincipalId, mut tell: impl FnMut(&Assignment, Option<GroupId>, bool)) {
+        let (Some(kept), Some(flat)) = (self.principals.get(who.0), self.flat.get(who.0)) else {
+            return;
+        };
+        let own = kept.held.all().filter_map(|id| self.assignment(id));
+        own.for_each(|one| tell(one, None, true));
+        for group in &kept.groups {
+            let held = self.groups.get(group.0).into_iter().flat_map(|group| group.held.all());
+            for one in held.filter_map(|id| self.assignment(id)) {
+                let reaches = *group != self.users || flat.of_users.reaches(one.scope);
+                tell(one, Some(*group), reaches);
+            }
+        }
+    }
+
+    /// What `who` holds at `now` outside the built-in group of everybody, as the rows say: the slow walk.
+    pub(crate) fn walk_own(&self, who: PrincipalId, at: Option<Key>, now: i64, mut tell: impl FnMut(Key, &Masks)) {
+        let Some(kept) = self.principals.get(who.0) else { return };
+        self.walk(&kept.held, at, now, &mut tell);
+        for group in kept.groups.iter().filter(|group| **group != self.users) {
+            if let Some(group) = self.groups.get(group.0) {
+                self.walk(&group.held, at, now, &mut tell);
+            }
+        }
+    }
+
+    /// What the built-in group of everybody holds at `now`, as the rows say.
+    pub(crate) fn walk_users(&self, at: Option<Key>, now: i64, mut tell: impl FnMut(Key, &Masks)) {
+        if let Some(group) = self.groups.get(self.users.0) {
+            self.walk(&group.held, at, now, &mut tell);
+        }
+    }
+
+    fn walk(&self, held: &Held, at: Option<Key>, now: i64, tell: &mut impl FnMut(Key, &Masks)) {
+        let mut one = |key: Key, id: AssignmentId| {
+            let assignment = self
+                .assignment(id)
+                .filter(|one| one.expires.is_none_or(|end| now < end));
+            if let Some(role) = assignment.and_then(|one| self.roles.get(&one.role)) {
+                tell(key, &Masks::of(role));
+            }
+        };
+        match at {
+            Some(key) => held.at(key).for_each(|id| one(key, id)),
+            None => held.0.iter().for_each(|(key, id)| one(*key, *id)),
+        }
+    }
+
+    // Changes.
+
+    /// Puts in a principal or replaces it, with its whole list of groups.
+    pub fn set_principal(&mut self, principal: Principal) {
+        let before = self.groups_of(principal.id).to_vec();
+        if !self.keep(&principal) {
+            return;
+        }
+        let after = self.groups_of(principal.id).to_vec();
+        for left in before.iter().filter(|group| after.binary_search(group).is_err()) {
+            if let Some(group) = self.groups.get_mut(left.0)
+                && let Ok(at) = group.members.binary_search(&principal.id)
+            {
+                group.members.remove(at);
+            }
+        }
+        for joined in after.iter().filter(|group| before.binary_search(group).is_err()) {
+            if let Some(group) = self.groups.make(joined.0)
+                && let Err(at) = group.members.binary_search(&principal.id)
+            {
+                group.members.insert(at, principal.id);
+            }
+        }
+        self.flatten(principal.id);
+    }
+
+    /// Puts in a role or replaces it.
+    pub fn set_role(&mut self, role: Role) {
+        let id = role.id;
+        self.roles.insert(id, role);
+        self.sets.role_changed(id, &self.roles);
+    }
+
+    /// Its assignments stay, and give nothing.
+    pub fn remove_role(&mut self, id: RoleId) {
+        self.roles.remove(&id);
+        self.sets.role_changed(id, &self.roles);
+    }
+
+    /// Puts in an assignment or replaces the one with its id.
+    pub fn set_assignment(&mut self, assignment: Assignment) {
+        self.remove_assignment(assignment.id);
+        if let Some(key) = self.note(assignment) {
+            self.by_scope.insert((key, assignment.id));
+            self.by_role.insert((assignment.role, assignment.id));
+            self.holder_changed(assignment.holder, key);
+        }
+    }
+
+    pub fn remove_assignment(&mut self, id: AssignmentId) {
+        let Some(assignment) = self.forget(id) else { return };
+        if let Some(key) = key(assignment.scope) {
+            self.holder_changed(assignment.holder, key);
+        }
+    }
+
+    /// Principals that are not known are passed over.
+    pub fn add_members(&mut self, group: GroupId, who: &[PrincipalId]) {
+        if self.groups.make(group.0).is_none() {
+            return;
+        }
+        let mut joined = Vec::with_capacity(who.len());
+        for id in who {
+            let Some(kept) = self.principals.get_mut(id.0).filter(|kept| kept.known) else {
+                continue;
+            };
+            if let Err(at) = kept.groups.binary_search(&group) {
+                kept.groups.insert(at, group);
+                joined.push(*id);
+                self.membership_changed(*id, group);
+            }
+        }
+        joined.sort_unstable();
+        if let Some(group) = self.groups.get_mut(group.0) {
+            group.members.extend(joined);
+            // Two sorted runs: one pass.
+            group.members.sort();
+        }
+    }
+
+    pub fn remove_members(&mut self, group: GroupId, who: &[PrincipalId]) {
+        let mut left = Vec::with_capacity(who.len());
+        for id in who {
+            let Some(kept) = self.principals.get_mut(id.0) else {
+                continue;
+            };
+            if let Ok(at) = kept.groups.binary_search(&group) {
+                kept.groups.remove(at);
+                left.push(*id);
+                self.membership_changed(*id, group);
+            }
+        }
+        left.sort_unstable();
+        if let Some(group) = self.groups.get_mut(group.0) {
+            group.members.retain(|member| left.binary_search(member).is_err());
+        }
+    }
+
+    /// Its memberships and its assignments go with it.
+    pub fn remove_group(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get_mut(id.0) else { return };
+        let members = std::mem::take(&mut group.members);
+        let held: Vec<AssignmentId> = group.held.all().collect();
+        self.remove_members(id, &members);
+        held.into_iter()
+            .for_each(|assignment| self.remove_assignment(assignment));
+    }
+
+    /// Rebuilds at most so many rows that are stale or out of date at `now`, and gives how many are left. No answer depends on it, only how fast it comes.
+    pub fn refresh(&mut self, at_most: usize, now: i64) -> usize {
+        self.latest = self.latest.max(now);
+        if self.of_users.until <= self.latest {
+            self.flatten_users();
+        }
+        for _ in 0..at_most {
+            let expired = self.expiries.first().filter(|(end, _)| *end <= self.latest);
+            if let Some(who) = self.stale.pop_front() {
+                if let Some(kept) = self.principals.get_mut(who.0) {
+                    kept.queued = false;
+                }
+                if self.flat.get(who.0).is_some_and(|flat| flat.until == STALE) {
+                    self.flatten(who);
+                }
+            } else if let Some((_, who)) = expired.copied() {
+                self.flatten(who);
+            } else {
+                break;
+            }
+        }
+        let expired = self.expiries.range(..=(self.latest, PrincipalId(i64::MAX)));
+        self.stale.len() + expired.count()
+    }
+
+    /// When the next row that is good now will be out of date: the moment for a [`World::refresh`] that nothing else asks for.
+    pub fn next_expiry(&self) -> Option<i64> {
+        let users = Some(self.of_users.until).filter(|until| *until != i64::MAX);
+        let others = self.expiries.first().map(|(end, _)| *end);
+        users.into_iter().chain(others).min()
+    }
+
+    /// Keeps what is said of a principal; false for an id that no counter gives.
+    fn keep(&mut self, principal: &Principal) -> bool {
+        let Some(flat) = self.flat.make(principal.id.0) else {
+            return false;
+        };
+        flat.active = principal.active;
+        flat.is_service = principal.is_service;
+        let kept = self.principals.make(principal.id.0).expect("it has the same ids");
+        kept.known = true;
+        kept.own_roles_only = principal.own_roles_only;
+        kept.groups.clone_from(&principal.groups);
+        kept.groups.sort_unstable();
+        kept.groups.dedup();
+        self.stand_to_users(principal.id);
+        true
+    }
+
+    fn stand_to_users(&mut self, who: PrincipalId) {
+        let (Some(flat), Some(kept)) = (self.flat.get_mut(who.0), self.principals.get(who.0)) else {
+            return;
+        };
+        flat.of_users = match kept.groups.binary_search(&self.users) {
+            Err(_) => OfUsers::Nothing,
+            Ok(_) if !kept.own_roles_only => OfUsers::Everything,
+            Ok(_) if flat.is_service => OfUsers::Nothing,
+            Ok(_) => OfUsers::Global,
+        };
+    }
+
+    /// Writes an assignment down at its holder; nothing for one that can hold nowhere.
+    fn note(&mut self, assignment: Assignment) -> Option<Key> {
+        let key = key(assignment.scope)?;
+        let held = match assignment.holder {
+            Holder::Principal(id) => {
+                self.flat.make(id.0)?;
+                &mut self.principals.make(id.0)?.held
+            }
+            Holder::Group(id) => &mut self.groups.make(id.0)?.held,
+        };
+        let place = self.assignments.make(assignment.id.0)?;
+        held.add(key, assignment.id);
+        *place = Some(assignment);
+        Some(key)
+    }
+
+    fn forget(&mut self, id: AssignmentId) -> Option<Assignment> {
+        let assignment = self.assignments.get_mut(id.0)?.take()?;
+        let key = key(assignment.scope)?;
+        let held = match assignment.holder {
+            Holder::Principal(id) => self.principals.get_mut(id.0).map(|kept| &mut kept.held),
+            Holder::Group(id) => self.groups.get_mut(id.0).map(|group| &mut group.held),
+        };
+        held?.remove(key, id);
+        self.by_scope.remove(&(key, id));
+        self.by_role.remove(&(assignment.role, id));
+        Some(assignment)
+    }
+
+    fn holder_changed(&mut self, holder: Holder, key: Key) {
+        match holder {
+            Holder::Principal(id) => self.correct(id, key),
+            Holder::Group(id) if id == self.users => self.correct_users(key),
+            Holder::Group(id) => {
+                let Some(group) = self.groups.get(id.0) else { return };
+                for member in &group.members {
+                    let marked = mark(&mut self.flat, &mut self.principals, *member);
+                    if marked {
+                        self.stale.push_back(*member);
+                    }
+                }
+            }
+        }
+    }
+
+    fn membership_changed(&mut self, who: PrincipalId, group: GroupId) {
+        if group == self.users {
+            self.stand_to_users(who);
+        } else if mark(&mut self.flat, &mut self.principals, who) {
+            self.stale.push_back(who);
+        }
+    }
+
+    /// The set of roles that counts at one scope, and when the first of them ends.
+    fn gather<'a>(
+        assignments: &Paged<Option<Assignment>>,
+        held: impl Iterator<Item = &'a Held>,
+        key: Key,
+        latest: i64,
+    ) -> (Vec<RoleId>, i64) {
+        let mut roles = Vec::new();
+        let mut until = i64::MAX;
+        for id in held.flat_map(|held| held.at(key)) {
+            let Some(Some(one)) = assignments.get(id.0) else {
+                continue;
+            };
+            let end = one.expires.unwrap_or(i64::MAX);
+            if end > latest {
+                roles.push(one.role);
+                until = until.min(end);
+            }
+        }
+        (roles, until)
+    }
+
+    /// Brings one scope of a row up to date, unless the row is to be rebuilt anyway.
+    fn correct(&mut self, who: PrincipalId, key: Key) {
+        let (Some(flat), Some(kept)) = (self.flat.get_mut(who.0), self.principals.get_mut(who.0)) else {
+            return;
+        };
+        if flat.until == STALE || !kept.known {
+            return;
+        }
+        let of_groups = kept.groups.iter().filter(|group| **group != self.users);
+        let of_groups = of_groups.filter_map(|group| self.groups.get(group.0));
+        let held = std::iter::once(&kept.held).chain(of_groups.map(|group| &group.held));
+        let (mut roles, until) = World::gather(&self.assignments, held, key, self.latest);
+        let set = self.sets.find(&mut roles, &self.roles);
+        put(flat, key, set, until);
+        let expires = flat.expires();
+        expect(&mut self.expiries, kept, who, expires);
+    }
+
+    fn correct_users(&mut self, key: Key) {
+        if self.of_users.until == STALE {
+            return;
+        }
+        let held = self.groups.get(self.users.0).map(|group| &group.held);
+        let (mut roles, until) = World::gather(&self.assignments, held.into_iter(), key, self.latest);
+        let set = self.sets.find(&mut roles, &self.roles);
+        put(&mut self.of_users, key, set, until);
+    }
+
+    /// Builds the row of one principal anew.
+    fn flatten(&mut self, who: PrincipalId) {
+        let Some(kept) = self.principals.get(who.0) else { return };
+        let mut held: Vec<(Key, AssignmentId)> = kept.held.0.clone();
+        for group in kept.groups.iter().filter(|group| **group != self.users) {
+            if let Some(group) = self.groups.get(group.0) {
+                held.extend_from_slice(&group.held.0);
+            }
+        }
+        let (row, global, until) = self.build(held);
+        let flat = self.flat.get_mut(who.0).expect("whoever is kept has a row");
+        (flat.row, flat.global, flat.until) = (row, global, until);
+        let expires = flat.expires();
+        let kept = self.principals.get_mut(who.0).expect("it was just read");
+        expect(&mut self.expiries, kept, who, expires);
+    }
+
+    fn flatten_users(&mut self) {
+        let group = self.groups.get(self.users.0);
+        let held = group.map(|group| group.held.0.clone()).unwrap_or_default();
+        let (row, global, until) = self.build(held);
+        (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
+    }
+
+    fn build(&mut self, mut held: Vec<(Key, AssignmentId)>) -> (Row, SetId, i64) {
+        held.sort_unstable();
+        let mut until = i64::MAX;
+        let mut found: Vec<(Key, SetId)> = Vec::new();
+        let mut roles: Vec<RoleId> = Vec::new();
+        for there in held.chunk_by(|one, next| one.0 == next.0) {
+            roles.clear();
+            for (_, id) in there {
+                let Some(Some(one)) = self.assignments.get(id.0) else {
+                    continue;
+                };
+                let end = one.expires.unwrap_or(i64::MAX);
+                if end > self.latest {
+                    roles.push(one.role);
+                    until = until.min(end);
+                }
+            }
+            match self.sets.find(&mut roles, &self.roles) {
+                Some(0) => {}
+                Some(set) => found.push((there[0].0, set)),
+                None => return (Row::default(), 0, STALE),
+            }
+        }
+        let global = found.first().filter(|one| one.0 == GLOBAL).map_or(0, |one| one.1);
+        let below = &found[usize::from(global != 0)..];
+        let mut row = Row::with_room_for(below.len());
+        below.iter().for_each(|(key, set)| row.put_new(*key, *set));
+        (row, global, until)
+    }
+}
+
+impl OfUsers {
+    pub(crate) fn reaches(self, scope: Scope) -> bool {
+        match self {
+            OfUsers::Nothing => false,
+            OfUsers::Global => scope == Scope::Global,
+            OfUsers::Everything => true,
+        }
+    }
+}
+
+impl Flat {
+    fn expires(&self) -> Option<i64> {
+        Some(self.until).filter(|until| *until != i64::MAX && *until != STALE)
+    }
+}
+
+fn put(flat: &mut Flat, key: Key, set: Option<SetId>, until: i64) {
+    match set {
+        None => {
+            // No number is left for this set: the slow walk decides from now on.
+            flat.until = STALE;
+            flat.row = Row::default();
+        }
+        Some(set) => {
+            flat.until = flat.until.min(until);
+            if key == GLOBAL {
+                flat.global = set;
+            } else {
+                flat.row.set(key, set);
+            }
+        }
+    }
+}
+
+/// Marks a row as stale; whether it has to be put into the queue.
+fn mark(flat: &mut Paged<Flat>, principals: &mut Paged<Kept>, who: PrincipalId) -> bool {
+    let Some(flat) = flat.get_mut(who.0) else { return false };
+    if flat.until == STALE {
+        return false;
+    }
+    flat.until = STALE;
+    let Some(kept) = principals.get_mut(who.0) else {
+        return false;
+    };
+    !std::mem::replace(&mut kept.queued, true)
+}
+
+fn expect(expiries: &mut BTreeSet<(i64, PrincipalId)>, kept: &mut Kept, who: PrincipalId, expires: Option<i64>) {
+    if kept.expires == expires {
+        return;
+    }
+    if let Some(end) = std::mem::replace(&mut kept.expires, expires) {
+        expiries.remove(&(end, who));
+    }
+    if let Some(end) = expires {
+        expiries.insert((end, who));
+    }
+}
+
+#[cfg(test)]
+impl World {
+    pub(crate) fn most_sets(&mut self, most: usize) {
+        self.sets.most = most;
+    }
+}
