@@ -2,14 +2,18 @@
 //!
 //! No IO and no async here: the server, the command line, the agent and the tests all speak through these types.
 
+pub mod access;
 pub mod agents;
 pub mod audit;
+pub mod authzen;
 pub mod config;
 pub mod error;
 pub mod experiments;
+pub mod groups;
 pub mod ids;
 pub mod key;
 pub mod names;
+pub mod on;
 pub mod page;
 pub mod permission;
 pub mod queues;
@@ -18,6 +22,7 @@ pub mod server;
 pub mod time;
 pub mod tokens;
 pub mod users;
+pub mod workspaces;
 
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use ids::*;

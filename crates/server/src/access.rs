@@ -35,7 +35,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
-use bailiwick_api::{Permission, key};
+use bailiwick_api::{Permission, ProjectId, WorkspaceId, key};
 use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
@@ -356,6 +356,51 @@ impl On for OneExperiment {
     }
 }
 
+/// The workspace that `{workspace}` names.
+pub struct OneWorkspace(pub WorkspaceId);
+
+impl On for OneWorkspace {
+    const NAME: &'static str = "workspace";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        let (which, seen_by) = (context.path("workspace"), Some(Permission::WorkspacesRead));
+        let found = actor.picture().find_workspace(which);
+        let Some(id) = found else {
+            return Err(missing::<P>(&actor, "workspace", which).await);
+        };
+        let target = actor.picture().workspace_target(id);
+        let granted = require(&actor, target, "workspace", which, seen_by).await?;
+        Ok((granted, OneWorkspace(id)))
+    }
+}
+
+/// The project that `{project}` names, in the workspace that `{workspace}` names.
+pub struct OneProject(pub ProjectId);
+
+impl On for OneProject {
+    const NAME: &'static str = "project";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        let (which, seen_by) = (context.path("project"), Some(Permission::ProjectsRead));
+        let workspace = actor.picture().find_workspace(context.path("workspace"));
+        let found = workspace.and_then(|workspace| actor.picture().find_project(workspace, which));
+        let Some(id) = found else {
+            return Err(missing::<P>(&actor, "project", which).await);
+        };
+        let target = actor.picture().project_target(id);
+        let granted = require(&actor, target, "project", which, seen_by).await?;
+        Ok((granted, OneProject(id)))
+    }
+}
+
+/// What is not there is refused as what may not be seen is: with a record, so that neither words nor time tell the two apart.
+pub async fn missing<P: Permit>(actor: &Actor, what: &'static str, which: &str) -> Failure {
+    match audit::record(actor, Entry::denied(P::PERMISSION, what, which)).await {
+        Ok(()) => Failure::not_found(what, which),
+        Err(why) => why.into(),
+    }
+}
+
 /// Permission `P` on `T` was found before the handler starts.
 pub struct Allowed<P, T> {
     pub context: Context,
@@ -650,7 +695,14 @@ macro_rules! verbs {
 }
 
 impl Routes {
-    verbs!(get = GET, post = POST, put = PUT, delete = DELETE, head = HEAD);
+    verbs!(
+        get = GET,
+        post = POST,
+        put = PUT,
+        patch = PATCH,
+        delete = DELETE,
+        head = HEAD
+    );
 
     fn add<D, I, O, F, Fut>(
         &mut self,

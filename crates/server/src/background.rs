@@ -128,11 +128,18 @@ async fn watch_leases(access: Arc<Access>, shared: Arc<Shared>) {
 
 async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
     let mut complaint = Complaint {
-        what: "noting last uses",
+        what: "keeping house",
         failing: false,
     };
+    let mut minutes = 0_u64;
     while pause(&shared, Duration::from_secs(60)).await {
         complaint.note(access.keep_last_used().await);
+        // What has ended by itself meanwhile is folded into the picture.
+        access.refresh();
+        minutes += 1;
+        if minutes.is_multiple_of(60) {
+            complaint.note(access.forget_old_changes().await);
+        }
     }
     let _ = access.keep_last_used().await;
 }

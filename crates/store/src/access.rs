@@ -1,119 +1,39 @@
 //! Who is asking, and may they: turns a bearer into an [`Actor`] and a question into a [`Granted`], the key to every store function.
 //!
-//! The picture that decides (a [`Snapshot`]) is held in memory and belongs to one number, `access_version`, which every change of rights raises in its own
-//! transaction. The number is read in the same statement as the row that a request is about, and again at the start of each writing transaction; when it has
-//! moved, the picture is loaded anew and the question asked again. So a change holds from the next request on, on every server, without any waiting time.
+//! The [`Picture`] that decides is held in memory and stands at one number, `access_version`, which every change of rights raises in its own transaction.
+//! The number is read in the same statement as the row that a request is about, and again at the start of each writing transaction; when it has moved, the
+//! picture is brought up to date and the question asked again. So a change holds from the next request on, on every server, without any waiting time.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bailiwick_access::{Assignment, Basis, Holder, Narrowing, ObjectKind, Principal, Role, Scope, Target, World};
-use bailiwick_api::permission::{BuiltInRole, Permit, RolePermissions};
+use bailiwick_access::{Basis, Explanation, Narrowing, ObjectKind, Scope, Target};
+use bailiwick_api::on::On;
+use bailiwick_api::permission::{Permit, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{
-    AssignmentId, ExperimentId, GroupId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, RoleId, TokenId,
-    WorkspaceId, key,
+    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, TokenId, WorkspaceId, key,
 };
-use sqlx::Row;
+use tokio::sync::oneshot;
 
 use crate::db::{Db, Kind, Result, StoreError, Tx, col};
+pub(crate) use crate::picture::scope_columns;
+pub use crate::picture::{GroupEntry, Picture, PrincipalEntry, ProjectEntry, Touched, WorkspaceEntry};
 
 #[cfg(feature = "bench")]
 mod unchecked;
 
-/// Everything about rights and names, at one `access_version`.
-pub struct Snapshot {
-    pub version: i64,
-    pub world: World,
-    pub principals: HashMap<PrincipalId, PrincipalName>,
-    pub workspaces: HashMap<WorkspaceId, Arc<str>>,
-    pub projects: HashMap<ProjectId, (WorkspaceId, Arc<str>)>,
-    pub queues: HashMap<QueueId, (Arc<str>, bool)>,
-    pub groups: HashMap<GroupId, Arc<str>>,
-    /// Credentials seen since this picture was loaded. Whatever ends one before its time raises the version.
-    credentials: RwLock<HashMap<String, Arc<Credential>>>,
-}
-
-pub struct PrincipalName {
-    pub name: Arc<str>,
-    pub key: String,
-    pub removed: bool,
-}
-
-impl Snapshot {
-    pub fn principal_name(&self, id: PrincipalId) -> Arc<str> {
-        self.principals
-            .get(&id)
-            .map_or_else(|| "?".into(), |principal| principal.name.clone())
-    }
-
-    pub fn workspace_name(&self, id: WorkspaceId) -> Arc<str> {
-        self.workspaces.get(&id).cloned().unwrap_or_else(|| "?".into())
-    }
-
-    pub fn project_name(&self, id: ProjectId) -> Arc<str> {
-        self.projects
-            .get(&id)
-            .map_or_else(|| "?".into(), |(_, name)| name.clone())
-    }
-
-    pub fn queue_name(&self, id: QueueId) -> Arc<str> {
-        self.queues
-            .get(&id)
-            .map_or_else(|| "?".into(), |(name, _)| name.clone())
-    }
-
-    /// By name (whatever its case) or id; removed ones only by id.
-    pub fn find_principal(&self, text: &str) -> Option<PrincipalId> {
-        if let Some(id) = bailiwick_api::ids::as_number(text) {
-            return self
-                .principals
-                .contains_key(&PrincipalId(id))
-                .then_some(PrincipalId(id));
-        }
-        let key = bailiwick_api::names::name_key(text);
-        self.principals
-            .iter()
-            .find(|(_, principal)| !principal.removed && principal.key == key)
-            .map(|(id, _)| *id)
-    }
-
-    pub fn find_workspace(&self, name: &str) -> Option<WorkspaceId> {
-        let key = bailiwick_api::names::name_key(name);
-        self.workspaces
-            .iter()
-            .find(|(_, known)| bailiwick_api::names::name_key(known) == key)
-            .map(|(id, _)| *id)
-    }
-
-    pub fn find_project(&self, workspace: WorkspaceId, name: &str) -> Option<ProjectId> {
-        let key = bailiwick_api::names::name_key(name);
-        let mut projects = self.projects.iter();
-        projects
-            .find(|(_, (of, known))| *of == workspace && bailiwick_api::names::name_key(known) == key)
-            .map(|(id, _)| *id)
-    }
-
-    pub fn find_queue(&self, name: &str) -> Option<(QueueId, bool)> {
-        let key = bailiwick_api::names::name_key(name);
-        let mut queues = self.queues.iter();
-        queues
-            .find(|(_, (known, _))| bailiwick_api::names::name_key(known) == key)
-            .map(|(id, (_, open))| (*id, *open))
-    }
-}
-
-struct Credential {
-    id: TokenId,
-    principal: PrincipalId,
+pub(crate) struct Credential {
+    pub(crate) id: TokenId,
+    pub(crate) principal: PrincipalId,
     kind: CredentialKind,
     expires_at: Option<i64>,
     narrowing: Option<Narrowing>,
     /// µs; 0 once it is written down.
-    last_used_at: AtomicI64,
+    pub(crate) last_used_at: AtomicI64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +75,8 @@ pub struct Actor {
     pub origin: Origin,
     narrowing: Option<Narrowing>,
     bearer_hash: Option<String>,
-    pub(crate) snapshot: Arc<Snapshot>,
+    /// The version of rights by which it was recognised; the picture may have moved on.
+    pub(crate) version: i64,
     pub(crate) access: Arc<Access>,
 }
 
@@ -211,7 +132,8 @@ pub struct System {
 pub struct Work {
     tx: Tx,
     access: Arc<Access>,
-    changes_rights: bool,
+    /// The version that this transaction makes, if it changes rights.
+    version: Option<i64>,
 }
 
 impl Deref for Work {
@@ -232,17 +154,33 @@ impl Work {
         self.access.db.now()
     }
 
-    /// To be called in every transaction that changes who may do what, or ends a credential.
-    pub(crate) async fn changes_rights(&mut self) -> Result<()> {
-        sqlx::query("UPDATE access_version SET version = version + 1")
+    /// The picture, which knows nothing yet of what this transaction has done.
+    pub(crate) fn picture(&self) -> &Picture {
+        self.access.picture()
+    }
+
+    /// To be called in every transaction that changes who may do what, or ends a credential. The first call lets such transactions go one after the other.
+    pub async fn touches(&mut self, touched: &[Touched]) -> Result<()> {
+        if self.version.is_none() {
+            let raise = "UPDATE access_version SET version = version + 1 RETURNING version";
+            self.version = Some(sqlx::query_scalar(raise).fetch_one(&mut *self.tx).await?);
+        }
+        for one in touched {
+            let (kind, id) = one.columns();
+            sqlx::query(
+                "INSERT INTO access_changes (version, kind, object_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            )
+            .bind(self.version)
+            .bind(kind)
+            .bind(id)
             .execute(&mut *self.tx)
             .await?;
-        self.changes_rights = true;
+        }
         Ok(())
     }
 
     pub async fn commit(self) -> Result<()> {
-        if !self.changes_rights {
+        if self.version.is_none() {
             return Ok(self.tx.commit().await?);
         }
         let Work { tx, access, .. } = self;
@@ -257,37 +195,51 @@ impl Work {
     }
 }
 
-/// Holds the database and the current picture.
+/// Holds the database and the picture.
 pub struct Access {
     pub(crate) db: Db,
-    mode: AccessMode,
-    current: RwLock<Arc<Snapshot>>,
+    picture: Picture,
     loading: tokio::sync::Mutex<()>,
-    /// Counts the changes of rights committed by this process, and how many of them `current` has seen.
+    /// Counts the changes of rights committed by this process, and how many of them the picture has seen.
     moved: AtomicI64,
     seen: AtomicI64,
-    /// Last uses noted in pictures that are gone, not written down yet.
-    unsaved: std::sync::Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
+    /// Whether stale parts of the picture are being rebuilt.
+    refreshing: AtomicBool,
+    /// Who waits for the version to be read (PostgreSQL).
+    round: Mutex<Round>,
+    /// Last uses of credentials that are no longer remembered, not written down yet.
+    unsaved: Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
+}
+
+/// One reading of the version serves all requests that were waiting when it began.
+#[derive(Default)]
+struct Round {
+    running: bool,
+    waiting: Vec<oneshot::Sender<Result<()>>>,
 }
 
 const NOBODY: i64 = -1;
+const HELD: &str = "no panic while the lock is held";
 
 impl Access {
     pub async fn open(db: Db, mode: AccessMode) -> Result<Arc<Access>> {
-        let snapshot = Arc::new(load(&db, mode).await?);
-        Ok(Arc::new(Access {
+        let picture = Picture::open(&db, mode).await?;
+        let access = Arc::new(Access {
             db,
-            mode,
-            current: RwLock::new(snapshot),
+            picture,
             loading: tokio::sync::Mutex::new(()),
             moved: AtomicI64::new(0),
             seen: AtomicI64::new(0),
-            unsaved: std::sync::Mutex::default(),
-        }))
+            refreshing: AtomicBool::new(false),
+            round: Mutex::default(),
+            unsaved: Mutex::default(),
+        });
+        access.refresh();
+        Ok(access)
     }
 
     pub fn mode(&self) -> AccessMode {
-        self.mode
+        self.picture.mode()
     }
 
     pub fn now(&self) -> bailiwick_api::Time {
@@ -313,46 +265,93 @@ impl Access {
         }
     }
 
-    /// The picture in memory. It may be behind what another server has just changed.
-    pub fn glance(&self) -> Arc<Snapshot> {
-        self.current.read().expect("no panic while the lock is held").clone()
+    /// The picture in memory. It may be behind what another server has just changed; see [`Access::fresh`].
+    pub fn picture(&self) -> &Picture {
+        &self.picture
     }
 
     /// The picture, certainly not older than the moment of the call.
-    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+    pub async fn fresh(self: &Arc<Access>) -> Result<&Picture> {
         if self.db.kind() == Kind::Sqlite {
             // Only this process writes here: the counter tells.
-            if self.moved.load(Ordering::SeqCst) == self.seen.load(Ordering::SeqCst) {
-                return Ok(self.glance());
+            if self.moved.load(Ordering::SeqCst) != self.seen.load(Ordering::SeqCst) {
+                self.catch_up(None).await?;
             }
-            return self.reload(None).await;
+            return Ok(&self.picture);
         }
-        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
-            .fetch_one(&self.db.read)
-            .await?;
-        let current = self.glance();
-        if current.version == version {
-            Ok(current)
-        } else {
-            self.reload(Some(version)).await
+        let (done, wait) = oneshot::channel();
+        let leads = {
+            let mut round = self.round.lock().expect(HELD);
+            round.waiting.push(done);
+            !std::mem::replace(&mut round.running, true)
+        };
+        if leads {
+            // In a task of its own: the request that began it may be given up, and others wait for it.
+            tokio::spawn(self.clone().read_versions());
+        }
+        let read = wait.await;
+        read.map_err(|_| StoreError::Unavailable("the reading of the version of rights was given up".into()))??;
+        Ok(&self.picture)
+    }
+
+    async fn read_versions(self: Arc<Access>) {
+        loop {
+            let waiting = {
+                let mut round = self.round.lock().expect(HELD);
+                if round.waiting.is_empty() {
+                    round.running = false;
+                    return;
+                }
+                std::mem::take(&mut round.waiting)
+            };
+            let outcome = self.read_version().await;
+            for one in waiting {
+                // Who has gone away needs no answer.
+                let _ = one.send(outcome.clone());
+            }
         }
     }
 
-    /// Loads the picture anew, once for all that wait for it.
-    async fn reload(&self, at_least: Option<i64>) -> Result<Arc<Snapshot>> {
+    async fn read_version(self: &Arc<Access>) -> Result<()> {
+        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
+            .fetch_one(&self.db.read)
+            .await?;
+        if self.picture.version() < version {
+            self.catch_up(Some(version)).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the picture up to date, once for all that wait for it.
+    async fn catch_up(self: &Arc<Access>, at_least: Option<i64>) -> Result<()> {
         let _one = self.loading.lock().await;
-        let current = self.glance();
         let moved = self.moved.load(Ordering::SeqCst);
         match at_least {
-            Some(version) if current.version >= version => return Ok(current),
-            None if moved == self.seen.load(Ordering::SeqCst) => return Ok(current),
+            Some(version) if self.picture.version() >= version => return Ok(()),
+            None if moved == self.seen.load(Ordering::SeqCst) => return Ok(()),
             _ => {}
         }
-        let snapshot = Arc::new(load(&self.db, self.mode).await?);
-        *self.current.write().expect("no panic while the lock is held") = snapshot.clone();
+        let used = self.picture.catch_up(&self.db).await?;
         self.seen.store(moved, Ordering::SeqCst);
-        self.gather_last_used(&current);
-        Ok(snapshot)
+        let mut unsaved = self.unsaved.lock().expect(HELD);
+        unsaved.extend(used.into_iter().map(|(id, principal, at)| (id, (principal, at))));
+        drop(unsaved);
+        self.refresh();
+        Ok(())
+    }
+
+    /// Rebuilds in the background what changes or passed dates left to be worked out at each question. Decisions never wait for it.
+    pub fn refresh(self: &Arc<Access>) {
+        if self.refreshing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let access = self.clone();
+        tokio::spawn(async move {
+            while !access.picture.refresh(access.db.now().0) {
+                tokio::task::yield_now().await;
+            }
+            access.refreshing.store(false, Ordering::SeqCst);
+        });
     }
 
     /// Who holds this bearer. `fresh: false` leaves the check of the version to the statement that reads the request's row.
@@ -362,21 +361,16 @@ impl Access {
         origin: Origin,
         fresh: bool,
     ) -> std::result::Result<Actor, Refusal> {
-        let snapshot = if fresh || self.db.kind() == Kind::Sqlite {
-            self.snapshot().await?
-        } else {
-            self.glance()
-        };
+        if fresh || self.db.kind() == Kind::Sqlite {
+            self.fresh().await?;
+        }
         let hash = bearer.and_then(key::stored_hash).map(|hash| key::hex(&hash));
-        let known = snapshot.version;
-        let outcome = self
-            .actor(snapshot, hash.clone(), bearer.is_some(), origin.clone())
-            .await;
+        let known = self.picture.version();
+        let outcome = self.actor(hash.clone(), bearer.is_some(), origin.clone()).await;
         if !fresh && matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
-            let snapshot = self.snapshot().await?;
-            if snapshot.version != known {
-                return self.actor(snapshot, hash, bearer.is_some(), origin).await;
+            if self.fresh().await?.version() != known {
+                return self.actor(hash, bearer.is_some(), origin).await;
             }
         }
         outcome
@@ -384,16 +378,17 @@ impl Access {
 
     async fn actor(
         self: &Arc<Access>,
-        snapshot: Arc<Snapshot>,
         bearer_hash: Option<String>,
         given: bool,
         origin: Origin,
     ) -> std::result::Result<Actor, Refusal> {
+        // Read before anything is decided: what is decided later is by this version or a newer one.
+        let version = self.picture.version();
         let found = match &bearer_hash {
-            Some(hash) => self.credential(&snapshot, hash).await?,
+            Some(hash) => self.credential(hash).await?,
             None => None,
         };
-        let live = found.filter(|credential| snapshot.world.is_active(credential.principal));
+        let live = found.filter(|credential| self.picture.world().is_active(credential.principal));
         let (id, credential, kind, expires_at, narrowing) = match live {
             Some(credential) => {
                 credential.last_used_at.store(self.db.now().0, Ordering::Relaxed);
@@ -406,52 +401,35 @@ impl Access {
                 )
             }
             // Seed 000: "When auth is disabled, all users have admin-like access"; old keys in configurations do no harm then.
-            None if self.mode == AccessMode::Off => {
-                let admin = snapshot
-                    .find_principal("admin")
-                    .filter(|id| snapshot.world.is_active(*id));
-                let id = admin.or_else(|| {
-                    snapshot
-                        .principals
-                        .keys()
-                        .copied()
-                        .find(|id| snapshot.world.is_active(*id))
-                });
-                let id = id.unwrap_or(PrincipalId(NOBODY));
+            None if self.mode() == AccessMode::Off => {
+                let id = self.picture.somebody().unwrap_or(PrincipalId(NOBODY));
                 (id, None, CredentialKind::None, None, None)
             }
             None => return Err(Refusal::NotSignedIn { given }),
         };
-        let name = snapshot.principal_name(id);
         Ok(Actor {
             id,
-            name,
+            name: self.picture.principal_name(id),
             credential,
             credential_kind: kind,
             credential_expires_at: expires_at.map(bailiwick_api::Time),
             origin,
             narrowing,
             bearer_hash,
-            snapshot,
+            version,
             access: self.clone(),
         })
     }
 
-    async fn credential(&self, snapshot: &Snapshot, hash: &str) -> Result<Option<Arc<Credential>>> {
+    async fn credential(&self, hash: &str) -> Result<Option<Arc<Credential>>> {
         let now = self.db.now().0;
         let live =
             |credential: Arc<Credential>| credential.expires_at.is_none_or(|end| now < end).then_some(credential);
-        let known = snapshot
-            .credentials
-            .read()
-            .expect("no panic while the lock is held")
-            .get(hash)
-            .cloned();
-        if let Some(credential) = known {
+        if let Some(credential) = self.picture.credential(hash) {
             return Ok(live(credential));
         }
         let row = sqlx::query(
-            "SELECT id, principal_id, kind, expires_at FROM credentials
+            "SELECT id, principal_id, kind, expires_at, permissions, workspaces, (SELECT version FROM access_version) AS version FROM credentials
              WHERE hash = $1 AND revoked_at IS NULL AND kind IN ('session', 'key')",
         )
         .bind(hash)
@@ -468,11 +446,10 @@ impl Access {
                 principal: PrincipalId(col(&row, "principal_id")?),
                 kind,
                 expires_at: col(&row, "expires_at")?,
-                narrowing: None,
+                narrowing: narrowing(col(&row, "permissions")?, col(&row, "workspaces")?)?,
                 last_used_at: AtomicI64::new(0),
             });
-            let mut known = snapshot.credentials.write().expect("no panic while the lock is held");
-            known.insert(hash.to_owned(), credential.clone());
+            self.picture.remember(hash, credential.clone(), col(&row, "version")?);
             return Ok(live(credential));
         }
         // A job's token lives exactly as long as its job and is never remembered here.
@@ -504,21 +481,19 @@ impl Access {
         })))
     }
 
-    fn gather_last_used(&self, snapshot: &Snapshot) {
-        let known = snapshot.credentials.read().expect("no panic while the lock is held");
-        let mut unsaved = self.unsaved.lock().expect("no panic while the lock is held");
-        for one in known.values() {
-            let at = one.last_used_at.swap(0, Ordering::Relaxed);
-            if at != 0 {
-                unsaved.insert(one.id, (one.principal, at));
-            }
-        }
+    /// Drops the record of what old changes touched. A server that is further behind than this loads everything.
+    pub async fn forget_old_changes(&self) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let old = "DELETE FROM access_changes WHERE version < (SELECT version FROM access_version) - 100000";
+        sqlx::query(old).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Writes down when credentials and their holders were last seen.
     pub async fn keep_last_used(&self) -> Result<()> {
-        self.gather_last_used(&self.glance());
-        let used = std::mem::take(&mut *self.unsaved.lock().expect("no panic while the lock is held"));
+        let mut used = std::mem::take(&mut *self.unsaved.lock().expect(HELD));
+        let now_used = self.picture.take_last_used().into_iter();
+        used.extend(now_used.map(|(id, principal, at)| (id, (principal, at))));
         if used.is_empty() {
             return Ok(());
         }
@@ -539,12 +514,36 @@ impl Access {
     }
 }
 
+/// What the columns of a key leave of its owner's rights.
+fn narrowing(permissions: Option<String>, workspaces: Option<String>) -> Result<Option<Narrowing>> {
+    if permissions.is_none() && workspaces.is_none() {
+        return Ok(None);
+    }
+    let broken = |why: &dyn std::fmt::Display| StoreError::Broken(format!("a key's narrowing: {why}"));
+    let permissions = match permissions {
+        None => PermissionSet::everything(),
+        Some(text) => {
+            let words: Vec<String> = serde_json::from_str(&text).map_err(|why| broken(&why))?;
+            let read = RolePermissions::parse(words.iter().map(String::as_str)).map_err(|why| broken(&why))?;
+            read.all
+        }
+    };
+    let workspaces: Option<Vec<i64>> = workspaces
+        .map(|text| serde_json::from_str(&text).map_err(|why| broken(&why)))
+        .transpose()?;
+    Ok(Some(Narrowing {
+        permissions,
+        workspaces: workspaces.map(|ids| ids.into_iter().map(WorkspaceId).collect()),
+        object: None,
+    }))
+}
+
 impl System {
     pub async fn begin(&self) -> Result<Work> {
         Ok(Work {
             tx: self.access.db.begin().await?,
             access: self.access.clone(),
-            changes_rights: false,
+            version: None,
         })
     }
 
@@ -552,8 +551,13 @@ impl System {
         self.access.db.now()
     }
 
-    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
-        self.access.snapshot().await
+    pub fn picture(&self) -> &Picture {
+        self.access.picture()
+    }
+
+    /// The picture, certainly not older than the moment of the call.
+    pub async fn fresh(&self) -> Result<&Picture> {
+        self.access.fresh().await
     }
 
     pub(crate) fn db(&self) -> &Db {
@@ -562,12 +566,17 @@ impl System {
 }
 
 impl Actor {
-    pub fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    pub fn picture(&self) -> &Picture {
+        &self.access.picture
     }
 
     pub fn now(&self) -> bailiwick_api::Time {
         self.access.db.now()
+    }
+
+    /// What the credential leaves of its owner's rights, if not all.
+    pub fn narrowing(&self) -> Option<&Narrowing> {
+        self.narrowing.as_ref()
     }
 
     /// The experiment whose job is asking, if the request is signed with a job's token.
@@ -578,29 +587,37 @@ impl Actor {
 
     /// Why (or that not) this actor may do this; nothing is recorded.
     pub fn may(&self, permission: Permission, target: &Target) -> Option<Basis> {
-        let now = self.access.db.now().0;
-        self.snapshot
-            .world
-            .decide(self.id, self.narrowing.as_ref(), permission, target, now)
+        let now = self.now().0;
+        let world = self.picture().world();
+        world.decide(self.id, self.narrowing.as_ref(), permission, target, now)
     }
 
-    /// Whether handing out `role` at `target` would give more than this actor holds there; the first permission missing.
+    /// Everything that counts for and against it.
+    pub fn explain(&self, permission: Permission, target: &Target) -> Explanation {
+        let now = self.now().0;
+        let world = self.picture().world();
+        world.explain(self.id, self.narrowing.as_ref(), permission, target, now)
+    }
+
+    /// Whether handing out `role` at `target` would give more than this actor holds there, or it may not assign there; the first permission missing.
     pub fn missing_to_grant(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
-        let now = self.access.db.now().0;
-        self.snapshot
-            .world
-            .missing_to_grant(self.id, self.narrowing.as_ref(), role, target, now)
+        let now = self.now().0;
+        let world = self.picture().world();
+        world.missing_to_grant(self.id, self.narrowing.as_ref(), role, target, now)
     }
 
-    /// What of experiments this actor may list.
+    /// The first permission of `role` that this actor does not hold at `target` with at least its reach.
+    pub fn missing_to_hold(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
+        let now = self.now().0;
+        let world = self.picture().world();
+        world.missing_to_hold(self.id, self.narrowing.as_ref(), role, target, now)
+    }
+
+    /// What of a kind of object this actor may list.
     pub fn visible(&self, permission: Permission, kind: ObjectKind) -> bailiwick_access::Visible {
-        self.snapshot.world.visible(
-            self.id,
-            self.narrowing.as_ref(),
-            permission,
-            kind,
-            self.access.db.now().0,
-        )
+        let now = self.now().0;
+        let world = self.picture().world();
+        world.visible(self.id, self.narrowing.as_ref(), permission, kind, now)
     }
 
     /// The proof, or the refusal: 403 if the target itself may be seen (`seen_by`), else 404 as if it were not there.
@@ -632,16 +649,18 @@ impl Actor {
         Refusal::Forbidden {
             who: self.name.to_string(),
             permission,
-            place: place(&self.snapshot, target),
+            place: place(self.picture(), target),
         }
     }
 
-    /// The same actor by the newest picture, if the credential still lives.
+    /// The same actor by a picture at least as new as `version`, if the credential still lives.
     pub(crate) async fn renewed(&self, version: i64) -> std::result::Result<Actor, Refusal> {
-        let snapshot = self.access.reload(Some(version)).await?;
+        if self.picture().version() < version {
+            self.access.catch_up(Some(version)).await?;
+        }
         let given = self.bearer_hash.is_some();
         self.access
-            .actor(snapshot, self.bearer_hash.clone(), given, self.origin.clone())
+            .actor(self.bearer_hash.clone(), given, self.origin.clone())
             .await
     }
 
@@ -649,12 +668,29 @@ impl Actor {
         &self.access.db
     }
 
+    /// Opens a transaction that changes rights, and gives the same actor by a picture that holds every such change before it: what is asked of that actor
+    /// stays true until the commit.
+    pub(crate) async fn begin_in_order(&self) -> std::result::Result<(Work, Actor), Refusal> {
+        let mut actor = self.clone();
+        loop {
+            let mut work = actor.begin().await?;
+            work.touches(&[]).await?;
+            let before = work.version.map_or(0, |version| version - 1);
+            if before == actor.version {
+                return Ok((work, actor));
+            }
+            // Given back first: whoever reads the changes needs a connection, too.
+            drop(work);
+            actor = actor.renewed(before).await?;
+        }
+    }
+
     /// For what needs no permission beyond being signed in (one's own session, say).
     pub async fn begin(&self) -> Result<Work> {
         Ok(Work {
             tx: self.access.db.begin().await?,
             access: self.access.clone(),
-            changes_rights: false,
+            version: None,
         })
     }
 }
@@ -662,7 +698,7 @@ impl Actor {
 impl<P: Permit> Granted<P> {
     /// Opens a transaction in which the grant still holds: if rights have changed since the decision, it is made again first.
     pub async fn begin(&self) -> std::result::Result<Work, Refusal> {
-        let mut decided_at = self.actor.snapshot.version;
+        let mut decided_at = self.actor.version;
         loop {
             let mut work = self.actor.begin().await?;
             let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
@@ -676,7 +712,7 @@ impl<P: Permit> Granted<P> {
             if actor.may(P::PERMISSION, &self.target).is_none() {
                 return Err(actor.forbidden(P::PERMISSION, &self.target));
             }
-            decided_at = actor.snapshot.version;
+            decided_at = actor.version;
         }
     }
 
@@ -702,182 +738,17 @@ impl<P> Clone for Granted<P> {
 }
 
 /// `experiment 12 (workspace "Stop Signs")`, `workspace "default"`, `the installation`.
-fn place(snapshot: &Snapshot, target: &Target) -> String {
+pub(crate) fn place(picture: &Picture, target: &Target) -> String {
     let workspace = target
         .workspace
-        .map(|id| format!("workspace \"{}\"", snapshot.workspace_name(id)));
+        .map(|id| format!("workspace \"{}\"", picture.workspace_name(id)));
     match (target.object, workspace) {
-        (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", snapshot.queue_name(QueueId(id))),
+        (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),
         (Some((kind, id)), None) => format!("{} {id}", format!("{kind:?}").to_lowercase()),
         (None, Some(workspace)) => workspace,
         (None, None) => "the whole installation (globally)".into(),
     }
-}
-
-/// The scope columns of an assignment.
-pub(crate) fn scope_columns(scope: Scope) -> (&'static str, i64) {
-    match scope {
-        Scope::Global => ("global", 0),
-        Scope::Workspace(id) => ("workspace", id.0),
-        Scope::Project(id) => ("project", id.0),
-        Scope::Object(ObjectKind::Experiment, id) => ("experiment", id),
-        Scope::Object(ObjectKind::Model, id) => ("model", id),
-        Scope::Object(ObjectKind::Queue, id) => ("queue", id),
-        Scope::Object(ObjectKind::Stack, id) => ("stack", id),
-    }
-}
-
-fn scope(kind: &str, id: i64) -> Option<Scope> {
-    Some(match kind {
-        "global" => Scope::Global,
-        "workspace" => Scope::Workspace(WorkspaceId(id)),
-        "project" => Scope::Project(ProjectId(id)),
-        "experiment" => Scope::Object(ObjectKind::Experiment, id),
-        "model" => Scope::Object(ObjectKind::Model, id),
-        "queue" => Scope::Object(ObjectKind::Queue, id),
-        "stack" => Scope::Object(ObjectKind::Stack, id),
-        _ => return None,
-    })
-}
-
-async fn load(db: &Db, mode: AccessMode) -> Result<Snapshot> {
-    let version = "SELECT version FROM access_version";
-    loop {
-        let before: i64 = sqlx::query_scalar(version).fetch_one(&db.read).await?;
-        let snapshot = load_once(db, mode, before).await?;
-        // Nothing was changed while the tables were read one after the other.
-        let after: i64 = sqlx::query_scalar(version).fetch_one(&db.read).await?;
-        if before == after {
-            return Ok(snapshot);
-        }
-    }
-}
-
-async fn load_once(db: &Db, mode: AccessMode, version: i64) -> Result<Snapshot> {
-    let mut groups = HashMap::new();
-    let mut users = GroupId(NOBODY);
-    for row in sqlx::query("SELECT id, name, built_in FROM groups")
-        .fetch_all(&db.read)
-        .await?
-    {
-        let (id, name) = (GroupId(row.try_get(0)?), row.try_get::<String, _>(1)?);
-        if row.try_get::<i64, _>(2)? == 1 && name == "Users" {
-            users = id;
-        }
-        groups.insert(id, Arc::from(name));
-    }
-    let mut members: HashMap<i64, Vec<GroupId>> = HashMap::new();
-    for row in sqlx::query("SELECT principal_id, group_id FROM group_members")
-        .fetch_all(&db.read)
-        .await?
-    {
-        members
-            .entry(row.try_get(0)?)
-            .or_default()
-            .push(GroupId(row.try_get(1)?));
-    }
-    let mut principals = Vec::new();
-    let mut names = HashMap::new();
-    for row in sqlx::query("SELECT id, name, name_key, state, own_roles_only, kind FROM principals")
-        .fetch_all(&db.read)
-        .await?
-    {
-        let id: i64 = row.try_get(0)?;
-        let name: Arc<str> = Arc::from(row.try_get::<String, _>(1)?);
-        let state: String = row.try_get(3)?;
-        names.insert(
-            PrincipalId(id),
-            PrincipalName {
-                name: name.clone(),
-                key: row.try_get(2)?,
-                removed: state == "removed",
-            },
-        );
-        let mut groups = members.remove(&id).unwrap_or_default();
-        groups.push(users);
-        principals.push(Principal {
-            id: PrincipalId(id),
-            name: name.to_string(),
-            active: state == "active",
-            groups,
-            own_roles_only: row.try_get::<i64, _>(4)? == 1,
-            is_service: row.try_get::<&str, _>(5)? == "service",
-        });
-    }
-    let mut roles = Vec::new();
-    for row in sqlx::query("SELECT id, name, permissions FROM roles")
-        .fetch_all(&db.read)
-        .await?
-    {
-        let (name, words): (String, String) = (row.try_get(1)?, row.try_get(2)?);
-        let words: Vec<String> =
-            serde_json::from_str(&words).map_err(|why| StoreError::Broken(format!("role {name}: {why}")))?;
-        let permissions = RolePermissions::parse(words.iter().map(String::as_str))
-            .map_err(|why| StoreError::Broken(format!("role {name}: {why}")))?;
-        let administrative = BuiltInRole::find(&name).is_some_and(|role| role.administrative);
-        roles.push(Role {
-            id: RoleId(row.try_get(0)?),
-            name,
-            permissions,
-            administrative,
-        });
-    }
-    let mut assignments = Vec::new();
-    let rows =
-        sqlx::query("SELECT id, principal_id, group_id, role_id, scope_kind, scope_id, expires_at FROM assignments");
-    for row in rows.fetch_all(&db.read).await? {
-        let holder = match (row.try_get::<Option<i64>, _>(1)?, row.try_get::<Option<i64>, _>(2)?) {
-            (Some(id), _) => Holder::Principal(PrincipalId(id)),
-            (None, Some(id)) => Holder::Group(GroupId(id)),
-            (None, None) => continue,
-        };
-        let kind: String = row.try_get(4)?;
-        let Some(scope) = scope(&kind, row.try_get(5)?) else {
-            continue;
-        };
-        let id = AssignmentId(row.try_get(0)?);
-        assignments.push(Assignment {
-            id,
-            holder,
-            role: RoleId(row.try_get(3)?),
-            scope,
-            expires: row.try_get(6)?,
-        });
-    }
-    let mut workspaces = HashMap::new();
-    for row in sqlx::query("SELECT id, name FROM workspaces")
-        .fetch_all(&db.read)
-        .await?
-    {
-        workspaces.insert(WorkspaceId(row.try_get(0)?), Arc::from(row.try_get::<String, _>(1)?));
-    }
-    let mut projects = HashMap::new();
-    for row in sqlx::query("SELECT id, workspace_id, name FROM projects")
-        .fetch_all(&db.read)
-        .await?
-    {
-        let name: Arc<str> = Arc::from(row.try_get::<String, _>(2)?);
-        projects.insert(ProjectId(row.try_get(0)?), (WorkspaceId(row.try_get(1)?), name));
-    }
-    let mut queues = HashMap::new();
-    for row in sqlx::query("SELECT id, name, open FROM queues")
-        .fetch_all(&db.read)
-        .await?
-    {
-        let name: Arc<str> = Arc::from(row.try_get::<String, _>(1)?);
-        queues.insert(QueueId(row.try_get(0)?), (name, row.try_get::<i64, _>(2)? == 1));
-    }
-    Ok(Snapshot {
-        version,
-        world: World::new(mode, users, principals, roles, assignments),
-        principals: names,
-        workspaces,
-        projects,
-        queues,
-        groups,
-        credentials: RwLock::default(),
-    })
 }
 
 /// The target that an experiment is.
@@ -895,5 +766,56 @@ pub fn queue_target(id: QueueId) -> Target {
     Target {
         object: Some((ObjectKind::Queue, id.0)),
         ..Target::default()
+    }
+}
+
+/// The target of what a text refers to, with everything that contains it. What the actor may not see is not there.
+pub async fn resolve(actor: &Actor, on: &On) -> std::result::Result<Target, Refusal> {
+    let picture = actor.picture();
+    let missing = |what: &'static str, which: &str| Refusal::NotFound {
+        what,
+        which: which.to_owned(),
+    };
+    match on {
+        On::Installation => Ok(Target::default()),
+        On::Workspace(name) => {
+            let target = picture.find_workspace(name).map(|id| picture.workspace_target(id));
+            let seen = target.filter(|target| actor.may(Permission::WorkspacesRead, target).is_some());
+            seen.ok_or_else(|| missing("workspace", name))
+        }
+        On::Project(workspace, name) => {
+            let id = if workspace.is_empty() {
+                bailiwick_api::ids::as_number(name).map(ProjectId)
+            } else {
+                let workspace = picture.find_workspace(workspace);
+                workspace.and_then(|workspace| picture.find_project(workspace, name))
+            };
+            let target = id.filter(|id| picture.project(*id).is_some());
+            let target = target.map(|id| picture.project_target(id));
+            let seen = target.filter(|target| actor.may(Permission::ProjectsRead, target).is_some());
+            seen.ok_or_else(|| missing("project", name))
+        }
+        On::Experiment(which) => {
+            let found = crate::experiments::find_seen(actor, which).await?;
+            Ok(found.ok_or_else(|| missing("experiment", which))?.target())
+        }
+        On::Queue(name) => {
+            let found = picture.find_queue(name);
+            let seen = found.filter(|(id, open)| crate::queues::may_see(actor, *id, *open));
+            Ok(queue_target(seen.ok_or_else(|| missing("queue", name))?.0))
+        }
+        // Neither is kept yet.
+        On::Model(which) => Err(missing("model", which)),
+        On::Stack(which) => Err(missing("stack", which)),
+    }
+}
+
+/// The scope of an assignment made on the target of [`resolve`].
+pub fn scope_of(target: &Target) -> Scope {
+    match (target.object, target.project, target.workspace) {
+        (Some((kind, id)), ..) => Scope::Object(kind, id),
+        (None, Some(project), _) => Scope::Project(project),
+        (None, None, Some(workspace)) => Scope::Workspace(workspace),
+        (None, None, None) => Scope::Global,
     }
 }

@@ -27,7 +27,7 @@ fn served(actor: &Actor, names: &[String]) -> std::result::Result<Vec<QueueId>, 
     names
         .iter()
         .map(|name| {
-            let found = actor.snapshot().find_queue(name);
+            let found = actor.picture().find_queue(name);
             let missing = || Refusal::NotFound {
                 what: "queue",
                 which: name.clone(),
@@ -164,7 +164,7 @@ pub async fn list(actor: &Actor, lost_after_ms: i64) -> Result<Page<Agent>> {
             .into_iter()
             .filter(|name| {
                 actor
-                    .snapshot()
+                    .picture()
                     .find_queue(name)
                     .is_some_and(|(id, open)| may_see(actor, id, open))
             })
@@ -173,7 +173,7 @@ pub async fn list(actor: &Actor, lost_after_ms: i64) -> Result<Page<Agent>> {
             continue;
         }
         let seen = Time(row.try_get(7)?);
-        let live = actor.snapshot().world.is_active(PrincipalId(row.try_get(8)?))
+        let live = actor.picture().world().is_active(PrincipalId(row.try_get(8)?))
             && actor.now().since_ms(seen) < lost_after_ms;
         let hardware: BTreeMap<String, String> = serde_json::from_str(row.try_get::<&str, _>(5)?).unwrap_or_default();
         items.push(Agent {

@@ -309,7 +309,7 @@ pub async fn list(
     );
     let mut texts: Vec<String> = Vec::new();
     if let Some(user) = &filter.user {
-        match actor.snapshot().find_principal(user) {
+        match actor.picture().find_principal(user) {
             // By id, since a name may have been somebody else's before; attempts to sign in under the name carry no id.
             Some(id) => {
                 texts.push(user.clone());
@@ -384,7 +384,7 @@ fn event(actor: &Actor, row: &AnyRow) -> Result<AuditEvent> {
     let outcome: String = row.try_get(12)?;
     let workspace = row
         .try_get::<Option<i64>, _>(11)?
-        .map(|id| actor.snapshot().workspace_name(WorkspaceId(id)).to_string());
+        .map(|id| actor.picture().workspace_name(WorkspaceId(id)).to_string());
     Ok(AuditEvent {
         id: AuditId(row.try_get(0)?),
         time: Time(row.try_get(1)?),

@@ -6,7 +6,7 @@ use bailiwick_api::{Page, PrincipalId, Time, TokenId};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::access::{Access, Actor, Granted, Origin, Refusal, Work};
+use crate::access::{Access, Actor, Granted, Origin, Refusal, Touched, Work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, Tx, col};
 
@@ -160,7 +160,7 @@ pub async fn use_link(
     let detail = serde_json::json!({"password_set": password_hash.is_some()});
     let entry = Entry::new("sign-in", "link", "user", &link.name).with(detail);
     audit::write_stranger(&mut work, Some(link.principal), &link.name, origin, entry).await?;
-    work.changes_rights().await?;
+    work.touches(&[Touched::Principal(link.principal)]).await?;
     work.commit().await?;
     Ok(true)
 }
@@ -220,6 +220,7 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
         .bind(bailiwick_api::names::name_key(name))
         .fetch_optional(&mut **work)
         .await?;
+    let mut touched = Vec::new();
     let id = match found {
         Some(id) => id,
         None => {
@@ -234,7 +235,8 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
             let queue: i64 = sqlx::query_scalar("SELECT id FROM queues WHERE name_key = 'default'")
                 .fetch_one(&mut **work)
                 .await?;
-            crate::start::assign(&mut work, Some(id), None, "QueueAgent", ("queue", queue), 0, now.0).await?;
+            let assigned = crate::start::assign(&mut work, Some(id), None, "QueueAgent", ("queue", queue), 0, now.0).await?;
+            touched.push(Touched::Assignment(assigned));
             audit::write_system(
                 &mut work,
                 &system,
@@ -250,7 +252,8 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
         .execute(&mut **work)
         .await?;
     insert(&mut work, PrincipalId(id), "key", hash, "built-in", now, None).await?;
-    work.changes_rights().await?;
+    touched.push(Touched::Principal(PrincipalId(id)));
+    work.touches(&touched).await?;
     work.commit().await
 }
 
@@ -266,11 +269,11 @@ pub async fn create_key(
     if !is_alive(&mut work, who).await? {
         return Err(Refusal::NotFound {
             what: "active user",
-            which: by.actor.snapshot().principal_name(who).to_string(),
+            which: by.actor.picture().principal_name(who).to_string(),
         });
     }
     let id = insert(&mut work, who, "key", hash, label, now, expires).await?;
-    let owner = by.actor.snapshot().principal_name(who).to_string();
+    let owner = by.actor.picture().principal_name(who).to_string();
     let detail = serde_json::json!({"after": {"owner": owner, "label": label, "expires_at": expires}});
     audit::write(
         &mut work,
@@ -288,6 +291,7 @@ pub async fn create_key(
         expires_at: expires,
         last_used_at: None,
         revoked_at: None,
+        narrowed: Default::default(),
     })
 }
 
@@ -297,7 +301,7 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
     Ok(Token {
         id: TokenId(row.try_get(0)?),
         owner: actor
-            .snapshot()
+            .picture()
             .principal_name(PrincipalId(row.try_get(1)?))
             .to_string(),
         kind: row.try_get(2)?,
@@ -306,6 +310,7 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
         expires_at: row.try_get::<Option<i64>, _>(5)?.map(Time),
         last_used_at: row.try_get::<Option<i64>, _>(6)?.map(Time),
         revoked_at: row.try_get::<Option<i64>, _>(7)?.map(Time),
+        narrowed: Default::default(),
     })
 }
 
@@ -354,7 +359,7 @@ pub async fn revoke<P: Permit>(by: &Granted<P>, id: TokenId) -> std::result::Res
     let token = view(&by.actor, &row)?;
     let detail = serde_json::json!({"owner": token.owner});
     audit::write(&mut work, &by.actor, Entry::of::<P>("revoke", "token", id).with(detail)).await?;
-    work.changes_rights().await?;
+    work.touches(&[Touched::Credential(id)]).await?;
     work.commit().await?;
     Ok(token)
 }
@@ -376,6 +381,6 @@ pub async fn sign_out(actor: &Actor) -> Result<()> {
         Entry::new("sign-out", "sign-out", "user", &actor.name),
     )
     .await?;
-    work.changes_rights().await?;
+    work.touches(&[Touched::Credential(credential)]).await?;
     work.commit().await
 }

@@ -15,7 +15,7 @@ use sqlx::{Any, AssertSqlSafe, Connection, Executor, Row};
 pub type Tx = sqlx::Transaction<'static, Any>;
 
 /// What went wrong in the store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StoreError {
     /// Somebody else has a thing of that name, or did it first.
     Conflict(String),
@@ -239,6 +239,17 @@ impl Db {
         }
     }
 
+    /// A transaction for reading: everything in it is of one moment.
+    pub(crate) async fn begin_look(&self) -> Result<Tx> {
+        Ok(match self.kind {
+            Kind::Postgres => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                self.read.begin_with(begin).await?
+            }
+            Kind::Sqlite => self.read.begin().await?,
+        })
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("SELECT 1").fetch_one(&self.read).await?;
@@ -275,12 +286,15 @@ impl Db {
 
     async fn migrate(&self) -> Result<()> {
         // Name, what both databases run, what SQLite runs besides, what PostgreSQL runs besides.
-        const MIGRATIONS: &[(&str, &str, &str, &str)] = &[(
-            "0001_start",
-            include_str!("migrations/0001_start.sql"),
-            include_str!("migrations/0001_start.sqlite.sql"),
-            include_str!("migrations/0001_start.postgres.sql"),
-        )];
+        const MIGRATIONS: &[(&str, &str, &str, &str)] = &[
+            (
+                "0001_start",
+                include_str!("migrations/0001_start.sql"),
+                include_str!("migrations/0001_start.sqlite.sql"),
+                include_str!("migrations/0001_start.postgres.sql"),
+            ),
+            ("0002_access", include_str!("migrations/0002_access.sql"), "", ""),
+        ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {
             // Two servers that start at once migrate one after the other.
@@ -310,7 +324,9 @@ impl Db {
                 let sql = both.replace("{{ID}}", id).replace("{{BYTES}}", bytes);
                 let mut tx = connection.begin().await?;
                 tx.execute(AssertSqlSafe(sql)).await?;
-                tx.execute(*own).await?;
+                if !own.is_empty() {
+                    tx.execute(*own).await?;
+                }
                 sqlx::query("INSERT INTO migrations (name, applied_at) VALUES ($1, $2)")
                     .bind(*name)
                     .bind(self.now().0)

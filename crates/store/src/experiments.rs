@@ -8,7 +8,7 @@ use bailiwick_api::{ExperimentId, JobId, Page, Permission, PrincipalId, ProjectI
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, Snapshot, Work, experiment_target};
+use crate::access::{Actor, Granted, Picture, Refusal, Work, experiment_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
 
@@ -66,16 +66,16 @@ impl ExperimentRow {
         experiment_target(self.id, self.workspace, self.project, self.owner)
     }
 
-    pub fn view(&self, snapshot: &Snapshot) -> Experiment {
+    pub fn view(&self, picture: &Picture) -> Experiment {
         Experiment {
             id: self.id,
             name: self.name.clone(),
             state: self.state,
             cause: self.cause.clone(),
-            owner: snapshot.principal_name(self.owner).to_string(),
-            workspace: snapshot.workspace_name(self.workspace).to_string(),
-            project: snapshot.project_name(self.project).to_string(),
-            queue: snapshot.queue_name(self.queue).to_string(),
+            owner: picture.principal_name(self.owner).to_string(),
+            workspace: picture.workspace_name(self.workspace).to_string(),
+            project: picture.project_name(self.project).to_string(),
+            queue: picture.queue_name(self.queue).to_string(),
             slots: self.slots,
             priority: self.priority,
             restarts: self.restarts,
@@ -162,7 +162,7 @@ pub async fn create(
         ended_at: None,
         code: code.map(str::to_owned),
     };
-    Ok(row.view(by.actor.snapshot()))
+    Ok(row.view(by.actor.picture()))
 }
 
 /// Finds by id, or by name: the newest of one's own, else the newest that one may see. The decision is made by a picture of rights at least as new as the row.
@@ -183,6 +183,12 @@ pub async fn find<P: Permit>(actor: &Actor, which: &str) -> std::result::Result<
             Err(refusal)
         }
     }
+}
+
+/// The row by id or name, if this actor may see it. Nothing is recorded.
+pub async fn find_seen(actor: &Actor, which: &str) -> std::result::Result<Option<ExperimentRow>, Refusal> {
+    let (actor, row) = fetch(actor, which).await?;
+    Ok(row.filter(|row| actor.may(Permission::ExperimentsRead, &row.target()).is_some()))
 }
 
 /// The row, whoever asks.
@@ -245,9 +251,9 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
     };
     let version: i64 = match &row {
         Some(row) => row.try_get(17)?,
-        None => actor.access.snapshot().await?.version,
+        None => actor.access.fresh().await?.version(),
     };
-    if version == actor.snapshot.version {
+    if version <= actor.version {
         return Ok((actor.clone(), row.as_ref().map(read_row).transpose()?));
     }
     let actor = actor.renewed(version).await?;
@@ -396,7 +402,7 @@ pub async fn stop(
             .await?,
     )?;
     work.commit().await?;
-    Ok(after.view(by.actor.snapshot()))
+    Ok(after.view(by.actor.picture()))
 }
 
 /// Sets the state with its cause and writes it into the history. Ended states get their time.
@@ -453,7 +459,7 @@ pub async fn detail(by: &Granted<permit::ExperimentsRead>, row: ExperimentRow) -
             })
         })
         .collect::<Result<_>>()?;
-    let mut experiment = row.view(by.actor.snapshot());
+    let mut experiment = row.view(by.actor.picture());
     if row.state == State::Queued {
         experiment.cause = format!("{}; {}", row.cause, waits_for(by, &row).await?);
     }
@@ -469,7 +475,7 @@ pub async fn detail(by: &Granted<permit::ExperimentsRead>, row: ExperimentRow) -
 
 /// Why a waiting job still waits.
 async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -> Result<String> {
-    let queue = by.actor.snapshot().queue_name(row.queue);
+    let queue = by.actor.picture().queue_name(row.queue);
     // Queue names stand in the agents' lists as JSON text.
     let agents: Vec<(String, i64)> = sqlx::query_as("SELECT queues, slots FROM agents WHERE last_seen_at > $1")
         .bind(by.actor.now().plus_ms(-180_000).0)
@@ -533,7 +539,7 @@ pub async fn list(actor: &Actor, filter: &ExperimentFilter) -> Result<Page<Exper
     let rows = query.fetch_all(&actor.db().read).await?;
     let mut items = rows
         .iter()
-        .map(|row| Ok(read_row(row)?.view(actor.snapshot())))
+        .map(|row| Ok(read_row(row)?.view(actor.picture())))
         .collect::<Result<Vec<_>>>()?;
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
@@ -610,8 +616,8 @@ fn arms(actor: &Actor, visible: &Visible, filtered: bool, mine: bool) -> Vec<Str
     } else {
         arms.extend(visible.workspaces.iter().map(|id| format!("workspace_id = {id}")));
         arms.extend(visible.projects.iter().map(|id| {
-            let workspace = actor.snapshot().projects.get(id).filter(|_| filtered);
-            let within = workspace.map(|(workspace, _)| format!("workspace_id = {workspace} AND "));
+            let project = actor.picture().project(*id).filter(|_| filtered);
+            let within = project.map(|project| format!("workspace_id = {} AND ", project.workspace));
             format!("{}{}", within.unwrap_or_default(), beside("project_id", id.0))
         }));
     }

@@ -6,7 +6,7 @@ use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::{AgentId, ExperimentId, JobId, PrincipalId, ProjectId, WorkspaceId, key};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Snapshot, System, Work};
+use crate::access::{Picture, System, Work};
 use crate::agents::Serving;
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
@@ -101,7 +101,7 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
             continue;
         }
         // Names as they are now: the poll may have begun before the owner was made. Never read inside the transaction: loading could wait for it.
-        let snapshot = serving.actor.access.snapshot().await?;
+        let picture = serving.actor.access.fresh().await?;
         let mut work = serving.actor.begin().await?;
         let sql = format!("{peek}{}", db.skip_locked());
         let row = sqlx::query(AssertSqlSafe(sql))
@@ -114,7 +114,7 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
         if slots > free_slots {
             continue;
         }
-        let lease = lease(&mut work, serving, &snapshot, JobId(id), rules, token, true).await?;
+        let lease = lease(&mut work, serving, picture, JobId(id), rules, token, true).await?;
         if let Some(lease) = &lease {
             let cause = format!("taken by agent {}", serving.name);
             change_state(
@@ -137,9 +137,9 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
 
 /// Gives a lease again whose first answer was lost on the way: the same fencing number, another token.
 pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
-    let snapshot = serving.actor.access.snapshot().await?;
+    let picture = serving.actor.access.fresh().await?;
     let mut work = serving.actor.begin().await?;
-    let lease = lease(&mut work, serving, &snapshot, job, rules, token, false).await?;
+    let lease = lease(&mut work, serving, picture, job, rules, token, false).await?;
     work.commit().await?;
     Ok(lease)
 }
@@ -147,7 +147,7 @@ pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token:
 async fn lease(
     work: &mut Work,
     serving: &Serving,
-    snapshot: &Snapshot,
+    picture: &Picture,
     job: JobId,
     rules: LeaseRules,
     token: &str,
@@ -182,9 +182,9 @@ async fn lease(
         fence,
         experiment: ExperimentId(experiment),
         name: row.try_get(0)?,
-        owner: snapshot.principal_name(PrincipalId(row.try_get(1)?)).to_string(),
-        workspace: snapshot.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
-        project: snapshot.project_name(ProjectId(row.try_get(3)?)).to_string(),
+        owner: picture.principal_name(PrincipalId(row.try_get(1)?)).to_string(),
+        workspace: picture.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
+        project: picture.project_name(ProjectId(row.try_get(3)?)).to_string(),
         slots,
         code: row.try_get(4)?,
         command: config.command,

@@ -12,6 +12,7 @@ pub mod db;
 pub mod experiments;
 pub mod jobs;
 pub mod logs;
+pub mod picture;
 pub mod principals;
 pub mod queues;
 pub mod roles;

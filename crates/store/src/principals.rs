@@ -3,13 +3,12 @@
 use bailiwick_access::{Scope, Target};
 use bailiwick_api::names::{check_username, name_key};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::users::{NewUser, PrincipalKind, User, UserState};
-use bailiwick_api::{GroupId, Page, Permission, PrincipalId, QueueId, RoleId, Time};
+use bailiwick_api::{AssignmentId, Page, Permission, PrincipalId, QueueId, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, Granted, Refusal, Snapshot, Work, scope_columns};
+use crate::access::{Access, Actor, Granted, Picture, Refusal, Touched, Work, scope_columns};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, col};
 use crate::start::assign;
@@ -62,7 +61,7 @@ fn state(text: &str) -> UserState {
 }
 
 /// A user as this actor may see it: names for everybody, the rest for `users:read` and the user itself.
-fn view(actor: &Actor, snapshot: &Snapshot, row: &AnyRow) -> Result<User> {
+fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
     let id = PrincipalId(row.try_get(0)?);
     let kind = if row.try_get::<String, _>(1)? == "service" {
         PrincipalKind::Service
@@ -87,57 +86,8 @@ fn view(actor: &Actor, snapshot: &Snapshot, row: &AnyRow) -> Result<User> {
     user.display_name = row.try_get(3)?;
     user.created_at = Some(Time(row.try_get(6)?));
     user.last_seen_at = row.try_get::<Option<i64>, _>(7)?.map(Time);
-    for (assignment, role, scope, group, expires) in snapshot.world.assignments_of(id) {
-        user.roles
-            .push(assignment_view(snapshot, assignment, role, scope, group, expires));
-    }
+    user.roles = picture.assignments_of(id);
     Ok(user)
-}
-
-fn assignment_view(
-    snapshot: &Snapshot,
-    id: bailiwick_api::AssignmentId,
-    role: RoleId,
-    scope: Scope,
-    group: Option<GroupId>,
-    expires: Option<i64>,
-) -> AssignmentView {
-    let scope = match scope {
-        Scope::Global => ScopeView::Global,
-        Scope::Workspace(id) => ScopeView::Workspace {
-            id: id.0,
-            name: snapshot.workspace_name(id).to_string(),
-        },
-        Scope::Project(id) => ScopeView::Project {
-            id: id.0,
-            name: snapshot.project_name(id).to_string(),
-        },
-        Scope::Object(kind, id) => {
-            let name = if kind == bailiwick_access::ObjectKind::Queue {
-                snapshot.queue_name(QueueId(id)).to_string()
-            } else {
-                String::new()
-            };
-            ScopeView::Object {
-                object: format!("{kind:?}").to_lowercase(),
-                id,
-                name,
-            }
-        }
-    };
-    AssignmentView {
-        id,
-        role: snapshot
-            .world
-            .role(role)
-            .map(|role| role.name.clone())
-            .unwrap_or_default(),
-        scope,
-        through_group: group
-            .and_then(|group| snapshot.groups.get(&group))
-            .map(|name| name.to_string()),
-        until: expires.map(Time),
-    }
 }
 
 /// One user by name or id. Removed ones only for those with `users:read`.
@@ -146,14 +96,14 @@ pub async fn get(actor: &Actor, which: &str) -> std::result::Result<User, Refusa
         what: "user",
         which: which.to_owned(),
     };
-    let id = actor.snapshot().find_principal(which).ok_or_else(missing)?;
+    let id = actor.picture().find_principal(which).ok_or_else(missing)?;
     let sql = format!("SELECT {COLUMNS} FROM principals WHERE id = $1");
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id.0)
         .fetch_optional(&actor.db().read)
         .await?
         .ok_or_else(missing)?;
-    let user = view(actor, actor.snapshot(), &row)?;
+    let user = view(actor, actor.picture(), &row)?;
     let full = id == actor.id || actor.may(Permission::UsersRead, &Target::default()).is_some();
     if !full && user.state != UserState::Active {
         return Err(missing());
@@ -185,7 +135,7 @@ pub async fn list(actor: &Actor, kind: Option<PrincipalKind>, all: bool, after: 
         .await?;
     let mut items = rows
         .iter()
-        .map(|row| view(actor, actor.snapshot(), row))
+        .map(|row| view(actor, actor.picture(), row))
         .collect::<Result<Vec<_>>>()?;
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
@@ -239,8 +189,10 @@ pub async fn create(
         now,
     )
     .await?;
+    let mut touched = vec![Touched::Principal(id)];
     if let Some((name, scope)) = &role {
-        assign(&mut work, Some(id.0), None, name, scope_columns(*scope), 0, now.0).await?;
+        let assigned = assign(&mut work, Some(id.0), None, name, scope_columns(*scope), 0, now.0).await?;
+        touched.push(Touched::Assignment(assigned));
     }
     if let Some((hash, expires)) = link {
         crate::credentials::insert(&mut work, id, "link", hash, "activation link", now, Some(expires)).await?;
@@ -252,7 +204,7 @@ pub async fn create(
         Entry::of::<permit::UsersCreate>("create", "user", &new.name).with(detail),
     )
     .await?;
-    work.changes_rights().await?;
+    work.touches(&touched).await?;
     work.commit().await?;
     Ok(id)
 }
@@ -267,7 +219,10 @@ pub async fn create_service_account(
     check_username(name).map_err(CreateError::Invalid)?;
     let actor = &by.actor;
     for queue in serve {
-        let role = actor.snapshot().world.roles().find(|role| role.name == "QueueAgent");
+        let role = actor
+            .picture()
+            .find_role("QueueAgent")
+            .and_then(|id| actor.picture().role(id));
         let role = role.ok_or_else(|| CreateError::Invalid("the role QueueAgent has been deleted".into()))?;
         let target = crate::access::queue_target(*queue);
         if let Some(missing) = actor.missing_to_grant(role.permissions, &target) {
@@ -277,15 +232,17 @@ pub async fn create_service_account(
     let mut work = by.begin().await?;
     let now = actor.now();
     let id = insert(&mut work, "service", name, None, "active", true, None, now).await?;
+    let mut touched = vec![Touched::Principal(id)];
     for queue in serve {
-        assign(&mut work, Some(id.0), None, "QueueAgent", ("queue", queue.0), 0, now.0).await?;
+        let assigned = assign(&mut work, Some(id.0), None, "QueueAgent", ("queue", queue.0), 0, now.0).await?;
+        touched.push(Touched::Assignment(assigned));
     }
     let token = crate::credentials::insert(&mut work, id, "key", key_hash, "first key", now, None).await?;
     let queues: Vec<i64> = serve.iter().map(|queue| queue.0).collect();
     let detail = serde_json::json!({"after": {"serves_queues": queues}});
     let entry = Entry::of::<permit::ServiceAccountsCreate>("create", "service account", name);
     audit::write(&mut work, actor, entry.with(detail)).await?;
-    work.changes_rights().await?;
+    work.touches(&touched).await?;
     work.commit().await?;
     Ok((id, token))
 }
@@ -327,15 +284,10 @@ async fn insert(
 
 /// The role by name, where it is to hold, and that this actor may hand it out there.
 fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::Result<(String, Scope), CreateError> {
-    let snapshot = actor.snapshot();
+    let picture = actor.picture();
     let name = if role == "admin" { "ClusterAdmin" } else { role };
-    let key = name_key(name);
-    let Some(role) = snapshot.world.roles().find(|known| name_key(&known.name) == key) else {
-        let names = snapshot.world.roles().map(|role| role.name.as_str());
-        let meant = bailiwick_api::names::nearest(name, names)
-            .map(|meant| format!("; did you mean `{meant}`?"))
-            .unwrap_or_default();
-        return Err(CreateError::Invalid(format!("there is no role `{name}`{meant}")));
+    let Some(role) = picture.find_role(name).and_then(|id| picture.role(id)) else {
+        return Err(CreateError::Invalid(picture.no_role(name)));
     };
     let scope = match (role.permissions.is_global_only(), workspace) {
         (true, None) => Scope::Global,
@@ -347,7 +299,7 @@ fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::R
         }
         (false, workspace) => {
             let workspace = workspace.unwrap_or("default");
-            let found = snapshot.find_workspace(workspace);
+            let found = picture.find_workspace(workspace);
             Scope::Workspace(found.ok_or_else(|| CreateError::Invalid(format!("there is no workspace `{workspace}`")))?)
         }
     };
@@ -391,7 +343,7 @@ pub async fn change_life<P: Permit>(
 ) -> std::result::Result<(), LifeError> {
     let mut work = by.begin().await?;
     // Taken first: two administrators who remove each other at the same moment go one after the other.
-    work.changes_rights().await?;
+    work.touches(&[Touched::Principal(id)]).await?;
     let row = sqlx::query("SELECT state, password_hash FROM principals WHERE id = $1")
         .bind(id.0)
         .fetch_one(&mut **work)
@@ -437,10 +389,15 @@ pub async fn change_life<P: Permit>(
             .await?;
     }
     if life == Life::Remove {
-        sqlx::query("DELETE FROM assignments WHERE principal_id = $1")
+        let assigned: Vec<i64> = sqlx::query_scalar("DELETE FROM assignments WHERE principal_id = $1 RETURNING id")
             .bind(id.0)
-            .execute(&mut **work)
+            .fetch_all(&mut **work)
             .await?;
+        let assigned: Vec<Touched> = assigned
+            .into_iter()
+            .map(|id| Touched::Assignment(AssignmentId(id)))
+            .collect();
+        work.touches(&assigned).await?;
         sqlx::query("DELETE FROM group_members WHERE principal_id = $1")
             .bind(id.0)
             .execute(&mut **work)
@@ -506,7 +463,7 @@ pub async fn set_password<P: Permit>(
         .execute(&mut **work)
         .await?;
     audit::write(&mut work, &by.actor, Entry::of::<P>("change-password", "user", name)).await?;
-    work.changes_rights().await?;
+    work.touches(&[Touched::Principal(id)]).await?;
     work.commit().await?;
     Ok(())
 }

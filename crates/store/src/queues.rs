@@ -1,6 +1,6 @@
 //! Queues.
 
-use bailiwick_access::Target;
+use bailiwick_access::ObjectKind;
 use bailiwick_api::queues::Queue;
 use bailiwick_api::{Page, Permission, QueueId};
 use sqlx::Row;
@@ -11,12 +11,10 @@ use crate::db::Result;
 /// Whether this actor may see the queue: by an assignment at it, or because it is open and the actor may read queues somewhere.
 pub fn may_see(actor: &Actor, id: QueueId, open: bool) -> bool {
     actor.may(Permission::QueuesRead, &queue_target(id)).is_some()
-        || (open
-            && actor
-                .snapshot()
-                .workspaces
-                .keys()
-                .any(|id| actor.may(Permission::QueuesRead, &Target::workspace(*id)).is_some()))
+        || (open && {
+            let visible = actor.visible(Permission::QueuesRead, ObjectKind::Queue);
+            visible.all || !visible.workspaces.is_empty()
+        })
 }
 
 /// The queues that this actor may see, with how much waits and runs in each.
@@ -37,18 +35,15 @@ pub async fn list(actor: &Actor) -> Result<Page<Queue>> {
             .map(|(.., count)| count)
             .sum()
     };
-    let snapshot = actor.snapshot();
-    let mut items: Vec<Queue> = snapshot
-        .queues
-        .iter()
-        .filter(|(id, (_, open))| may_see(actor, **id, *open))
-        .map(|(id, (name, _))| Queue {
-            id: *id,
+    let items = actor.picture().queues().into_iter();
+    let items = items
+        .filter(|(id, _, open)| may_see(actor, *id, *open))
+        .map(|(id, name, _)| Queue {
+            id,
             name: name.to_string(),
-            waiting: of(*id, true),
-            running: of(*id, false),
+            waiting: of(id, true),
+            running: of(id, false),
         })
         .collect();
-    items.sort_by_key(|queue| queue.id);
     Ok(Page { items, next: None })
 }

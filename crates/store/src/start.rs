@@ -1,5 +1,6 @@
 //! What a fresh installation begins with (`access.md` §3), and the built-in roles brought up to date at every start.
 
+use bailiwick_api::AssignmentId;
 use bailiwick_api::names::name_key;
 use bailiwick_api::permission::BUILT_IN_ROLES;
 use sqlx::Row;
@@ -32,8 +33,18 @@ const FIRST_ROLES: &[(&str, &str, &[&str])] = &[
 pub async fn prepare(db: &Db, admin_password_hash: Option<&str>) -> Result<Prepared> {
     let now = db.now().0;
     let mut tx = db.begin().await?;
+    let before = roles(&mut tx).await?;
     for role in BUILT_IN_ROLES {
         put_role(&mut tx, role.name, role.description, &role.permissions().words(), 1).await?;
+    }
+    if roles(&mut tx).await? != before {
+        // Servers that run beside this newer one load everything anew.
+        for sql in [
+            "UPDATE access_version SET version = version + 1",
+            "INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version",
+        ] {
+            sqlx::query(sql).execute(&mut *tx).await?;
+        }
     }
     let users: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM principals")
         .fetch_one(&mut *tx)
@@ -59,6 +70,11 @@ pub async fn prepare(db: &Db, admin_password_hash: Option<&str>) -> Result<Prepa
         first_start,
         admin_without_password,
     })
+}
+
+async fn roles(tx: &mut Tx) -> Result<Vec<(String, String)>> {
+    let roles = sqlx::query_as("SELECT name, permissions FROM roles ORDER BY id");
+    Ok(roles.fetch_all(&mut **tx).await?)
 }
 
 async fn put_role(tx: &mut Tx, name: &str, description: &str, words: &[String], built_in: i64) -> Result<i64> {
@@ -131,10 +147,11 @@ async fn fill(tx: &mut Tx, now: i64) -> Result<()> {
             assign(tx, None, Some(id), "Member", ("global", 0), 0, now).await?;
         }
     }
-    assign(tx, Some(admin), None, "ClusterAdmin", ("global", 0), 0, now).await
+    assign(tx, Some(admin), None, "ClusterAdmin", ("global", 0), 0, now).await?;
+    Ok(())
 }
 
-/// Writes an assignment; whether it may be made is the caller's question.
+/// Writes an assignment; whether it may be made is the caller's question, and telling that it was ([`crate::access::Work::touches`]).
 pub(crate) async fn assign(
     tx: &mut Tx,
     principal: Option<i64>,
@@ -143,10 +160,10 @@ pub(crate) async fn assign(
     (scope_kind, scope_id): (&str, i64),
     built_in: i64,
     now: i64,
-) -> Result<()> {
-    sqlx::query(
+) -> Result<AssignmentId> {
+    let id: i64 = sqlx::query_scalar(
         "INSERT INTO assignments (principal_id, group_id, role_id, scope_kind, scope_id, built_in, created_at)
-         SELECT $1, $2, id, $4, $5, $6, $7 FROM roles WHERE name_key = $3",
+         SELECT $1, $2, id, $4, $5, $6, $7 FROM roles WHERE name_key = $3 RETURNING id",
     )
     .bind(principal)
     .bind(group)
@@ -155,7 +172,7 @@ pub(crate) async fn assign(
     .bind(scope_id)
     .bind(built_in)
     .bind(now)
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    Ok(())
+    Ok(AssignmentId(id))
 }

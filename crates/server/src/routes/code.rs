@@ -24,20 +24,10 @@ pub struct CodeKept {
 
 /// Some workspace in which this actor may submit: that is what makes sending code its business.
 fn somewhere(actor: &Actor) -> Target {
-    let mut workspaces: Vec<WorkspaceId> = actor.snapshot().workspaces.keys().copied().collect();
-    workspaces.sort();
-    let may = |id: &WorkspaceId| {
-        actor
-            .may(Permission::ExperimentsCreate, &Target::workspace(*id))
-            .is_some()
-    };
-    workspaces
-        .iter()
-        .copied()
-        .find(may)
-        .or(workspaces.first().copied())
-        .map(Target::workspace)
-        .unwrap_or_default()
+    let visible = actor.visible(Permission::ExperimentsCreate, bailiwick_access::ObjectKind::Experiment);
+    let first = visible.workspaces.first().copied();
+    let any = || actor.picture().workspaces().first().map(|(id, _)| *id);
+    first.or_else(any).map(Target::workspace).unwrap_or_default()
 }
 
 /// Whether the caller has sent it: that somebody else has is not told.

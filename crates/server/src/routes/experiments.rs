@@ -24,14 +24,14 @@ pub async fn create(
         Failure::invalid(format!("the configuration is not right: {why}"))
             .hint("docs/experiment-yaml.md lists every key")
     })?;
-    let snapshot = actor.snapshot();
+    let picture = actor.picture();
     let workspace_name = checked
         .workspace
         .as_deref()
         .filter(|name| !name.is_empty())
         .unwrap_or("default");
     let missing = || Failure::not_found("workspace", workspace_name);
-    let workspace = snapshot.find_workspace(workspace_name).ok_or_else(missing)?;
+    let workspace = picture.find_workspace(workspace_name).ok_or_else(missing)?;
     let granted = door
         .at(
             Target::workspace(workspace),
@@ -45,13 +45,13 @@ pub async fn create(
         .as_deref()
         .filter(|name| !name.is_empty())
         .unwrap_or("default");
-    let project = snapshot
+    let project = picture
         .find_project(workspace, project_name)
         .ok_or_else(|| Failure::not_found("project", project_name))?;
 
     let queue_name = checked.queue.as_deref().unwrap_or("default");
     let no_queue = || Failure::not_found("queue", queue_name);
-    let (queue, open) = snapshot.find_queue(queue_name).ok_or_else(no_queue)?;
+    let (queue, open) = picture.find_queue(queue_name).ok_or_else(no_queue)?;
     let in_workspace = Target::workspace(workspace);
     let may_submit = (open && actor.may(Permission::QueuesSubmit, &in_workspace).is_some())
         || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();

@@ -89,7 +89,7 @@ pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Re
     if whose == actor.id || covers(actor, whose) {
         return Ok(());
     }
-    let name = actor.snapshot().principal_name(whose);
+    let name = actor.picture().principal_name(whose);
     audit::record(actor, Entry::denied(by, "user", &name)).await?;
     Err(Failure::forbidden(format!(
         "Insufficient permissions: signed in as {name} one may do more than {} may",
@@ -99,25 +99,17 @@ pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Re
 }
 
 fn covers(actor: &Actor, whose: PrincipalId) -> bool {
-    let snapshot = actor.snapshot();
-    snapshot.world.assignments_of(whose).all(|(_, role, scope, ..)| {
-        let target = match scope {
-            bailiwick_access::Scope::Global => Target::default(),
-            bailiwick_access::Scope::Workspace(id) => Target::workspace(id),
-            bailiwick_access::Scope::Project(id) => Target {
-                project: Some(id),
-                ..Target::default()
-            },
-            bailiwick_access::Scope::Object(kind, id) => Target {
-                object: Some((kind, id)),
-                ..Target::default()
-            },
-        };
-        snapshot
-            .world
-            .role(role)
-            .is_none_or(|role| actor.missing_to_grant(role.permissions, &target).is_none())
-    })
+    let picture = actor.picture();
+    let held: Vec<_> = {
+        let world = picture.world();
+        let role = |id| world.role(id).map(|role| role.permissions);
+        let assignments = world.assignments_of(whose);
+        assignments
+            .filter_map(|(_, of, scope, ..)| Some((role(of)?, scope)))
+            .collect()
+    };
+    held.into_iter()
+        .all(|(role, scope)| actor.missing_to_grant(role, &picture.scope_target(scope)).is_none())
 }
 
 pub async fn revoke(door: Asked<permit::TokensRevoke>, _: NoInput) -> Result<Json<Token>, Failure> {

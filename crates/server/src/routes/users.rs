@@ -183,7 +183,7 @@ pub async fn me(door: SignedIn, _: NoInput) -> Result<Json<Me>, Failure> {
 /// What of experiments one sees, in words.
 fn sees(actor: &Actor) -> String {
     let visible = actor.visible(Permission::ExperimentsRead, bailiwick_access::ObjectKind::Experiment);
-    let snapshot = actor.snapshot();
+    let picture = actor.picture();
     if visible.all {
         return "all experiments".into();
     }
@@ -191,7 +191,7 @@ fn sees(actor: &Actor) -> String {
         let shown: Vec<String> = ids
             .iter()
             .take(5)
-            .map(|id| format!("\"{}\"", snapshot.workspace_name(*id)))
+            .map(|id| format!("\"{}\"", picture.workspace_name(*id)))
             .collect();
         let more = ids.len().saturating_sub(5);
         let more = if more > 0 {
@@ -429,7 +429,7 @@ pub async fn create_service_account(
     let mut queues = Vec::new();
     for name in &new.serve {
         let (id, _) = actor
-            .snapshot()
+            .picture()
             .find_queue(name)
             .ok_or_else(|| Failure::not_found("queue", name))?;
         if !queues.contains(&id) {
@@ -449,6 +449,7 @@ pub async fn create_service_account(
         expires_at: None,
         last_used_at: None,
         revoked_at: None,
+        narrowed: Default::default(),
     };
     Ok(Json(TokenWithSecret { token, secret }))
 }

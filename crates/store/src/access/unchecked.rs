@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use bailiwick_access::{Basis, Scope, Target};
+use bailiwick_access::{Basis, Target};
 use bailiwick_api::PrincipalId;
 use bailiwick_api::permission::Permit;
 
@@ -21,16 +21,10 @@ impl Access {
             origin,
             narrowing: None,
             bearer_hash: None,
-            snapshot: self.glance(),
+            version: self.picture().version(),
             access: self.clone(),
         };
-        let basis = Basis {
-            assignment: None,
-            role: None,
-            group: None,
-            scope: Scope::Global,
-            administrative: false,
-        };
+        let basis = Basis { administrative: false };
         Granted {
             actor,
             target,
