@@ -2,7 +2,7 @@
 
 use bailiwick_access::Target;
 use bailiwick_api::permission::permit;
-use bailiwick_api::{Permission, WorkspaceId};
+use bailiwick_api::Permission;
 use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
