@@ -88,7 +88,9 @@ pub fn may_give(actor: &Actor, role: RolePermissions, target: &Target) -> Change
 pub async fn write(work: &mut Work, by: &Actor, new: &Resolved) -> Changed<AssignmentId> {
     let now = by.now();
     if new.expires.is_some_and(|end| end <= now) {
-        return Err(ChangeError::Invalid("the end of the assignment lies in the past".into()));
+        return Err(ChangeError::Invalid(
+            "the end of the assignment lies in the past".into(),
+        ));
     }
     // From the table, since the role may have been made in this very transaction.
     let role = sqlx::query("SELECT name, permissions FROM roles WHERE id = $1")
@@ -196,13 +198,16 @@ fn had_admin(picture: &Picture) -> bool {
         holders.retain(|id| world.is_active(*id));
         holders
     };
-    let is_person = |id: &PrincipalId| picture.principal(*id).is_some_and(|one| one.kind == PrincipalKind::User);
+    let is_person = |id: &PrincipalId| {
+        picture
+            .principal(*id)
+            .is_some_and(|one| one.kind == PrincipalKind::User)
+    };
     holders.iter().any(is_person)
 }
 
 /// The words for it, wherever it is refused.
-pub const LAST_ADMIN: &str =
-    "that would leave the installation without an active ClusterAdmin; give that role, without an end, to another user first";
+pub const LAST_ADMIN: &str = "that would leave the installation without an active ClusterAdmin; give that role, without an end, to another user first";
 
 async fn keep_an_admin(work: &mut Work) -> Changed<()> {
     if is_last_admin_gone(work).await? {
@@ -300,7 +305,10 @@ pub async fn take_all(actor: &Actor, old: &OldAssignments) -> Changed<Vec<Assign
         let (role, name, _) = find_role(&actor, &one.role)?;
         let scope = scope_of(&target);
         // Somebody deactivated meanwhile is nobody that one may see, but what he holds here may be taken from him.
-        let anybody = one.user.as_deref().and_then(|user| actor.picture().find_principal(user));
+        let anybody = one
+            .user
+            .as_deref()
+            .and_then(|user| actor.picture().find_principal(user));
         let found = match anybody.filter(|_| one.group.is_none()) {
             Some(id) => find_same(&mut work, Holder::Principal(id), role, scope).await?,
             None => None,
@@ -342,16 +350,22 @@ pub async fn take_by_id(actor: &Actor, id: AssignmentId) -> Changed<Assignment> 
 pub async fn change(actor: &Actor, id: AssignmentId, change: &AssignmentChange) -> Changed<Assignment> {
     let no_end = change.no_end == Some(true);
     if no_end && (change.until.is_some() || change.lifetime_ms.is_some()) {
-        return Err(ChangeError::Invalid("an assignment has an end or none: leave out one of the two".into()));
+        return Err(ChangeError::Invalid(
+            "an assignment has an end or none: leave out one of the two".into(),
+        ));
     }
     let end = end(actor.now(), change.until, change.lifetime_ms)?;
     if !no_end && end.is_none() && change.role.is_none() {
-        return Err(ChangeError::Invalid("nothing to change: give a role, an end, or `no_end`".into()));
+        return Err(ChangeError::Invalid(
+            "nothing to change: give a role, an end, or `no_end`".into(),
+        ));
     }
     let (mut work, actor) = actor.begin_in_order().await?;
     let (mut row, target) = find_to_change(&mut work, &actor, id).await?;
     if row.built_in {
-        return Err(ChangeError::Conflict("this assignment is built in and stays as it is".into()));
+        return Err(ChangeError::Conflict(
+            "this assignment is built in and stays as it is".into(),
+        ));
     }
     let before = row.is.clone();
     let (role, name, permissions) = match &change.role {
@@ -400,10 +414,11 @@ async fn find_to_change(work: &mut Work, actor: &Actor, id: AssignmentId) -> Cha
 pub async fn clear_ended(system: &System) -> Result<bool> {
     const BATCH: usize = 500;
     let now = system.now();
-    let ended: Option<i64> = sqlx::query_scalar("SELECT id FROM assignments WHERE expires_at IS NOT NULL AND expires_at <= $1 LIMIT 1")
-        .bind(now.0)
-        .fetch_optional(&system.db().read)
-        .await?;
+    let ended: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM assignments WHERE expires_at IS NOT NULL AND expires_at <= $1 LIMIT 1")
+            .bind(now.0)
+            .fetch_optional(&system.db().read)
+            .await?;
     if ended.is_none() {
         return Ok(false);
     }
@@ -426,7 +441,10 @@ pub async fn clear_ended(system: &System) -> Result<bool> {
         audit::write_system(&mut work, system, entry.in_workspace(workspace).with(detail)).await?;
         work.touches(&[Touched::Assignment(row.id)]).await?;
     }
-    let sql = format!("DELETE FROM assignments WHERE id IN ({})", id_list(rows.iter().map(|row| row.id.0)));
+    let sql = format!(
+        "DELETE FROM assignments WHERE id IN ({})",
+        id_list(rows.iter().map(|row| row.id.0))
+    );
     sqlx::query(AssertSqlSafe(sql)).execute(&mut **work).await?;
     work.commit().await?;
     Ok(rows.len() == BATCH)
@@ -509,7 +527,10 @@ fn sees(actor: &Actor, row: &AssignmentRow) -> bool {
         Holder::Principal(id) => id == actor.id,
         Holder::Group(id) => groups_of(actor.picture(), actor.id).contains(&id),
     };
-    reaches || actor.may(Permission::RolesRead, &row.target.unwrap_or_default()).is_some()
+    reaches
+        || actor
+            .may(Permission::RolesRead, &row.target.unwrap_or_default())
+            .is_some()
 }
 
 /// A condition that leaves out most of what this actor may not see, so that little is read in vain; [`sees`] decides on each. Nothing to leave out: `None`.
@@ -527,7 +548,13 @@ fn may_be_seen(actor: &Actor) -> Option<String> {
     let workspaces = id_list(workspaces.map(|id| id.0));
     let projects = id_list(visible.projects.iter().map(|id| id.0));
     let objects = id_list(visible.objects.iter().copied());
-    let own = |column: &str| if some_own { format!(" OR {column} = {me}") } else { String::new() };
+    let own = |column: &str| {
+        if some_own {
+            format!(" OR {column} = {me}")
+        } else {
+            String::new()
+        }
+    };
     let mut arms = vec![
         format!("a.principal_id = {me}"),
         format!("a.group_id IN ({groups})"),
@@ -548,7 +575,10 @@ fn may_be_seen(actor: &Actor) -> Option<String> {
         let visible = actor.visible(Permission::RolesRead, kind);
         let ids = visible.objects.iter().chain(&visible.own_objects).copied();
         let (kind, _) = scope_columns(Scope::Object(kind, 0));
-        arms.push(format!("(a.scope_kind = '{kind}' AND a.scope_id IN ({}))", id_list(ids)));
+        arms.push(format!(
+            "(a.scope_kind = '{kind}' AND a.scope_id IN ({}))",
+            id_list(ids)
+        ));
     }
     Some(format!("({})", arms.join(" OR ")))
 }
@@ -634,16 +664,18 @@ pub async fn target_of(work: &mut Work, scope: Scope) -> Result<Option<Target>> 
         .await?;
     row.map(|row| {
         let (workspace, project) = (WorkspaceId(row.try_get(0)?), ProjectId(row.try_get(1)?));
-        Ok(experiment_target(ExperimentId(id), workspace, project, PrincipalId(row.try_get(2)?)))
+        Ok(experiment_target(
+            ExperimentId(id),
+            workspace,
+            project,
+            PrincipalId(row.try_get(2)?),
+        ))
     })
     .transpose()
 }
 
 /// What the texts `on` name, as far as this actor may see it.
-async fn targets<'a>(
-    actor: &Actor,
-    texts: impl IntoIterator<Item = &'a str>,
-) -> Changed<HashMap<&'a str, Target>> {
+async fn targets<'a>(actor: &Actor, texts: impl IntoIterator<Item = &'a str>) -> Changed<HashMap<&'a str, Target>> {
     let mut targets = HashMap::new();
     for text in texts {
         if !targets.contains_key(text) {
@@ -716,10 +748,12 @@ fn only_where_it_may_be(name: &str, permissions: RolePermissions, scope: Scope) 
         return Ok(());
     }
     let held = permissions.all.union(permissions.own);
-    let global = held.iter().find(|permission| {
-        permission.scope() == bailiwick_api::permission::PermissionScope::Global
-    });
-    let why = global.map(|permission| format!(" (it holds {permission})")).unwrap_or_default();
+    let global = held
+        .iter()
+        .find(|permission| permission.scope() == bailiwick_api::permission::PermissionScope::Global);
+    let why = global
+        .map(|permission| format!(" (it holds {permission})"))
+        .unwrap_or_default();
     Err(ChangeError::Invalid(format!(
         "the role {name} can only be assigned globally{why}: leave out where"
     )))
@@ -747,7 +781,9 @@ fn check_length(count: usize) -> Changed<()> {
     if (1..=MOST).contains(&count) {
         return Ok(());
     }
-    Err(ChangeError::Invalid(format!("give 1 to {MOST} assignments; these are {count}")))
+    Err(ChangeError::Invalid(format!(
+        "give 1 to {MOST} assignments; these are {count}"
+    )))
 }
 
 /// Free text of people: bounded, and nothing in it that a terminal would act on.
@@ -808,7 +844,9 @@ fn holder_columns(holder: Holder) -> (Option<i64>, Option<i64>) {
 fn holder_name(picture: &Picture, holder: Holder) -> (&'static str, String) {
     match holder {
         Holder::Principal(id) => {
-            let is_service = picture.principal(id).is_some_and(|one| one.kind == PrincipalKind::Service);
+            let is_service = picture
+                .principal(id)
+                .is_some_and(|one| one.kind == PrincipalKind::Service);
             let kind = if is_service { "service account" } else { "user" };
             (kind, picture.principal_name(id).to_string())
         }
@@ -828,8 +866,12 @@ pub fn place(picture: &Picture, scope: Scope) -> String {
         Scope::Global => "globally".into(),
         Scope::Workspace(id) => format!("on workspace \"{}\"", picture.workspace_name(id)),
         Scope::Project(id) => {
-            let workspace = picture.project(id).map(|project| picture.workspace_name(project.workspace));
-            let workspace = workspace.map(|name| format!(" (workspace \"{name}\")")).unwrap_or_default();
+            let workspace = picture
+                .project(id)
+                .map(|project| picture.workspace_name(project.workspace));
+            let workspace = workspace
+                .map(|name| format!(" (workspace \"{name}\")"))
+                .unwrap_or_default();
             format!("on project \"{}\"{workspace}", picture.project_name(id))
         }
         Scope::Object(ObjectKind::Queue, id) => format!("on queue \"{}\"", picture.queue_name(QueueId(id))),
@@ -846,7 +888,9 @@ pub fn on(picture: &Picture, scope: Scope) -> On {
         Scope::Global => On::Installation,
         Scope::Workspace(id) => On::Workspace(picture.workspace_name(id).to_string()),
         Scope::Project(id) => {
-            let workspace = picture.project(id).map(|project| picture.workspace_name(project.workspace));
+            let workspace = picture
+                .project(id)
+                .map(|project| picture.workspace_name(project.workspace));
             match workspace.filter(|name| !name.contains('/')) {
                 Some(workspace) => On::Project(workspace.to_string(), picture.project_name(id).to_string()),
                 // The text would be read as another workspace's.
