@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod agents;
+pub mod assignments;
 pub mod audit;
 pub mod code;
 pub mod credentials;
