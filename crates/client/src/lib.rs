@@ -8,6 +8,8 @@ use serde::{Serialize, de::DeserializeOwned};
 
 pub mod agents;
 pub mod calls;
+pub mod groups;
+pub mod roles;
 pub mod workspaces;
 
 /// A server, and how to sign requests to it.

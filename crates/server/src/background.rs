@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, audit};
+use bailiwick_store::{StoreError, assignments, audit};
 
 use crate::access::Shared;
 
@@ -17,6 +17,7 @@ pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::Joi
         tokio::spawn(seal(access.clone(), shared.clone())),
         tokio::spawn(watch_leases(access.clone(), shared.clone())),
         tokio::spawn(keep_last_used(access.clone(), shared.clone())),
+        tokio::spawn(clear_ended_assignments(access.clone(), shared.clone())),
     ]
 }
 
@@ -142,4 +143,19 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
         }
     }
     let _ = access.keep_last_used().await;
+}
+
+/// An assignment stops counting at its end by itself; here it is taken off the list, and that is put on record.
+async fn clear_ended_assignments(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("end of assignments");
+    let mut complaint = Complaint {
+        what: "clearing ended role assignments",
+        failing: false,
+    };
+    loop {
+        let more = complaint.note(assignments::clear_ended(&system).await);
+        if more != Some(true) && !pause(&shared, Duration::from_secs(1)).await {
+            break;
+        }
+    }
 }

@@ -253,7 +253,7 @@ pub async fn give(actor: &Actor, new: &NewAssignments) -> Changed<Vec<Assignment
     let list = &new.assignments;
     check_length(list.len())?;
     check_text("the reason", &new.reason)?;
-    let targets = targets(actor, list.iter().map(|one| one.on.as_str())).await?;
+    let targets = targets(actor, list.iter().map(|one| one.on.as_str()).collect()).await?;
     let (mut work, actor) = actor.begin_in_order().await?;
     let mut made = Vec::with_capacity(list.len());
     for one in list {
@@ -296,7 +296,7 @@ fn look_up(actor: &Actor, one: &NewAssignment, target: &Target, reason: &str) ->
 pub async fn take_all(actor: &Actor, old: &OldAssignments) -> Changed<Vec<Assignment>> {
     let list = &old.assignments;
     check_length(list.len())?;
-    let targets = targets(actor, list.iter().map(|one| one.on.as_str())).await?;
+    let targets = targets(actor, list.iter().map(|one| one.on.as_str()).collect()).await?;
     let (mut work, actor) = actor.begin_in_order().await?;
     let mut taken = Vec::with_capacity(list.len());
     for one in list {
@@ -479,7 +479,7 @@ pub async fn list(actor: &Actor, filter: &AssignmentFilter) -> std::result::Resu
         conditions.push(format!("a.role_id = {}", find_role(actor, role)?.0));
     }
     if let Some(text) = &filter.on {
-        let target = targets(actor, [text.as_str()]).await?[text.as_str()];
+        let target = targets(actor, vec![text.as_str()]).await?[text.as_str()];
         let (kind, id) = scope_columns(scope_of(&target));
         conditions.push(format!("a.scope_kind = '{kind}' AND a.scope_id = {id}"));
     }
@@ -675,7 +675,7 @@ pub async fn target_of(work: &mut Work, scope: Scope) -> Result<Option<Target>> 
 }
 
 /// What the texts `on` name, as far as this actor may see it.
-async fn targets<'a>(actor: &Actor, texts: impl IntoIterator<Item = &'a str>) -> Changed<HashMap<&'a str, Target>> {
+async fn targets<'a>(actor: &Actor, texts: Vec<&'a str>) -> Changed<HashMap<&'a str, Target>> {
     let mut targets = HashMap::new();
     for text in texts {
         if !targets.contains_key(text) {

@@ -4,10 +4,12 @@ use crate::access::Routes;
 use crate::pages;
 
 mod agents;
+mod assignments;
 mod audit;
 mod code;
 mod experiments;
 mod logs;
+mod roles;
 mod server;
 mod tokens;
 mod users;
@@ -95,7 +97,28 @@ pub fn table() -> Routes {
         "remove a service account",
         users::remove_service_account,
     );
-    r.get("/api/v1/roles", "list roles", users::roles);
+    r.get("/api/v1/roles", "list roles", roles::list);
+    r.post("/api/v1/roles", "make a role", roles::create);
+    r.get("/api/v1/roles/{role}", "show a role, and who holds it", roles::show);
+    r.patch("/api/v1/roles/{role}", "change a role of one's own making", roles::update);
+    r.delete("/api/v1/roles/{role}", "delete a role of one's own making", roles::delete);
+    r.get("/api/v1/assignments", "list role assignments", assignments::list);
+    r.post("/api/v1/assignments", "assign roles, all or none", assignments::give);
+    r.post(
+        "/api/v1/assignments/remove",
+        "take roles away, all or none",
+        assignments::take,
+    );
+    r.patch(
+        "/api/v1/assignments/{assignment}",
+        "give an assignment another role or end",
+        assignments::change,
+    );
+    r.delete(
+        "/api/v1/assignments/{assignment}",
+        "take a role assignment away",
+        assignments::take_by_id,
+    );
 
     r.get("/api/v1/tokens", "list API keys", tokens::list);
     r.post("/api/v1/tokens", "make an API key", tokens::create);

@@ -5,7 +5,6 @@ use std::time::Instant;
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
-use bailiwick_api::roles::Role;
 use bailiwick_api::tokens::{Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session, User,
@@ -177,6 +176,8 @@ pub async fn me(door: SignedIn, _: NoInput) -> Result<Json<Me>, Failure> {
         access: door.context.shared.parts.mode,
         sees: sees(actor),
         credential: actor.credential_kind.name().into(),
+        credential_expires_at: actor.credential_expires_at,
+        narrowed: Default::default(),
     }))
 }
 
@@ -452,11 +453,6 @@ pub async fn create_service_account(
         narrowed: Default::default(),
     };
     Ok(Json(TokenWithSecret { token, secret }))
-}
-
-/// What a role holds is no secret; who holds it is.
-pub async fn roles(door: SignedIn, _: NoInput) -> Result<Json<Page<Role>>, Failure> {
-    Ok(Json(bailiwick_store::roles::list(&door.actor).await?))
 }
 
 impl From<LifeError> for Failure {
