@@ -43,6 +43,8 @@ ids! {
     QueueId,
     AgentId,
     AuditId,
+    /// A request for a role, or a use of break-glass.
+    AccessRequestId,
 }
 
 /// The id that a text is, where a name or an id may stand: digits alone, which no name is. (`+5` and `-5` may be names.)

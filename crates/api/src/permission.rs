@@ -130,6 +130,7 @@ permissions! {
     Global ClusterReadLogs = "cluster:read-logs": "see the logs of the server",
     Global ClusterReadConfig = "cluster:read-config": "see the configuration of the server",
     Global ClusterUpdateConfig = "cluster:update-config": "change the configuration of the server",
+    Global ClusterBreakGlass = "cluster:break-glass": "become ClusterAdmin for a few hours, at once and on record",
     Global MeUpdate = "me:update": "change own name, e-mail address and password",
 }
 
@@ -246,6 +247,7 @@ impl PermissionSet {
 
     /// Reads what may be typed where a permission is meant: a permission, `resource:*`, and the seeds' words: Fetch ML's
     /// `jobs:create`, `jobs:read`, `jobs:update`; ZenML's `read`, `write`, `me`. The suffix `:own` narrows the reach.
+    /// `cluster:break-glass` opens everything, and so is meant by no word for several but `*`.
     pub fn parse(text: &str) -> Result<(PermissionSet, Reach), String> {
         let (name, reach) = match text.strip_suffix(":own") {
             Some(name) => (name, Reach::Own),
@@ -265,14 +267,14 @@ impl PermissionSet {
             "read" => Self::zenml_read(),
             "write" => Self::everything()
                 .without(Self::zenml_read())
-                .without(Self::of(MeUpdate)),
+                .without(of(&[MeUpdate, ClusterBreakGlass])),
             "*" => Self::everything(),
             _ => match name.strip_suffix(":*") {
                 Some(resource) => {
                     let set: PermissionSet = Permission::ALL
                         .iter()
                         .copied()
-                        .filter(|permission| permission.resource() == resource)
+                        .filter(|permission| permission.resource() == resource && *permission != ClusterBreakGlass)
                         .collect();
                     if set.is_empty() {
                         let resources = Permission::ALL.iter().map(|permission| permission.resource());
@@ -335,6 +337,17 @@ impl RolePermissions {
             .union(self.own)
             .intersection(PermissionSet::global_only())
             .is_empty()
+    }
+
+    /// What one must hold oneself to hand this out: the same; everything, where it holds the way to everything.
+    pub fn to_give(self) -> RolePermissions {
+        if !self.all.contains(Permission::ClusterBreakGlass) {
+            return self;
+        }
+        RolePermissions {
+            all: PermissionSet::everything(),
+            own: PermissionSet::EMPTY,
+        }
     }
 
     /// As one would type them: `experiments:read`, `models:delete:own`.
@@ -494,7 +507,15 @@ pub const BUILT_IN_ROLES: &[BuiltInRole] = &[
         "what Editor holds, at the scope at which it is assigned (ClearML's read & modify)",
         EDITOR,
     ),
+    administrative(
+        BREAK_GLASS,
+        "may become ClusterAdmin for a few hours in an emergency: at once, and loudly on record",
+        &["cluster:break-glass"],
+    ),
 ];
+
+/// The role that is held for emergencies.
+pub const BREAK_GLASS: &str = "BreakGlass";
 
 const NOT_QUEUES: &[&str] = &[
     "experiments:*",
@@ -580,8 +601,9 @@ mod tests {
         assert!(read.contains(UsersRead) && !read.contains(AuditRead) && !read.contains(VaultsRead));
         assert!(write.contains(AuditRead) && write.contains(ExperimentsCreate));
         assert!(read.intersection(write).is_empty());
-        let me = PermissionSet::of(MeUpdate);
-        assert_eq!(read.union(write).union(me), PermissionSet::everything());
+        let rest = of(&[MeUpdate, ClusterBreakGlass]);
+        assert_eq!(read.union(write).union(rest), PermissionSet::everything());
+        assert!(!PermissionSet::parse("cluster:*").unwrap().0.contains(ClusterBreakGlass));
         assert_eq!(
             PermissionSet::parse("models:delete:own").unwrap(),
             (of(&[ModelsDelete]), Reach::Own)
@@ -611,7 +633,7 @@ mod tests {
                 .all
                 .0
                 .count_ones() as usize
-                + 3,
+                + 4,
             Permission::ALL.len()
         );
     }
@@ -631,9 +653,18 @@ mod tests {
                 "ClusterAdmin",
                 "guest",
                 "Administrator",
-                "QueueAdmin"
+                "QueueAdmin",
+                "BreakGlass"
             ]
         );
+    }
+
+    #[test]
+    fn only_who_holds_everything_hands_out_the_way_to_everything() {
+        let break_glass = BuiltInRole::find(BREAK_GLASS).unwrap().permissions();
+        assert_eq!(break_glass.to_give().all, PermissionSet::everything());
+        let editor = BuiltInRole::find("Editor").unwrap().permissions();
+        assert_eq!(editor.to_give(), editor);
     }
 
     #[test]

@@ -27,6 +27,8 @@ CREATE INDEX group_members_principal ON group_members (principal_id);
 -- Access on request. role and scope as they were typed: whoever decides looks them up.
 CREATE TABLE access_requests (
   id {{ID}},
+  -- request, break-glass
+  kind TEXT NOT NULL,
   principal_id BIGINT NOT NULL REFERENCES principals (id),
   role TEXT NOT NULL,
   scope TEXT NOT NULL,
@@ -38,10 +40,13 @@ CREATE TABLE access_requests (
   decided_at BIGINT,
   decided_by BIGINT REFERENCES principals (id),
   answer TEXT NOT NULL DEFAULT '',
-  assignment_id BIGINT
+  -- What an approval made, and when that ends.
+  assignment_id BIGINT,
+  ends_at BIGINT
 );
 CREATE INDEX access_requests_principal ON access_requests (principal_id, id);
 CREATE INDEX access_requests_waiting ON access_requests (id) WHERE state = 'waiting';
+CREATE INDEX access_requests_assignment ON access_requests (assignment_id) WHERE assignment_id IS NOT NULL;
 
 -- Mode `shadow`: what `rbac` would have decided differently, counted by who, what and where.
 CREATE TABLE shadow_differences (
