@@ -179,6 +179,11 @@ impl World {
         self.mode
     }
 
+    /// The same picture in another mode: for plans, which ask what holds where roles count.
+    pub fn in_mode(self, mode: AccessMode) -> World {
+        World { mode, ..self }
+    }
+
     pub fn role(&self, id: RoleId) -> Option<&Role> {
         self.roles.get(&id)
     }

@@ -157,9 +157,17 @@ impl From<Refusal> for Failure {
             Refusal::NotSignedIn { given: true } => Failure::invalid_key(),
             Refusal::NotSignedIn { given: false } => Failure::not_signed_in(),
             Refusal::NotFound { what, which } => Failure::not_found(what, which),
-            Refusal::Forbidden { who, permission, place } => {
+            Refusal::Forbidden {
+                who,
+                permission,
+                place,
+                question,
+                ask,
+            } => {
+                let why = format!("`ml access explain {question}` says why, and who could give it");
+                let ask = ask.map(|ask| format!("; `{ask}` asks for it"));
                 Failure::forbidden(format!("Insufficient permissions: {who} needs {permission} on {place}"))
-                    .hint("an administrator can give a role that has it; `ml whoami` shows the roles you have")
+                    .hint(format!("{why}{}", ask.unwrap_or_default()))
             }
             Refusal::Store(error) => error.into(),
         }

@@ -97,6 +97,10 @@ pub enum Refusal {
         who: String,
         permission: Permission,
         place: String,
+        /// What to type to ask why: permission and place.
+        question: String,
+        /// What to type to ask for it, where a role below administration would do.
+        ask: Option<String>,
     },
     Store(StoreError),
 }
@@ -209,6 +213,7 @@ pub struct Access {
     round: Mutex<Round>,
     /// Last uses of credentials that are no longer remembered, not written down yet.
     unsaved: Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
+    pub(crate) shadow: crate::shadow::Shadow,
 }
 
 /// One reading of the version serves all requests that were waiting when it began.
@@ -233,6 +238,7 @@ impl Access {
             refreshing: AtomicBool::new(false),
             round: Mutex::default(),
             unsaved: Mutex::default(),
+            shadow: crate::shadow::Shadow::default(),
         });
         access.refresh();
         Ok(access)
@@ -603,14 +609,14 @@ impl Actor {
     pub fn missing_to_grant(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
         let now = self.now().0;
         let world = self.picture().world();
-        world.missing_to_grant(self.id, self.narrowing.as_ref(), role, target, now)
+        world.missing_to_grant(self.id, self.narrowing.as_ref(), role.to_give(), target, now)
     }
 
     /// The first permission of `role` that this actor does not hold at `target` with at least its reach.
     pub fn missing_to_hold(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
         let now = self.now().0;
         let world = self.picture().world();
-        world.missing_to_hold(self.id, self.narrowing.as_ref(), role, target, now)
+        world.missing_to_hold(self.id, self.narrowing.as_ref(), role.to_give(), target, now)
     }
 
     /// What of a kind of object this actor may list.
@@ -628,7 +634,9 @@ impl Actor {
         which: &str,
         seen_by: Option<Permission>,
     ) -> std::result::Result<Granted<P>, Refusal> {
-        if let Some(basis) = self.may(P::PERMISSION, &target) {
+        let basis = self.may(P::PERMISSION, &target);
+        crate::shadow::note(self, P::PERMISSION, &target, basis.is_some());
+        if let Some(basis) = basis {
             return Ok(Granted {
                 actor: self.clone(),
                 target,
@@ -646,10 +654,13 @@ impl Actor {
     }
 
     pub fn forbidden(&self, permission: Permission, target: &Target) -> Refusal {
+        let (question, ask) = crate::questions::ways_on(self, permission, target);
         Refusal::Forbidden {
             who: self.name.to_string(),
             permission,
             place: place(self.picture(), target),
+            question,
+            ask,
         }
     }
 
@@ -746,7 +757,10 @@ pub(crate) fn place(picture: &Picture, target: &Target) -> String {
         (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),
         (Some((kind, id)), None) => format!("{} {id}", format!("{kind:?}").to_lowercase()),
-        (None, Some(workspace)) => workspace,
+        (None, Some(workspace)) => match target.project {
+            Some(id) => format!("project \"{}\" ({workspace})", picture.project_name(id)),
+            None => workspace,
+        },
         (None, None) => "the whole installation (globally)".into(),
     }
 }
