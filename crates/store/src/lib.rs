@@ -11,12 +11,17 @@ pub mod code;
 pub mod credentials;
 pub mod db;
 pub mod experiments;
+pub mod groups;
 pub mod jobs;
 pub mod logs;
 pub mod picture;
 pub mod principals;
+pub mod projects;
+pub mod questions;
 pub mod queues;
 pub mod roles;
+pub mod shadow;
 pub mod start;
+pub mod workspaces;
 
 pub use db::{Clock, Db, Kind, Result, StoreError, Tx};
