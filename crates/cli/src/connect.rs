@@ -1,11 +1,12 @@
 //! The way to the server: which one, as whom, and what to say when that fails.
 
 use bailiwick_api::names::nearest;
+use bailiwick_api::users::Login;
 use bailiwick_client::{Client, Error};
 
 use crate::args::Common;
 use crate::failure::{Failure, Result, exit};
-use crate::sessions::Sessions;
+use crate::sessions::{Identity, Sessions};
 use crate::settings::{Origin, Settings};
 
 /// Where the credential comes from.
@@ -95,7 +96,11 @@ fn choose(settings: &Settings) -> Result<(Option<String>, Credential)> {
         return Ok((Some(identity.token.clone()), credential));
     }
     if let Some(asked) = asked {
-        return Err(not_signed_in(&asked.value, url, &sessions));
+        let refusal = not_signed_in(&asked.value, url, &sessions);
+        if !crate::prompt::is_possible() {
+            return Err(refusal);
+        }
+        return sign_in_beside(settings, &asked.value, refusal);
     }
     match &settings.api_key {
         Some(key) => Ok(with_key(key.value.clone(), key.origin.clone())),
@@ -106,6 +111,34 @@ fn choose(settings: &Settings) -> Result<(Option<String>, Credential)> {
             },
         )),
     }
+}
+
+/// Determined's `-u NAME`: asks for the password and keeps the session; who is active stays so.
+fn sign_in_beside(settings: &Settings, name: &str, refusal: Failure) -> Result<(Option<String>, Credential)> {
+    if let Some(hint) = &refusal.hint
+        && hint.starts_with("did you mean")
+    {
+        return Err(refusal);
+    }
+    let password = crate::prompt::password(&format!("Password of {name}"), "`ml login --password-file`")?;
+    let client = plain_client(settings)?;
+    let login = Login {
+        name: name.to_owned(),
+        password,
+    };
+    // On a thread of its own: the caller may be within a runtime already.
+    let signed_in = std::thread::spawn(move || block_on(async { Ok(client.login(&login).await?) })).join();
+    let session = signed_in.map_err(|_| Failure::new("signing in broke off"))??;
+    let name = session.name.clone();
+    let identity = Identity {
+        name: session.name,
+        token: session.token.clone(),
+        expires_at: session.expires_at,
+    };
+    Sessions::change(&settings.home, |sessions| {
+        sessions.keep(&settings.server.value, identity);
+    })?;
+    Ok((Some(session.token), Credential::Session { name }))
 }
 
 fn with_key(key: String, origin: Origin) -> (Option<String>, Credential) {

@@ -85,8 +85,13 @@ fn ask(question: &str) -> Result<String> {
     Ok(answer.trim().to_owned())
 }
 
+/// Whether there is somebody to ask.
+pub fn is_possible() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 fn need_terminal(what: &str, instead: &str) -> Result<()> {
-    if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
+    if is_possible() {
         return Ok(());
     }
     Err(Failure::wrong_usage(format!("{what}: this is not a terminal")).hint(format!("use {instead}")))

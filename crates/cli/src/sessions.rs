@@ -94,7 +94,15 @@ impl Sessions {
 
     /// Keeps a new session and makes it the active one.
     pub fn sign_in(&mut self, url: &str, identity: Identity) {
+        let name = identity.name.clone();
+        self.keep(url, identity);
         self.current = Some(url.to_owned());
+        let server = self.servers.iter_mut().find(|server| server.url == url);
+        server.expect("it was kept just now").active = Some(name);
+    }
+
+    /// Keeps a new session beside the active one.
+    pub fn keep(&mut self, url: &str, identity: Identity) {
         let at = match self.servers.iter().position(|server| server.url == url) {
             Some(at) => at,
             None => {
@@ -107,7 +115,6 @@ impl Sessions {
             }
         };
         let server = &mut self.servers[at];
-        server.active = Some(identity.name.clone());
         server.identities.retain(|other| other.name != identity.name);
         server.identities.push(identity);
     }
