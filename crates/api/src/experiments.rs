@@ -134,7 +134,28 @@ pub struct NewExperiment {
     pub args: Vec<String>,
 }
 
-/// `GET /api/v1/experiments`: newest first.
+/// In which order experiments are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Sort {
+    #[default]
+    Newest,
+    /// By name, byte by byte; those of one name oldest first.
+    Name,
+}
+
+impl FromStr for Sort {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "newest" => Ok(Sort::Newest),
+            "name" => Ok(Sort::Name),
+            _ => Err(format!("experiments are sorted by `newest` or `name`, not `{text}`")),
+        }
+    }
+}
+
+/// `GET /api/v1/experiments`: newest first, or by name.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExperimentFilter {
@@ -146,11 +167,80 @@ pub struct ExperimentFilter {
     /// Only one's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mine: Option<bool>,
+    /// Only what lies in this workspace, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    /// Only what lies in this project: by name, in the workspace given beside it, or by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// `newest` when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sort: Option<Sort>,
+    /// `next` of the page before, which was asked for in the same order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// 1 to 1000; 50 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+}
+
+impl ExperimentFilter {
+    /// Where the page begins, once it is known that the filter can be meant.
+    ///
+    /// # Errors
+    /// What cannot be meant, in words.
+    pub fn begin(&self) -> Result<Option<ListPlace>, String> {
+        let by_id = self
+            .project
+            .as_deref()
+            .is_none_or(|text| crate::ids::as_number(text).is_some());
+        if self.workspace.is_none() && !by_id {
+            return Err("a project is named together with its workspace: give `workspace`, too".into());
+        }
+        let Some(after) = self.after.as_deref() else {
+            return Ok(None);
+        };
+        let place = ListPlace::parse(after, self.sort.unwrap_or_default());
+        match place {
+            Some(place) => Ok(Some(place)),
+            None => Err(format!("`after` is `next` of a page in the same order, not `{after}`")),
+        }
+    }
+}
+
+/// After which experiment a page begins: a position and no authority. Written `12`, and `12:NAME` where the order is by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListPlace {
+    pub id: i64,
+    /// Of a list by name.
+    pub name: Option<String>,
+}
+
+impl ListPlace {
+    pub fn of(experiment: &Experiment, sort: Sort) -> ListPlace {
+        ListPlace {
+            id: experiment.id.0,
+            name: (sort == Sort::Name).then(|| experiment.name.clone()),
+        }
+    }
+
+    fn parse(text: &str, sort: Sort) -> Option<ListPlace> {
+        let (id, name) = match sort {
+            Sort::Newest => (text, None),
+            Sort::Name => text.split_once(':').map(|(id, name)| (id, Some(name.to_owned())))?,
+        };
+        let id = crate::ids::as_number(id)?;
+        Some(ListPlace { id, name })
+    }
+}
+
+impl std::fmt::Display for ListPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}:{name}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
 }
 
 /// How to end a job.

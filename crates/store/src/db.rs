@@ -79,6 +79,34 @@ pub enum Kind {
     Postgres,
 }
 
+impl Kind {
+    /// A select of the numbers (column `number`) in the JSON list that is bound to `parameter`. A list in the text would have the statement read and planned
+    /// anew for everybody who asks.
+    pub(crate) fn numbers(self, parameter: &str) -> String {
+        match self {
+            Kind::Sqlite => format!("SELECT value AS number FROM json_each({parameter})"),
+            Kind::Postgres => {
+                format!(
+                    "SELECT CAST(value AS BIGINT) AS number FROM json_array_elements_text(CAST({parameter} AS JSON))"
+                )
+            }
+        }
+    }
+
+    /// A select of `keys` of the rows that `few` gives for each row of `list`, whose columns it may name.
+    pub(crate) fn for_each(self, list: &str, table: &str, keys: &str, few: impl Fn(&str) -> String) -> String {
+        let of_row: Vec<String> = keys.split(", ").map(|key| format!("e.{key}")).collect();
+        let of_row = of_row.join(", ");
+        match self {
+            Kind::Sqlite => format!(
+                "SELECT {of_row} FROM {list} CROSS JOIN {table} AS e ON e.id IN ({})",
+                few("id")
+            ),
+            Kind::Postgres => format!("SELECT {of_row} FROM {list} CROSS JOIN LATERAL ({}) AS e", few(keys)),
+        }
+    }
+}
+
 /// Where `now` comes from: the system, or a test's hand.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {

@@ -64,3 +64,9 @@ CREATE TABLE shadow_differences (
 );
 
 CREATE INDEX experiments_project_name ON experiments (project_id, name, id);
+CREATE INDEX experiments_project_state ON experiments (project_id, state, id);
+-- By name among those of one state. Only ended ones: they do not change any more, and of the others there are never very many (experiments/list.rs).
+CREATE INDEX experiments_ended ON experiments (state, name, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX experiments_owner_ended ON experiments (owner_id, state, name, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX experiments_workspace_ended ON experiments (workspace_id, state, name, id) WHERE ended_at IS NOT NULL;
+CREATE INDEX experiments_project_ended ON experiments (project_id, state, name, id) WHERE ended_at IS NOT NULL;
