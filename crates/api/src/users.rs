@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::roles::AssignmentView;
 use crate::server::AccessMode;
+use crate::tokens::Narrowed;
 use crate::{PrincipalId, Time};
 
 /// `access.md` §3: the life of a user.
@@ -49,6 +50,7 @@ pub struct User {
     /// Signs in through the identity provider only.
     #[serde(default)]
     pub remote: bool,
+    /// Besides `Users`, to which everybody belongs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,6 +77,26 @@ pub struct NewUser {
     /// Where a role that is not global is assigned; `default` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
+    /// Signs in through the identity provider only: active at once, without password and link.
+    #[serde(default)]
+    pub remote: bool,
+}
+
+/// `PATCH /api/v1/users/{user}`: what is left out stays. Others, and all but one's own display name, need `users:update`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeUser {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// `true` takes the password and ends every session and link; `false` leaves the user without a password until a link or a password is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<bool>,
+    /// `false` deactivates, `true` activates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
 }
 
 /// A user, and the link to hand over when there is one.
@@ -142,6 +164,12 @@ pub struct Me {
     pub sees: String,
     /// How this request was signed: `session`, `key`, `job`, or `none` when access control is off.
     pub credential: String,
+    /// What the key in use leaves of one's rights.
+    #[serde(default, skip_serializing_if = "Narrowed::is_nothing")]
+    pub narrowed: Narrowed,
+    /// When the credential in use ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_expires_at: Option<Time>,
 }
 
 /// `POST /api/v1/users/{user}/password`. Changing one's own needs the old one.

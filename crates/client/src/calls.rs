@@ -12,7 +12,7 @@ use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User, UserWithLink,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User, UserWithLink,
 };
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
@@ -77,6 +77,11 @@ impl Client {
         self.post("/api/v1/users", user).await
     }
 
+    pub async fn change_user(&self, user: &str, change: &ChangeUser) -> Result<User> {
+        let path = format!("/api/v1/users/{}", segment(user));
+        self.patch(&path, change).await
+    }
+
     pub async fn deactivate_user(&self, user: &str) -> Result<User> {
         let path = format!("/api/v1/users/{}/deactivate", segment(user));
         self.post(&path, &json!({})).await
@@ -131,6 +136,10 @@ impl Client {
             after,
         };
         self.get_with("/api/v1/tokens", &filter).await
+    }
+
+    pub async fn token(&self, token: TokenId) -> Result<Token> {
+        self.get(&format!("/api/v1/tokens/{token}")).await
     }
 
     pub async fn create_token(&self, token: &NewToken) -> Result<TokenWithSecret> {

@@ -1,14 +1,14 @@
 //! Sessions, API keys and one-time links. Only hashes are stored; see `bailiwick_api::key`.
 
-use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::tokens::Token;
-use bailiwick_api::{Page, PrincipalId, Time, TokenId};
-use sqlx::Row;
+use bailiwick_api::permission::{PermissionSet, Permit, permit};
+use bailiwick_api::tokens::{Narrowed, Token};
+use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
 use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Origin, Refusal, Touched, Work};
 use crate::audit::{self, Entry};
-use crate::db::{Result, Tx, col};
+use crate::db::{Result, StoreError, Tx, col};
 
 pub(crate) async fn insert(
     tx: &mut Tx,
@@ -45,7 +45,7 @@ pub async fn open_session(
     let system = access.system("sign-in");
     let mut work = system.begin().await?;
     let now = access.now();
-    if !is_alive(&mut work, who).await? {
+    if !is_alive(&mut work, who, " AND remote = 0").await? {
         return Ok(false);
     }
     insert(&mut work, who, "session", hash, "", now, Some(expires)).await?;
@@ -74,8 +74,9 @@ pub async fn open_session(
 
 /// Whether the principal is active or invited; it stays so until the transaction ends. Without this a credential made at the very moment of a deactivation would
 /// open again after the reactivation.
-async fn is_alive(work: &mut Work, who: PrincipalId) -> Result<bool> {
-    let found = sqlx::query("UPDATE principals SET state = state WHERE id = $1 AND state IN ('active', 'pending')")
+async fn is_alive(work: &mut Work, who: PrincipalId, and: &str) -> Result<bool> {
+    let sql = format!("UPDATE principals SET state = state WHERE id = $1 AND state IN ('active', 'pending'){and}");
+    let found = sqlx::query(AssertSqlSafe(sql))
         .bind(who.0)
         .execute(&mut ***work)
         .await?;
@@ -93,7 +94,8 @@ pub struct OpenLink {
 pub async fn find_link(access: &Access, hash: &str) -> Result<Option<OpenLink>> {
     let row = sqlx::query(
         "SELECT c.id, p.id AS principal, p.name, p.password_hash FROM credentials c JOIN principals p ON p.id = c.principal_id
-         WHERE c.hash = $1 AND c.kind = 'link' AND c.revoked_at IS NULL AND c.expires_at > $2 AND p.state IN ('pending', 'active')",
+         WHERE c.hash = $1 AND c.kind = 'link' AND c.revoked_at IS NULL AND c.expires_at > $2 AND p.state IN ('pending', 'active')
+           AND p.remote = 0",
     )
     .bind(hash)
     .bind(access.now().0)
@@ -174,6 +176,12 @@ pub async fn new_link(
     expires: Time,
 ) -> std::result::Result<(), Refusal> {
     let mut work = by.begin().await?;
+    if !is_alive(&mut work, who, " AND remote = 0").await? {
+        return Err(Refusal::NotFound {
+            what: "user who signs in by a link",
+            which: name.to_owned(),
+        });
+    }
     replace_link(&mut work, who, hash, by.actor.now(), expires).await?;
     audit::write(
         &mut work,
@@ -257,47 +265,94 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
     work.commit().await
 }
 
+/// What is asked of a new key.
+pub struct NewKey<'a> {
+    pub owner: PrincipalId,
+    pub hash: &'a str,
+    pub label: &'a str,
+    pub expires: Option<Time>,
+    /// What it leaves of its owner's rights; all when left out.
+    pub permissions: Option<PermissionSet>,
+    pub workspaces: Option<Vec<WorkspaceId>>,
+}
+
 pub async fn create_key(
     by: &Granted<permit::TokensCreate>,
-    who: PrincipalId,
-    hash: &str,
-    label: &str,
-    expires: Option<Time>,
+    new: &NewKey<'_>,
 ) -> std::result::Result<Token, Refusal> {
     let mut work = by.begin().await?;
-    let now = by.actor.now();
-    if !is_alive(&mut work, who).await? {
+    let (actor, now) = (&by.actor, by.actor.now());
+    let owner = actor.picture().principal_name(new.owner).to_string();
+    if !is_alive(&mut work, new.owner, "").await? {
         return Err(Refusal::NotFound {
             what: "active user",
-            which: by.actor.picture().principal_name(who).to_string(),
+            which: owner,
         });
     }
-    let id = insert(&mut work, who, "key", hash, label, now, expires).await?;
-    let owner = by.actor.picture().principal_name(who).to_string();
-    let detail = serde_json::json!({"after": {"owner": owner, "label": label, "expires_at": expires}});
-    audit::write(
-        &mut work,
-        &by.actor,
-        Entry::of::<permit::TokensCreate>("create", "token", id).with(detail),
-    )
-    .await?;
+    let id = insert(&mut work, new.owner, "key", new.hash, new.label, now, new.expires).await?;
+    let words = new.permissions.map(|set| set.iter().map(Permission::name).collect::<Vec<_>>());
+    let json = |value: serde_json::Value| (!value.is_null()).then(|| value.to_string());
+    sqlx::query("UPDATE credentials SET permissions = $1, workspaces = $2 WHERE id = $3")
+        .bind(json(serde_json::json!(words)))
+        .bind(json(serde_json::json!(new.workspaces)))
+        .bind(id.0)
+        .execute(&mut **work)
+        .await?;
+    let narrowed = Narrowed {
+        permissions: words.map(|words| words.into_iter().map(str::to_owned).collect()),
+        workspaces: new.workspaces.as_ref().map(|ids| names(actor, ids)),
+    };
+    let detail = serde_json::json!({"after": {"owner": owner, "label": new.label, "expires_at": new.expires, "narrowed": narrowed}});
+    let entry = Entry::of::<permit::TokensCreate>("create", "token", id).with(detail);
+    audit::write(&mut work, actor, entry).await?;
     work.commit().await?;
     Ok(Token {
         id,
         owner,
         kind: "key".into(),
-        label: label.into(),
+        label: new.label.into(),
         created_at: now,
-        expires_at: expires,
+        expires_at: new.expires,
         last_used_at: None,
         revoked_at: None,
-        narrowed: Default::default(),
+        narrowed,
     })
 }
 
-const COLUMNS: &str = "id, principal_id, kind, label, created_at, expires_at, last_used_at, revoked_at";
+/// Names of workspaces, as far as this actor may see them; else their ids.
+fn names(actor: &Actor, ids: &[WorkspaceId]) -> Vec<String> {
+    let picture = actor.picture();
+    let name = |id: &WorkspaceId| {
+        let sees = actor.may(Permission::WorkspacesRead, &picture.workspace_target(*id)).is_some();
+        match picture.workspace(*id).filter(|_| sees) {
+            Some(workspace) => workspace.name.to_string(),
+            None => id.to_string(),
+        }
+    };
+    ids.iter().map(name).collect()
+}
+
+/// What the credential in use leaves of its owner's rights.
+pub fn narrowed(actor: &Actor) -> Narrowed {
+    let Some(narrowing) = actor.narrowing() else {
+        return Narrowed::default();
+    };
+    let permissions = (narrowing.permissions != PermissionSet::everything())
+        .then(|| narrowing.permissions.iter().map(|one| one.name().to_owned()).collect());
+    Narrowed {
+        permissions,
+        workspaces: narrowing.workspaces.as_ref().map(|ids| names(actor, ids)),
+    }
+}
+
+const COLUMNS: &str = "id, principal_id, kind, label, created_at, expires_at, last_used_at, revoked_at, permissions, workspaces";
 
 fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
+    fn list<T: serde::de::DeserializeOwned>(row: &AnyRow, column: usize) -> Result<Option<Vec<T>>> {
+        let text: Option<String> = row.try_get(column)?;
+        let list = text.map(|text| serde_json::from_str(&text)).transpose();
+        list.map_err(|why| StoreError::Broken(format!("a key's narrowing: {why}")))
+    }
     Ok(Token {
         id: TokenId(row.try_get(0)?),
         owner: actor
@@ -310,8 +365,26 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
         expires_at: row.try_get::<Option<i64>, _>(5)?.map(Time),
         last_used_at: row.try_get::<Option<i64>, _>(6)?.map(Time),
         revoked_at: row.try_get::<Option<i64>, _>(7)?.map(Time),
-        narrowed: Default::default(),
+        narrowed: Narrowed {
+            permissions: list(row, 8)?,
+            workspaces: list::<WorkspaceId>(row, 9)?.map(|ids| names(actor, &ids)),
+        },
     })
+}
+
+/// One key or session; whose it is was the question before.
+pub async fn get(by: &Granted<permit::TokensRead>, id: TokenId) -> std::result::Result<Token, Refusal> {
+    by.actor.access.keep_last_used().await?;
+    let sql = format!("SELECT {COLUMNS} FROM credentials WHERE id = $1 AND kind IN ('key', 'session')");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(id.0)
+        .fetch_optional(&by.db().read)
+        .await?;
+    let row = row.ok_or_else(|| Refusal::NotFound {
+        what: "token",
+        which: id.to_string(),
+    })?;
+    Ok(view(&by.actor, &row)?)
 }
 
 /// Newest first: live API keys; with `all` also sessions, and what is revoked or past its time.
@@ -325,7 +398,7 @@ pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: boo
         "SELECT {COLUMNS} FROM credentials WHERE principal_id = $1 AND kind IN ('key', 'session'){} ORDER BY id DESC LIMIT 1000",
         if all { "" } else { &live }
     );
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(whose.0)
         .fetch_all(&by.db().read)
         .await?;
@@ -352,7 +425,7 @@ pub async fn revoke<P: Permit>(by: &Granted<P>, id: TokenId) -> std::result::Res
         .execute(&mut **work)
         .await?;
     let sql = format!("SELECT {COLUMNS} FROM credentials WHERE id = $1");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql))
+    let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id.0)
         .fetch_one(&mut **work)
         .await?;

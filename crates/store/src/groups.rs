@@ -1,19 +1,20 @@
 //! Groups and who belongs to them. What a group holds, its members hold; so nobody puts others into a group that holds more than he does himself.
 
-use bailiwick_access::{Holder, Scope};
+use bailiwick_access::{Assignment, Holder, Scope};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
 use bailiwick_api::names::{check_name, name_key};
 use bailiwick_api::permission::{PermissionSet, RolePermissions, permit};
 use bailiwick_api::roles::AssignmentView;
 use bailiwick_api::users::PrincipalKind;
-use bailiwick_api::{GroupId, Page, Permission, PrincipalId};
+use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, Granted, Refusal, Touched, Work};
+use crate::assignments::{LAST_ADMIN, is_last_admin_gone};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
-use crate::principals::{assignment_view, read_state};
+use crate::principals::read_state;
 
 /// Most assignments shown beside a group.
 const ROLES_SHOWN: usize = 1000;
@@ -50,7 +51,7 @@ fn sees_all(actor: &Actor) -> bool {
 /// Whether this actor belongs to the group, and so may know of it.
 pub fn is_member(actor: &Actor, group: GroupId) -> bool {
     let picture = actor.picture();
-    group == picture.users_group() || picture.world().groups_of(actor.id).any(|of| of == group)
+    group == picture.users_group() || picture.world().groups_of(actor.id).contains(&group)
 }
 
 fn view(actor: &Actor, row: &AnyRow) -> Result<Group> {
@@ -84,9 +85,9 @@ pub async fn list(actor: &Actor, after: i64, limit: i64) -> Result<Page<Group>> 
         String::new()
     } else {
         let picture = actor.picture();
-        let mut own: Vec<i64> = picture.world().groups_of(actor.id).map(|group| group.0).collect();
-        own.push(picture.users_group().0);
-        format!(" AND g.id IN ({})", id_list(own))
+        let mut own = picture.world().groups_of(actor.id).to_vec();
+        own.push(picture.users_group());
+        format!(" AND g.id IN ({})", id_list(own.iter().map(|group| group.0)))
     };
     let sql = format!(
         "SELECT {COLUMNS} FROM groups g WHERE g.id > $1{only} ORDER BY g.id LIMIT {}",
@@ -173,10 +174,14 @@ fn roles(actor: &Actor, id: GroupId) -> Vec<AssignmentView> {
     let belongs = is_member(actor, id);
     held.retain(|one| belongs || actor.may(Permission::RolesRead, &picture.scope_target(one.scope)).is_some());
     held.truncate(ROLES_SHOWN);
-    let views = held.iter();
-    views
-        .map(|one| assignment_view(picture, one.id, one.role, one.scope, None, one.expires))
-        .collect()
+    let view = |one: Assignment| AssignmentView {
+        id: one.id,
+        role: picture.role_name(one.role).to_string(),
+        scope: picture.scope_view(one.scope),
+        through_group: None,
+        until: one.expires.map(Time),
+    };
+    held.into_iter().map(view).collect()
 }
 
 /// The ids of those named, each once. Whom the actor may not know of is as unknown as who is not there; all unknown names stand in the refusal.
@@ -505,11 +510,8 @@ fn names(members: &[GroupMember]) -> Vec<&str> {
 }
 
 async fn keep_an_admin(work: &mut Work) -> Outcome<()> {
-    if crate::assignments::is_last_admin_gone(work).await? {
-        return Err(GroupError::Conflict(
-            "that would leave the installation without an active ClusterAdmin; give that role to another user first"
-                .into(),
-        ));
+    if is_last_admin_gone(work).await? {
+        return Err(GroupError::Conflict(LAST_ADMIN.into()));
     }
     Ok(())
 }

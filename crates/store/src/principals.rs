@@ -3,12 +3,13 @@
 use bailiwick_access::{Scope, Target};
 use bailiwick_api::names::{check_username, name_key};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::users::{NewUser, PrincipalKind, User, UserState};
-use bailiwick_api::{AssignmentId, Page, Permission, PrincipalId, QueueId, Time};
+use bailiwick_api::users::{ChangeUser, NewUser, PrincipalKind, User, UserState};
+use bailiwick_api::{AssignmentId, GroupId, Page, Permission, PrincipalId, QueueId, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Picture, Refusal, Touched, Work, scope_columns};
+use crate::assignments::is_last_admin_gone;
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, col};
 use crate::start::assign;
@@ -35,7 +36,7 @@ pub async fn find_for_sign_in(access: &Access, name: &str) -> Result<Option<Sign
         Ok(SignIn {
             id: PrincipalId(col(&row, "id")?),
             name: col(&row, "name")?,
-            state: state(&col::<String>(&row, "state")?),
+            state: read_state(&col::<String>(&row, "state")?),
             password_hash: col(&row, "password_hash")?,
         })
     })
@@ -51,7 +52,7 @@ pub async fn password_hash(actor: &Actor, id: PrincipalId) -> Result<Option<Stri
     Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
-fn state(text: &str) -> UserState {
+pub(crate) fn read_state(text: &str) -> UserState {
     match text {
         "pending" => UserState::Pending,
         "active" => UserState::Active,
@@ -72,7 +73,7 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
         id,
         name: row.try_get(2)?,
         kind,
-        state: state(&row.try_get::<String, _>(4)?),
+        state: read_state(&row.try_get::<String, _>(4)?),
         display_name: None,
         remote: row.try_get::<i64, _>(5)? == 1,
         groups: Vec::new(),
@@ -87,6 +88,11 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
     user.created_at = Some(Time(row.try_get(6)?));
     user.last_seen_at = row.try_get::<Option<i64>, _>(7)?.map(Time);
     user.roles = picture.assignments_of(id);
+    let users = picture.users_group();
+    let groups: Vec<GroupId> = picture.world().groups_of(id).to_vec();
+    let groups = groups.into_iter().filter(|group| *group != users);
+    user.groups = groups.map(|group| picture.group_name(group).to_string()).collect();
+    user.groups.sort();
     Ok(user)
 }
 
@@ -156,7 +162,19 @@ impl<T: Into<Refusal>> From<T> for CreateError {
     }
 }
 
-/// Makes a user: active with a password hash, else pending. `link_hash` is the stored form of its activation link.
+/// Longest display name, in characters.
+const DISPLAY_NAME_MAX: usize = 255;
+
+fn check_display_name(name: &str) -> std::result::Result<(), CreateError> {
+    if name.chars().count() > DISPLAY_NAME_MAX {
+        return Err(CreateError::Invalid(format!(
+            "the display name is longer than {DISPLAY_NAME_MAX} characters"
+        )));
+    }
+    Ok(())
+}
+
+/// Makes a user: active with a password hash or a remote one, else pending. `link` is the stored form of the activation link and its end.
 pub async fn create(
     by: &Granted<permit::UsersCreate>,
     new: &NewUser,
@@ -164,11 +182,7 @@ pub async fn create(
     link: Option<(&str, Time)>,
 ) -> std::result::Result<PrincipalId, CreateError> {
     check_username(&new.name).map_err(CreateError::Invalid)?;
-    if new.display_name.as_ref().is_some_and(|name| name.chars().count() > 255) {
-        return Err(CreateError::Invalid(
-            "the display name is longer than 255 characters".into(),
-        ));
-    }
+    check_display_name(new.display_name.as_deref().unwrap_or_default())?;
     let actor = &by.actor;
     let role = new
         .role
@@ -177,18 +191,21 @@ pub async fn create(
         .transpose()?;
     let mut work = by.begin().await?;
     let now = actor.now();
-    let state = if password_hash.is_some() { "active" } else { "pending" };
-    let id = insert(
-        &mut work,
-        "user",
-        &new.name,
-        new.display_name.as_deref(),
+    let state = if password_hash.is_some() || new.remote {
+        UserState::Active
+    } else {
+        UserState::Pending
+    };
+    let row = NewRow {
+        kind: "user",
+        name: &new.name,
+        display_name: new.display_name.as_deref().filter(|name| !name.is_empty()),
         state,
-        role.is_some(),
+        remote: new.remote,
+        own_roles_only: role.is_some(),
         password_hash,
-        now,
-    )
-    .await?;
+    };
+    let id = insert(&mut work, &row, now).await?;
     let mut touched = vec![Touched::Principal(id)];
     if let Some((name, scope)) = &role {
         let assigned = assign(&mut work, Some(id.0), None, name, scope_columns(*scope), 0, now.0).await?;
@@ -197,7 +214,7 @@ pub async fn create(
     if let Some((hash, expires)) = link {
         crate::credentials::insert(&mut work, id, "link", hash, "activation link", now, Some(expires)).await?;
     }
-    let detail = serde_json::json!({"after": {"state": state, "role": role.map(|(name, scope)| format!("{name} at {scope:?}"))}});
+    let detail = serde_json::json!({"after": {"state": state, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} at {scope:?}"))}});
     audit::write(
         &mut work,
         actor,
@@ -231,7 +248,16 @@ pub async fn create_service_account(
     }
     let mut work = by.begin().await?;
     let now = actor.now();
-    let id = insert(&mut work, "service", name, None, "active", true, None, now).await?;
+    let row = NewRow {
+        kind: "service",
+        name,
+        display_name: None,
+        state: UserState::Active,
+        remote: false,
+        own_roles_only: true,
+        password_hash: None,
+    };
+    let id = insert(&mut work, &row, now).await?;
     let mut touched = vec![Touched::Principal(id)];
     for queue in serve {
         let assigned = assign(&mut work, Some(id.0), None, "QueueAgent", ("queue", queue.0), 0, now.0).await?;
@@ -247,38 +273,41 @@ pub async fn create_service_account(
     Ok((id, token))
 }
 
-#[expect(clippy::too_many_arguments, reason = "one row")]
-async fn insert(
-    work: &mut Work,
-    kind: &str,
-    name: &str,
-    display_name: Option<&str>,
-    state: &str,
+struct NewRow<'a> {
+    kind: &'a str,
+    name: &'a str,
+    display_name: Option<&'a str>,
+    state: UserState,
+    remote: bool,
     own_roles_only: bool,
-    password_hash: Option<&str>,
-    now: Time,
-) -> std::result::Result<PrincipalId, CreateError> {
+    password_hash: Option<&'a str>,
+}
+
+async fn insert(work: &mut Work, new: &NewRow<'_>, now: Time) -> std::result::Result<PrincipalId, CreateError> {
     let inserted = sqlx::query_scalar::<_, i64>(
-        "INSERT INTO principals (kind, name, name_key, display_name, state, own_roles_only, password_hash, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
+        "INSERT INTO principals (kind, name, name_key, display_name, state, remote, own_roles_only, password_hash, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
     )
-    .bind(kind)
-    .bind(name)
-    .bind(name_key(name))
-    .bind(display_name)
-    .bind(state)
-    .bind(i64::from(own_roles_only))
-    .bind(password_hash)
+    .bind(new.kind)
+    .bind(new.name)
+    .bind(name_key(new.name))
+    .bind(new.display_name)
+    .bind(new.state.name())
+    .bind(i64::from(new.remote))
+    .bind(i64::from(new.own_roles_only))
+    .bind(new.password_hash)
     .bind(now.0)
     .fetch_one(&mut ***work)
-    .await
-    .map_err(StoreError::from);
-    match inserted {
-        Ok(id) => Ok(PrincipalId(id)),
-        Err(StoreError::Conflict(_)) => Err(CreateError::Taken(format!(
+    .await;
+    inserted.map(PrincipalId).map_err(|why| taken(why, new.name))
+}
+
+fn taken(error: sqlx::Error, name: &str) -> CreateError {
+    match StoreError::from(error) {
+        StoreError::Conflict(_) => CreateError::Taken(format!(
             "there is already a user or service account `{name}` (letter case does not matter)"
-        ))),
-        Err(other) => Err(other.into()),
+        )),
+        other => other.into(),
     }
 }
 
@@ -299,14 +328,16 @@ fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::R
         }
         (false, workspace) => {
             let workspace = workspace.unwrap_or("default");
-            let found = picture.find_workspace(workspace);
-            Scope::Workspace(found.ok_or_else(|| CreateError::Invalid(format!("there is no workspace `{workspace}`")))?)
+            let unknown = || CreateError::Invalid(format!("there is no workspace `{workspace}`"));
+            let found = picture.find_workspace(workspace).ok_or_else(unknown)?;
+            let grants = actor.missing_to_grant(role.permissions, &Target::workspace(found)).is_none();
+            if !grants && actor.may(Permission::WorkspacesRead, &picture.workspace_target(found)).is_none() {
+                return Err(unknown());
+            }
+            Scope::Workspace(found)
         }
     };
-    let target = match scope {
-        Scope::Workspace(id) => Target::workspace(id),
-        _ => Target::default(),
-    };
+    let target = picture.scope_target(scope);
     if let Some(missing) = actor.missing_to_grant(role.permissions, &target) {
         return Err(actor.forbidden(missing, &target).into());
     }
@@ -344,49 +375,35 @@ pub async fn change_life<P: Permit>(
     let mut work = by.begin().await?;
     // Taken first: two administrators who remove each other at the same moment go one after the other.
     work.touches(&[Touched::Principal(id)]).await?;
-    let row = sqlx::query("SELECT state, password_hash FROM principals WHERE id = $1")
+    let row = sqlx::query("SELECT state, password_hash, remote FROM principals WHERE id = $1")
         .bind(id.0)
         .fetch_one(&mut **work)
         .await?;
-    let before = state(&row.try_get::<String, _>(0)?);
-    let has_password = row.try_get::<Option<String>, _>(1)?.is_some();
+    let before = read_state(&row.try_get::<String, _>(0)?);
+    let needs_no_link = row.try_get::<Option<String>, _>(1)?.is_some()
+        || row.try_get::<i64, _>(2)? == 1
+        || kind == PrincipalKind::Service;
     let after = match (life, before) {
         (_, UserState::Removed) => return Err(LifeError::Conflict(format!("`{name}` has been removed"))),
-        (Life::Activate, UserState::Deactivated) if has_password || kind == PrincipalKind::Service => UserState::Active,
-        (Life::Activate, UserState::Deactivated) => UserState::Pending,
+        (Life::Activate, UserState::Deactivated) => activated(needs_no_link),
         (Life::Activate, UserState::Active) => return Err(LifeError::Conflict(format!("`{name}` is active already"))),
-        (Life::Activate, UserState::Pending) => {
-            return Err(LifeError::Conflict(format!(
-                "`{name}` becomes active by using the activation link; make a new one with `ml user link {name}`"
-            )));
-        }
+        (Life::Activate, UserState::Pending) => return Err(LifeError::Conflict(awaits_link(name))),
         (Life::Deactivate, UserState::Deactivated) => {
             return Err(LifeError::Conflict(format!("`{name}` is deactivated already")));
         }
         (Life::Deactivate, _) => UserState::Deactivated,
         (Life::Remove, _) => UserState::Removed,
     };
-    if after != UserState::Active && kind == PrincipalKind::User && is_last_admin(&mut work, id).await? {
-        return Err(LifeError::Conflict(format!(
-            "`{name}` is the last active ClusterAdmin; give that role to another user first"
-        )));
-    }
     sqlx::query("UPDATE principals SET state = $1 WHERE id = $2")
         .bind(after.name())
         .bind(id.0)
         .execute(&mut **work)
         .await?;
     if life != Life::Activate {
-        sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND revoked_at IS NULL")
-            .bind(by.actor.now().0)
-            .bind(id.0)
-            .execute(&mut **work)
-            .await?;
-        // The tokens of jobs that run; the jobs themselves go on.
-        sqlx::query("UPDATE jobs SET token_hash = NULL WHERE token_hash IS NOT NULL AND experiment_id IN (SELECT id FROM experiments WHERE owner_id = $1)")
-            .bind(id.0)
-            .execute(&mut **work)
-            .await?;
+        end_credentials(&mut work, id).await?;
+        if is_last_admin_gone(&mut work).await? {
+            return Err(LifeError::Conflict(last_admin(name)));
+        }
     }
     if life == Life::Remove {
         let assigned: Vec<i64> = sqlx::query_scalar("DELETE FROM assignments WHERE principal_id = $1 RETURNING id")
@@ -423,14 +440,116 @@ pub async fn change_life<P: Permit>(
     Ok(())
 }
 
-async fn is_last_admin(work: &mut Work, id: PrincipalId) -> Result<bool> {
-    // Users who are active ClusterAdmins globally, themselves or through a group, without an end.
-    const ADMINS: &str = "SELECT p.id FROM principals p WHERE p.state = 'active' AND p.kind = 'user' AND EXISTS (
-        SELECT 1 FROM assignments a JOIN roles r ON r.id = a.role_id
-        WHERE r.name = 'ClusterAdmin' AND a.scope_kind = 'global' AND a.expires_at IS NULL
-          AND (a.principal_id = p.id OR a.group_id IN (SELECT group_id FROM group_members WHERE principal_id = p.id)))";
-    let admins: Vec<i64> = sqlx::query_scalar(ADMINS).fetch_all(&mut ***work).await?;
-    Ok(admins == [id.0])
+/// The state of a deactivated user who is let in again.
+fn activated(needs_no_link: bool) -> UserState {
+    if needs_no_link { UserState::Active } else { UserState::Pending }
+}
+
+fn awaits_link(name: &str) -> String {
+    format!("`{name}` becomes active by using the activation link; make a new one with `ml user link {name}`")
+}
+
+fn last_admin(name: &str) -> String {
+    format!("`{name}` is the last active ClusterAdmin; give that role to another user first")
+}
+
+/// Every session, key and link, for good; and the tokens of jobs that run. The jobs themselves go on.
+async fn end_credentials(work: &mut Work, id: PrincipalId) -> Result<()> {
+    let now = work.now();
+    sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND revoked_at IS NULL")
+        .bind(now.0)
+        .bind(id.0)
+        .execute(&mut ***work)
+        .await?;
+    sqlx::query("UPDATE jobs SET token_hash = NULL WHERE token_hash IS NOT NULL AND experiment_id IN (SELECT id FROM experiments WHERE owner_id = $1)")
+        .bind(id.0)
+        .execute(&mut ***work)
+        .await?;
+    Ok(())
+}
+
+/// Changes a user: all that is given, or nothing. Gives the user as it then is, as far as the change goes.
+pub async fn change<P: Permit>(
+    by: &Granted<P>,
+    user: &User,
+    change: &ChangeUser,
+) -> std::result::Result<User, CreateError> {
+    if *change == ChangeUser::default() {
+        return Err(CreateError::Invalid(
+            "nothing to change is given: name, display_name, remote or active".into(),
+        ));
+    }
+    if let Some(name) = &change.name {
+        check_username(name).map_err(CreateError::Invalid)?;
+    }
+    check_display_name(change.display_name.as_deref().unwrap_or_default())?;
+    let id = user.id;
+    let mut work = by.begin().await?;
+    work.touches(&[Touched::Principal(id)]).await?;
+    let sql = "SELECT name, display_name, state, remote, password_hash FROM principals WHERE id = $1";
+    let row = sqlx::query(sql).bind(id.0).fetch_one(&mut **work).await?;
+    let before = User {
+        name: row.try_get(0)?,
+        display_name: row.try_get(1)?,
+        state: read_state(&row.try_get::<String, _>(2)?),
+        remote: row.try_get::<i64, _>(3)? == 1,
+        ..user.clone()
+    };
+    let has_password = row.try_get::<Option<String>, _>(4)?.is_some();
+    if before.state == UserState::Removed {
+        return Err(CreateError::Taken(format!("`{}` has been removed", before.name)));
+    }
+    let mut after = before.clone();
+    after.name = change.name.clone().unwrap_or(after.name);
+    if let Some(display_name) = &change.display_name {
+        after.display_name = Some(display_name.clone()).filter(|name| !name.is_empty());
+    }
+    after.remote = change.remote.unwrap_or(after.remote);
+    // A remote user waits for no link.
+    if after.remote && after.state == UserState::Pending {
+        after.state = UserState::Active;
+    }
+    after.state = match (change.active, after.state) {
+        (Some(true), UserState::Deactivated) => activated((has_password && !before.remote) || after.remote),
+        (Some(true), UserState::Pending) => return Err(CreateError::Taken(awaits_link(&before.name))),
+        (Some(false), _) => UserState::Deactivated,
+        (_, state) => state,
+    };
+    let becomes_remote = after.remote && !before.remote;
+    sqlx::query(
+        "UPDATE principals SET name = $1, name_key = $2, display_name = $3, state = $4, remote = $5,
+         password_hash = CASE WHEN $5 = 1 THEN NULL ELSE password_hash END WHERE id = $6",
+    )
+    .bind(&after.name)
+    .bind(name_key(&after.name))
+    .bind(&after.display_name)
+    .bind(after.state.name())
+    .bind(i64::from(after.remote))
+    .bind(id.0)
+    .execute(&mut **work)
+    .await
+    .map_err(|why| taken(why, &after.name))?;
+    if after.state == UserState::Deactivated && before.state != UserState::Deactivated {
+        end_credentials(&mut work, id).await?;
+    }
+    if becomes_remote {
+        sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind IN ('session', 'link') AND revoked_at IS NULL")
+            .bind(by.actor.now().0)
+            .bind(id.0)
+            .execute(&mut **work)
+            .await?;
+    }
+    if (becomes_remote || change.active == Some(false)) && is_last_admin_gone(&mut work).await? {
+        return Err(CreateError::Taken(last_admin(&before.name)));
+    }
+    let part = |user: &User| {
+        serde_json::json!({"name": user.name, "display_name": user.display_name, "state": user.state, "remote": user.remote})
+    };
+    let detail = serde_json::json!({"before": part(&before), "after": part(&after)});
+    let entry = Entry::of::<P>("update", "user", &before.name).with(detail);
+    audit::write(&mut work, &by.actor, entry).await?;
+    work.commit().await?;
+    Ok(after)
 }
 
 /// Sets a password. Other sessions of the user end; API keys stay.
@@ -441,11 +560,15 @@ pub async fn set_password<P: Permit>(
     hash: &str,
 ) -> std::result::Result<(), Refusal> {
     let mut work = by.begin().await?;
-    sqlx::query("UPDATE principals SET password_hash = $1 WHERE id = $2 AND state <> 'removed'")
-        .bind(hash)
-        .bind(id.0)
-        .execute(&mut **work)
-        .await?;
+    let set = "UPDATE principals SET password_hash = $1 WHERE id = $2 AND state <> 'removed' AND remote = 0";
+    let found = sqlx::query(set).bind(hash).bind(id.0).execute(&mut **work).await?;
+    if found.rows_affected() == 0 {
+        // Removed, or made a remote user, at this very moment.
+        return Err(Refusal::NotFound {
+            what: "user with a password",
+            which: name.to_owned(),
+        });
+    }
     let keep = by
         .actor
         .credential

@@ -1,13 +1,14 @@
 //! API keys.
 
-use bailiwick_access::Target;
+use bailiwick_access::{Narrowing, Scope, Target, World};
 use bailiwick_api::key::KeyKind;
-use bailiwick_api::permission::permit;
+use bailiwick_api::permission::{PermissionSet, Permit, Reach, RolePermissions, permit};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
-use bailiwick_api::{Page, Permission, PrincipalId, TokenId};
-use bailiwick_store::access::{Actor, CredentialKind};
+use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
+use bailiwick_store::access::{Actor, CredentialKind, Granted};
 use bailiwick_store::audit::{self, Entry};
-use bailiwick_store::{credentials, principals};
+use bailiwick_store::credentials::{self, NewKey};
+use bailiwick_store::principals;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -45,6 +46,28 @@ pub async fn list(
     ))
 }
 
+/// One key or session, and the proof for it. What is another's reads as what is not there, and leaves the same trace.
+async fn one<P: Permit>(door: &Asked<P>) -> Result<(Granted<P>, TokenId), Failure> {
+    let actor = &door.actor;
+    let id = TokenId(door.context.path_id("token")?);
+    let Some(owner) = credentials::owner(actor, id).await? else {
+        if actor.may(P::PERMISSION, &Target::default()).is_none() {
+            audit::record(actor, Entry::denied(P::PERMISSION, "token", id)).await?;
+        }
+        return Err(Failure::not_found("token", id));
+    };
+    let target = Target::owned_by(owner);
+    let granted = door
+        .at(target, "token", &id.to_string(), Some(Permission::TokensRead))
+        .await?;
+    Ok((granted, id))
+}
+
+pub async fn show(door: Asked<permit::TokensRead>, _: NoInput) -> Result<Json<Token>, Failure> {
+    let (granted, id) = one(&door).await?;
+    Ok(Json(credentials::get(&granted, id).await?))
+}
+
 pub async fn create(
     door: Asked<permit::TokensCreate>,
     Json(new): Json<NewToken>,
@@ -55,38 +78,216 @@ pub async fn create(
             "a label has at most 255 characters and no control characters",
         ));
     }
-    if new
-        .lifetime_ms
-        .is_some_and(|ms| !(1000..=1000 * 365 * 86_400_000).contains(&ms))
-    {
-        return Err(Failure::invalid(
-            "lifetime_ms is at least 1000 (one second) and at most a thousand years",
-        ));
-    }
+    let expires = end(&new, actor.now())?;
     let whose = whose(actor, new.user.as_deref()).await?;
     let granted = door
         .at(Target::owned_by(whose), "tokens of", &whose.to_string(), None)
         .await?;
-    must_cover(actor, Permission::TokensCreate, whose).await?;
-    let expires = new.lifetime_ms.map(|ms| actor.now().plus_ms(ms));
+    let permissions = permissions(actor, whose, new.permissions.as_deref()).await?;
+    let workspaces = workspaces(actor, whose, new.workspaces.as_deref()).await?;
+    if whose != actor.id {
+        let narrowing = Narrowing {
+            permissions: permissions.unwrap_or_else(PermissionSet::everything),
+            workspaces: workspaces.clone(),
+            object: None,
+        };
+        must_cover_narrowed(actor, Permission::TokensCreate, whose, &narrowing).await?;
+    }
     // A session is another matter: behind it stands somebody who has just shown a password.
     if actor.credential_kind == CredentialKind::Key
         && let Some(end) = actor.credential_expires_at
         && expires.is_none_or(|expires| expires > end)
     {
-        audit::record(actor, Entry::denied(Permission::TokensCreate, "tokens of", whose)).await?;
         let message =
             format!("Insufficient permissions: this key ends at {end}, and no key made with it may live longer");
-        return Err(Failure::forbidden(message).hint("give the new key a shorter lifetime, or sign in with `ml login`"));
+        let hint = "give the new key a shorter lifetime, or sign in with `ml login`";
+        return Err(exceeding(actor, whose, message, hint).await?);
     }
     let (secret, hash) = secret(KeyKind::Api);
-    let token = credentials::create_key(&granted, whose, &hash, &new.label, expires).await?;
+    let key = NewKey {
+        owner: whose,
+        hash: &hash,
+        label: &new.label,
+        expires,
+        permissions,
+        workspaces,
+    };
+    let token = credentials::create_key(&granted, &key).await?;
     Ok(Json(TokenWithSecret { token, secret }))
 }
 
-/// `access.md` §4: who makes a key, a link or a password for another can act as the other, and so must hold all that the other holds.
+/// A thousand years: past every use, well inside what a time can hold.
+const LIFETIME_MAX_MS: i64 = 1000 * 365 * 86_400_000;
+
+/// When the new key ends.
+fn end(new: &NewToken, now: Time) -> Result<Option<Time>, Failure> {
+    match (new.lifetime_ms, new.until) {
+        (Some(_), Some(_)) => Err(Failure::invalid("give lifetime_ms or until, not both")),
+        (Some(ms), None) if !(1000..=LIFETIME_MAX_MS).contains(&ms) => Err(Failure::invalid(
+            "lifetime_ms is at least 1000 (one second) and at most a thousand years",
+        )),
+        (None, Some(end)) if end <= now => Err(Failure::invalid(format!("the end {end} has passed already"))),
+        (None, Some(end)) if end > now.plus_ms(LIFETIME_MAX_MS) => {
+            Err(Failure::invalid("a key ends within a thousand years"))
+        }
+        (Some(ms), None) => Ok(Some(now.plus_ms(ms))),
+        (None, until) => Ok(until),
+    }
+}
+
+/// The recorded refusal of a key that would be more than the one that makes it.
+async fn exceeding(actor: &Actor, whose: PrincipalId, message: String, hint: &str) -> Result<Failure, Failure> {
+    audit::record(actor, Entry::denied(Permission::TokensCreate, "tokens of", whose)).await?;
+    Ok(Failure::forbidden(message).hint(hint))
+}
+
+/// Most permissions or workspaces that a key may be narrowed to by name; each request with it goes through the latter.
+const WORDS_MAX: usize = 100;
+
+fn check_words(what: &str, words: &[String]) -> Result<(), Failure> {
+    if words.is_empty() {
+        return Err(Failure::invalid(format!("{what}: name at least one, or leave the list out")));
+    }
+    if words.len() > WORDS_MAX {
+        return Err(Failure::invalid(format!("{what}: more than {WORDS_MAX} are named")));
+    }
+    Ok(())
+}
+
+/// What a new key may be used for: of what its owner holds, and of what the key that makes it is for.
+async fn permissions(
+    actor: &Actor,
+    whose: PrincipalId,
+    words: Option<&[String]>,
+) -> Result<Option<PermissionSet>, Failure> {
+    let everything = PermissionSet::everything();
+    let most = actor.narrowing().map_or(everything, |narrowing| narrowing.permissions);
+    let Some(words) = words else {
+        return Ok((most != everything).then_some(most));
+    };
+    check_words("permissions", words)?;
+    let held = held_anywhere(actor, whose);
+    let mut asked = PermissionSet::EMPTY;
+    for word in words {
+        let (set, reach) = PermissionSet::parse(word).map_err(Failure::invalid)?;
+        if reach == Reach::Own {
+            let name = word.trim_end_matches(":own");
+            return Err(Failure::invalid(format!(
+                "a key is narrowed by permission alone: write `{name}`; it reaches no further than its owner does"
+            )));
+        }
+        if set.intersection(held).is_empty() {
+            let name = actor.picture().principal_name(whose);
+            return Err(Failure::invalid(format!("`{name}` holds `{word}` nowhere, and so no key of `{name}` can be for it")));
+        }
+        // A word that stands for several means those of them that are there to be given.
+        let given = set.intersection(held).intersection(most);
+        if given.is_empty() {
+            let message = format!("Insufficient permissions: this key is not for `{word}`, and no key made with it may be");
+            return Err(exceeding(actor, whose, message, "sign in with `ml login`, or leave it out").await?);
+        }
+        asked = asked.union(given);
+    }
+    Ok(Some(asked))
+}
+
+/// Everything that somebody holds at some place.
+fn held_anywhere(actor: &Actor, whose: PrincipalId) -> PermissionSet {
+    let world = actor.picture().world();
+    let now = actor.now().0;
+    let by_mode = world.what_can(whose, None, now).into_iter().map(|(_, held)| held);
+    let held = by_mode.chain(live_roles(&world, whose, now).into_iter().map(|(held, _)| held));
+    held.fold(PermissionSet::EMPTY, |set, held| set.union(held.all).union(held.own))
+}
+
+/// What the assignments that reach somebody give, whether he is active or still invited.
+fn live_roles(world: &World, whose: PrincipalId, now: i64) -> Vec<(RolePermissions, Scope)> {
+    let assignments = world.assignments_of(whose);
+    let live = assignments.filter(|(.., expires)| expires.is_none_or(|end| now < end));
+    let given = live.filter_map(|(_, role, scope, ..)| {
+        let role = world.role(role)?.permissions;
+        // Below global scope a G permission gives nothing.
+        let mask = match scope {
+            Scope::Global => PermissionSet::EMPTY,
+            _ => PermissionSet::global_only(),
+        };
+        let role = RolePermissions {
+            all: role.all.without(mask),
+            own: role.own.without(mask),
+        };
+        Some((role, scope))
+    });
+    given.collect()
+}
+
+/// The workspaces that a new key is for; unknown ones, and those that one may not see, are named together.
+async fn workspaces(
+    actor: &Actor,
+    whose: PrincipalId,
+    names: Option<&[String]>,
+) -> Result<Option<Vec<WorkspaceId>>, Failure> {
+    let most = actor.narrowing().and_then(|narrowing| narrowing.workspaces.clone());
+    let Some(names) = names else { return Ok(most) };
+    check_words("workspaces", names)?;
+    let picture = actor.picture();
+    let (mut ids, mut unknown) = (Vec::new(), Vec::new());
+    for name in names {
+        let found = picture.find_workspace(name);
+        let seen = |id: &WorkspaceId| actor.may(Permission::WorkspacesRead, &picture.workspace_target(*id)).is_some();
+        match found.filter(seen) {
+            Some(id) => ids.push(id),
+            None => unknown.push(name.as_str()),
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(Failure::not_found("workspace", unknown.join("`, `")));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    if let Some(most) = most
+        && ids.iter().any(|id| !most.contains(id))
+    {
+        let message = "Insufficient permissions: this key is for other workspaces, and so is every key made with it";
+        return Err(exceeding(actor, whose, message.into(), "sign in with `ml login`, or leave it out").await?);
+    }
+    Ok(Some(ids))
+}
+
+/// `access.md` §4: who makes a key, a link or a password for another can act as the other, and so must hold all that the other holds. A narrowed key cannot
+/// do that for its own owner either: it would get at all that was kept from it.
 pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Result<(), Failure> {
-    if whose == actor.id || covers(actor, whose) {
+    if whose == actor.id {
+        return must_be_whole(actor, by).await;
+    }
+    let narrowing = Narrowing {
+        permissions: PermissionSet::everything(),
+        workspaces: None,
+        object: None,
+    };
+    must_cover_narrowed(actor, by, whose, &narrowing).await
+}
+
+/// Whoever gives himself another way in must not come by one that ends later, or opens more, than the key in use.
+async fn must_be_whole(actor: &Actor, by: Permission) -> Result<(), Failure> {
+    let ends = actor.credential_kind == CredentialKind::Key && actor.credential_expires_at.is_some();
+    if actor.narrowing().is_none() && !ends {
+        return Ok(());
+    }
+    audit::record(actor, Entry::denied(by, "user", &actor.name)).await?;
+    Err(
+        Failure::forbidden("Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner")
+            .hint("sign in with `ml login`"),
+    )
+}
+
+/// The same for a key that leaves only a part of the other's rights.
+async fn must_cover_narrowed(
+    actor: &Actor,
+    by: Permission,
+    whose: PrincipalId,
+    narrowing: &Narrowing,
+) -> Result<(), Failure> {
+    if covers(actor, whose, narrowing) {
         return Ok(());
     }
     let name = actor.picture().principal_name(whose);
@@ -98,27 +299,25 @@ pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Re
     .hint("only somebody who holds at least the same roles can do this, or the user itself"))
 }
 
-fn covers(actor: &Actor, whose: PrincipalId) -> bool {
+fn covers(actor: &Actor, whose: PrincipalId, narrowing: &Narrowing) -> bool {
     let picture = actor.picture();
-    let held: Vec<_> = {
-        let world = picture.world();
-        let role = |id| world.role(id).map(|role| role.permissions);
-        let assignments = world.assignments_of(whose);
-        assignments
-            .filter_map(|(_, of, scope, ..)| Some((role(of)?, scope)))
-            .collect()
-    };
-    held.into_iter()
-        .all(|(role, scope)| actor.missing_to_grant(role, &picture.scope_target(scope)).is_none())
+    let held = live_roles(&picture.world(), whose, actor.now().0);
+    held.into_iter().all(|(role, scope)| {
+        // What the other may do to its own, the actor would do to another's: so it needs the full reach for it.
+        let role = RolePermissions {
+            all: role.all.union(role.own).intersection(narrowing.permissions),
+            own: PermissionSet::EMPTY,
+        };
+        let holds = |target: &Target| actor.missing_to_hold(role, target).is_none();
+        match (&narrowing.workspaces, scope) {
+            (Some(only), Scope::Global) => only.iter().all(|id| holds(&Target::workspace(*id))),
+            (Some(only), Scope::Workspace(id)) if !only.contains(&id) => true,
+            _ => holds(&picture.scope_target(scope)),
+        }
+    })
 }
 
 pub async fn revoke(door: Asked<permit::TokensRevoke>, _: NoInput) -> Result<Json<Token>, Failure> {
-    let id = TokenId(door.context.path_id("token")?);
-    let missing = || Failure::not_found("token", id);
-    let owner = credentials::owner(&door.actor, id).await?.ok_or_else(missing)?;
-    let target = Target::owned_by(owner);
-    let granted = door
-        .at(target, "token", &id.to_string(), Some(Permission::TokensRead))
-        .await?;
+    let (granted, id) = one(&door).await?;
     Ok(Json(credentials::revoke(&granted, id).await?))
 }

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use bailiwick_access::Target;
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
 use bailiwick_api::tokens::{Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session, User,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session, User,
     UserState, UserWithLink,
 };
 use bailiwick_api::{Page, Permission, PrincipalId, Time};
@@ -176,8 +177,8 @@ pub async fn me(door: SignedIn, _: NoInput) -> Result<Json<Me>, Failure> {
         access: door.context.shared.parts.mode,
         sees: sees(actor),
         credential: actor.credential_kind.name().into(),
+        narrowed: credentials::narrowed(actor),
         credential_expires_at: actor.credential_expires_at,
-        narrowed: Default::default(),
     }))
 }
 
@@ -267,19 +268,25 @@ pub async fn create(
 ) -> Result<Json<UserWithLink>, Failure> {
     let parts = &door.context.shared.parts;
     let actor = &door.granted.actor;
+    if new.remote && new.password.is_some() {
+        return Err(Failure::invalid(
+            "a remote user signs in through the identity provider and can be given no password",
+        ));
+    }
     let hash = match &new.password {
         Some(password) => Some(new_hash(parts, password, &new.name).await?),
         None => None,
     };
     let (token, stored) = secret(KeyKind::Link);
     let expires_at = actor.now().plus_ms(LINK_MS);
-    let link = hash.is_none().then_some((stored.as_str(), expires_at));
+    let needs_link = hash.is_none() && !new.remote;
+    let link = needs_link.then_some((stored.as_str(), expires_at));
     let outcome = principals::create(&door.granted, &new, hash.as_deref(), link).await;
     let id = recorded(actor, &new.name, outcome).await?;
     let user = fresh_user(&door.context, id).await?;
     Ok(Json(UserWithLink {
         user,
-        link: hash.is_none().then(|| link_view(parts, token, expires_at)),
+        link: needs_link.then(|| link_view(parts, token, expires_at)),
     }))
 }
 
@@ -295,6 +302,38 @@ async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>)
 async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result<User, Failure> {
     let actor = context.actor_again().await?;
     Ok(principals::get(&actor, &id.to_string()).await?)
+}
+
+/// One's own display name with `me:update`; all else, and others, with `users:update`.
+pub async fn change(
+    door: Asked<permit::UsersUpdate>,
+    Json(change): Json<ChangeUser>,
+) -> Result<Json<User>, Failure> {
+    let actor = &door.actor;
+    let user = principals::get(actor, door.context.path("user")).await?;
+    if user.kind != PrincipalKind::User {
+        return Err(Failure::not_found("user", &user.name));
+    }
+    let only_display_name = change.name.is_none() && change.remote.is_none() && change.active.is_none();
+    let own = Target::owned_by(actor.id);
+    let outcome = if only_display_name && user.id == actor.id && actor.may(Permission::MeUpdate, &own).is_some() {
+        let granted: Granted<permit::MeUpdate> = require(actor, own, "user", &user.name, None).await?;
+        principals::change(&granted, &user, &change).await
+    } else {
+        let granted = door.at(Target::default(), "user", &user.name, None).await?;
+        if change.remote.is_some_and(|remote| remote != user.remote) {
+            must_cover(actor, Permission::UsersUpdate, user.id).await?;
+        }
+        principals::change(&granted, &user, &change).await
+    };
+    let changed = outcome?;
+    door.context.shared.parts.hub.wake_agents();
+    let ended = changed.state != UserState::Active || changed.remote != user.remote;
+    if user.id == actor.id && ended {
+        // One has just ended one's own session, and cannot look any more.
+        return Ok(Json(changed));
+    }
+    Ok(Json(fresh_user(&door.context, user.id).await?))
 }
 
 async fn change_life<P: bailiwick_api::permission::Permit>(
@@ -351,8 +390,10 @@ pub async fn remove_service_account(
 pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done>) -> Result<Json<Link>, Failure> {
     let parts = &door.context.shared.parts;
     let user = principals::get(&door.granted.actor, door.context.path("user")).await?;
-    if user.kind != PrincipalKind::User || user.remote || !matches!(user.state, UserState::Pending | UserState::Active)
-    {
+    if user.remote {
+        return Err(remote_only(&user.name));
+    }
+    if user.kind != PrincipalKind::User || !matches!(user.state, UserState::Pending | UserState::Active) {
         return Err(Failure::conflict(
             "conflict",
             format!("`{}` cannot sign in by a link: {}", user.name, user.state.name()),
@@ -365,6 +406,16 @@ pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done
     Ok(Json(link_view(parts, token, expires_at)))
 }
 
+fn remote_only(name: &str) -> Failure {
+    Failure::conflict(
+        "conflict",
+        format!("`{name}` is a remote user and signs in through the identity provider alone: no password, no link"),
+    )
+    .hint(format!(
+        "for automation, make a key with `ml token create --for {name}`; `ml user edit {name} --remote false` makes it a user with a password again"
+    ))
+}
+
 /// One's own with `me:update` and the old password; another's with `users:update`.
 pub async fn change_password(
     door: Asked<permit::UsersUpdate>,
@@ -372,7 +423,10 @@ pub async fn change_password(
 ) -> Result<Json<Done>, Failure> {
     let (parts, actor) = (&door.context.shared.parts, &door.actor);
     let user = principals::get(actor, door.context.path("user")).await?;
-    if user.kind != PrincipalKind::User || user.remote {
+    if user.remote {
+        return Err(remote_only(&user.name));
+    }
+    if user.kind != PrincipalKind::User {
         return Err(Failure::conflict(
             "conflict",
             format!("`{}` does not sign in with a password here", user.name),
@@ -387,7 +441,7 @@ pub async fn change_password(
     }
     let granted: Granted<permit::MeUpdate> = require(
         actor,
-        bailiwick_access::Target::owned_by(actor.id),
+        Target::owned_by(actor.id),
         "user",
         &user.name,
         None,
@@ -405,6 +459,8 @@ pub async fn change_password(
             return Err(Failure::forbidden("the old password is missing or wrong")
                 .hint("an administrator can set a new one without it"));
         }
+    } else {
+        must_cover(actor, Permission::MeUpdate, user.id).await?;
     }
     let hash = new_hash(parts, &change.new_password, &user.name).await?;
     principals::set_password(&granted, user.id, &user.name, &hash).await?;

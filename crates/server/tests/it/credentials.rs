@@ -68,7 +68,7 @@ fn keys_end_by_the_clock_and_by_revoking() {
         let new = NewToken {
             label: "short".into(),
             lifetime_ms: Some(60_000),
-            user: None,
+            ..NewToken::default()
         };
         let short = ana.client.create_token(&new).await.unwrap();
         assert_eq!(short.token.expires_at, Some(world.now().plus_ms(60_000)));
@@ -127,7 +127,7 @@ fn a_key_makes_no_key_that_outlives_it() {
         let hour = NewToken {
             label: "hour".into(),
             lifetime_ms: Some(3_600_000),
-            user: None,
+            ..NewToken::default()
         };
         let hour = ana.client.create_token(&hour).await.unwrap();
         let with_hour = Person {
@@ -354,5 +354,311 @@ fn a_change_whose_requester_hangs_up_holds_all_the_same() {
                 .await;
             }
         }
+    });
+}
+
+/// The same person with a new key for which `body` asks.
+async fn with_key(who: &Person, body: serde_json::Value) -> Person {
+    let made = who.post("/api/v1/tokens", body).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+    Person {
+        client: who.client.with_key(made.json()["secret"].as_str()),
+        ..who.clone()
+    }
+}
+
+#[test]
+fn a_key_for_some_permissions_does_these_and_nothing_else() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await.id;
+        let reader = with_key(&ana, json!({"permissions": ["jobs:read", "me"]})).await;
+        assert_eq!(reader.get(&format!("/api/v1/experiments/{one}")).await.status, 200);
+        assert_eq!(reader.get(&format!("/api/v1/experiments/{one}/logs")).await.status, 200);
+        assert_eq!(
+            reader.get("/api/v1/experiments").await.json()["items"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+        let config = json!({"config": {"name": "two", "entrypoint": "true"}});
+        assert_eq!(reader.post("/api/v1/experiments", config).await.status, 403);
+        assert_eq!(
+            reader
+                .post(&format!("/api/v1/experiments/{one}/cancel"), json!({}))
+                .await
+                .status,
+            403
+        );
+        assert_eq!(reader.get("/api/v1/tokens").await.status, 403);
+        assert_eq!(reader.post("/api/v1/tokens", json!({})).await.status, 403);
+        let me = reader.client.me().await.unwrap();
+        assert_eq!(
+            me.narrowed.permissions.unwrap(),
+            ["experiments:read", "experiments:read-artifacts", "me:update"]
+        );
+        assert_eq!(me.narrowed.workspaces, None);
+        // Never more than its owner holds now.
+        let boss = world.person_with("boss", "ClusterAdmin").await;
+        let all = with_key(&boss, json!({"permissions": ["experiments:*", "users:read"]})).await;
+        assert_eq!(all.get(&format!("/api/v1/experiments/{one}")).await.status, 200);
+        assert_eq!(all.get("/api/v1/audit").await.status, 403);
+        let taken = json!({"assignments": [{"role": "ClusterAdmin", "user": "boss"}]});
+        assert_eq!(
+            world.admin.post("/api/v1/assignments/remove", taken).await.status,
+            200
+        );
+        assert_eq!(all.get(&format!("/api/v1/experiments/{one}")).await.status, 404);
+    });
+}
+
+#[test]
+fn a_key_for_some_workspaces_reaches_nothing_outside() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        for name in ["Stop Signs", "Traffic Lights"] {
+            assert_eq!(
+                admin.post("/api/v1/workspaces", json!({"name": name})).await.status,
+                200
+            );
+        }
+        let signs = with_key(admin, json!({"workspaces": ["stop signs"], "label": "signs"})).await;
+        let inside = admin
+            .submit_config(json!({"name": "in", "entrypoint": "true", "workspace": "Stop Signs"}))
+            .await
+            .id;
+        let outside = admin
+            .submit_config(json!({"name": "out", "entrypoint": "true", "workspace": "Traffic Lights"}))
+            .await
+            .id;
+        assert_eq!(signs.get(&format!("/api/v1/experiments/{inside}")).await.status, 200);
+        let (hidden, missing) = (
+            signs.get(&format!("/api/v1/experiments/{outside}")).await,
+            signs.get("/api/v1/experiments/900000").await,
+        );
+        assert_eq!(
+            hidden.without(&outside.to_string()),
+            missing.without("900000"),
+            "though its owner is an administrator"
+        );
+        let listed = signs.get("/api/v1/experiments").await.json();
+        let names: Vec<_> = listed["items"].as_array().unwrap().iter().map(|e| &e["name"]).collect();
+        assert_eq!(names, ["in"]);
+        let config = json!({"config": {"name": "new", "entrypoint": "true", "workspace": "Traffic Lights"}});
+        assert!(matches!(
+            signs.post("/api/v1/experiments", config).await.status,
+            403 | 404 | 422
+        ));
+        // No act that concerns the whole installation.
+        for refused in [
+            signs.post("/api/v1/users", json!({"name": "eve"})).await,
+            signs.post("/api/v1/workspaces", json!({"name": "Third"})).await,
+            signs.post("/api/v1/tokens", json!({})).await,
+            signs.get("/api/v1/audit/export").await,
+            signs.post("/api/v1/groups", json!({"name": "Team"})).await,
+        ] {
+            assert_eq!(refused.status, 403, "{}", refused.text);
+        }
+        assert_eq!(signs.client.groups(None).await.unwrap().items.len(), 1);
+        let me = signs.client.me().await.unwrap();
+        assert_eq!(me.narrowed.workspaces.unwrap(), ["Stop Signs"]);
+        let unknown = json!({"workspaces": ["Stop Signs", "Nowhere", "Elsewhere"]});
+        let refused = admin.post("/api/v1/tokens", unknown).await;
+        assert_eq!(
+            (refused.status, refused.message().as_str()),
+            (404, "there is no workspace `Nowhere`, `Elsewhere`")
+        );
+        // What one may not see reads as what is not there.
+        let ana = world.person("ana").await;
+        let (hidden, missing) = (
+            ana.post("/api/v1/tokens", json!({"workspaces": ["Stop Signs"]})).await,
+            ana.post("/api/v1/tokens", json!({"workspaces": ["Nowhere"]})).await,
+        );
+        assert_eq!(hidden.without("Stop Signs"), missing.without("Nowhere"));
+    });
+}
+
+#[test]
+fn a_key_can_be_for_nothing_that_its_owner_does_not_hold() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let before = world.count("credentials").await;
+        for (body, says) in [
+            (json!({"permissions": ["users:create"]}), "`ana` holds `users:create` nowhere"),
+            (
+                json!({"permissions": ["experiments:read", "queues:serve"]}),
+                "`ana` holds `queues:serve` nowhere",
+            ),
+            (json!({"permissions": ["experiment:read"]}), "did you mean `experiments:read`"),
+            (
+                json!({"permissions": ["experiments:read:own"]}),
+                "write `experiments:read`",
+            ),
+            (json!({"permissions": []}), "name at least one"),
+            (json!({"workspaces": []}), "name at least one"),
+            (
+                json!({"lifetime_ms": 60_000, "until": "2027-01-01T00:00:00Z"}),
+                "not both",
+            ),
+            (json!({"until": "2026-11-20T00:00:00Z"}), "has passed already"),
+            (json!({"until": "9999-01-01T00:00:00Z"}), "within a thousand years"),
+        ] {
+            let refused = ana.post("/api/v1/tokens", body).await;
+            assert_eq!(refused.status, 422, "{}", refused.text);
+            assert!(refused.message().contains(says), "{}", refused.message());
+        }
+        assert_eq!(world.count("credentials").await, before);
+        // A word that stands for several means those of them that the owner holds.
+        let made = ana.post("/api/v1/tokens", json!({"permissions": ["read"]})).await.json();
+        let given = made["token"]["permissions"].as_array().unwrap();
+        assert!(given.contains(&json!("experiments:read")) && !given.contains(&json!("users:read")));
+        let until = json!({"until": "2026-11-22T00:00:00Z"});
+        let made = ana.post("/api/v1/tokens", until).await.json();
+        assert_eq!(made["token"]["expires_at"], "2026-11-22T00:00:00Z");
+    });
+}
+
+#[test]
+fn a_narrowed_key_makes_no_key_that_exceeds_it_and_opens_no_other_way_in() {
+    on_both(|world| async move {
+        let boss = world.person_with("boss", "ClusterAdmin").await;
+        let ana = world.person("ana").await;
+        let maker = with_key(
+            &boss,
+            json!({"permissions": ["tokens:create", "experiments:read", "users:update", "me:update"]}),
+        )
+        .await;
+        let heir = maker.post("/api/v1/tokens", json!({})).await.json();
+        assert_eq!(
+            heir["token"]["permissions"],
+            json!(["experiments:read", "users:update", "tokens:create", "me:update"]),
+            "what is left out is what the key itself is for"
+        );
+        let less = maker
+            .post("/api/v1/tokens", json!({"permissions": ["experiments:*"]}))
+            .await
+            .json();
+        assert_eq!(less["token"]["permissions"], json!(["experiments:read"]));
+        let before = world.last_event().await;
+        let refused = maker.post("/api/v1/tokens", json!({"permissions": ["audit:read"]})).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.message().contains("this key is not for `audit:read`"), "{}", refused.text);
+        assert_eq!(
+            world.events(&format!("id > {before}")).await,
+            [format!("boss tokens:create create tokens of {} denied", boss.id)]
+        );
+        for refused in [
+            maker.post("/api/v1/users/boss/link", json!({})).await,
+            maker.post("/api/v1/users/ana/link", json!({})).await,
+            maker
+                .post("/api/v1/users/ana/password", json!({"new_password": "another long one"}))
+                .await,
+            Answer::of(
+                maker
+                    .request("PATCH", "/api/v1/users/ana")
+                    .json(&json!({"remote": true})),
+            )
+            .await,
+        ] {
+            assert_eq!(refused.status, 403, "{}", refused.text);
+        }
+        assert_eq!(
+            maker.post("/api/v1/tokens", json!({"user": "ana"})).await.status,
+            403,
+            "ana holds more than this key is for, and the new key is for as much as this one is"
+        );
+        let for_ana = json!({"user": "ana", "permissions": ["experiments:read"]});
+        let shared = maker.post("/api/v1/tokens", for_ana).await;
+        assert_eq!(shared.status, 200, "{}", shared.text);
+        assert_eq!(shared.json()["token"]["owner"], "ana");
+        // A key with an end opens no way in that has a later one.
+        let hour = with_key(&boss, json!({"lifetime_ms": 3_600_000})).await;
+        assert_eq!(hour.post("/api/v1/users/boss/link", json!({})).await.status, 403);
+        assert_eq!(boss.post("/api/v1/users/boss/link", json!({})).await.status, 200);
+        assert_eq!(ana.get("/api/v1/me").await.status, 200);
+    });
+}
+
+#[test]
+fn whoever_makes_a_key_for_another_holds_all_that_the_other_does_with_the_whole_reach() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let role = json!({"name": "KeyMaker", "permissions": ["tokens:create", "me:update", "tokens:*"]});
+        assert_eq!(world.admin.post("/api/v1/roles", role).await.status, 200);
+        let maker = world.person_with("maker", "KeyMaker").await;
+        let for_ana = json!({"user": "ana"});
+        assert_eq!(maker.post("/api/v1/tokens", for_ana.clone()).await.status, 403);
+        // The same role on the same workspace, but over one's own things: hers are not his own.
+        let assign = |role: &str| {
+            let body = json!({"assignments": [{"role": role, "user": "maker", "on": "workspace:default"}]});
+            let admin = world.admin.clone();
+            async move { assert_eq!(admin.post("/api/v1/assignments", body).await.status, 200) }
+        };
+        assign("DataScientist").await;
+        assert_eq!(maker.post("/api/v1/tokens", for_ana.clone()).await.status, 403);
+        let part = json!({"user": "ana", "permissions": ["experiments:create"]});
+        assert_eq!(maker.post("/api/v1/tokens", part).await.status, 200);
+        // What the key is not for need not be held.
+        assign("Editor").await;
+        let part = json!({"user": "ana", "permissions": ["experiments:read"], "workspaces": ["default"]});
+        let key = maker.post("/api/v1/tokens", part).await;
+        assert_eq!(key.status, 200, "{}", key.text);
+        assert_eq!(maker.post("/api/v1/tokens", for_ana).await.status, 200);
+        assert_eq!(ana.client.tokens(None, false, None).await.unwrap().items.len(), 4);
+    });
+}
+
+#[test]
+fn one_sees_and_ends_ones_own_keys_and_anothers_read_as_if_they_were_not_there() {
+    on_both(|world| async move {
+        let creator = world.person_with("creator", "TokenCreator").await;
+        let made = with_key(&creator, json!({"label": "ci", "permissions": ["tokens:read"]})).await;
+        let list = creator.client.tokens(None, false, None).await.unwrap().items;
+        let id = list[0].id;
+        let shown = creator.client.token(id).await.unwrap();
+        assert_eq!(
+            (shown.label.as_str(), shown.narrowed.permissions.unwrap().as_slice()),
+            ("ci", &["tokens:read".to_owned()][..])
+        );
+        assert_eq!(made.client.token(id).await.unwrap().id, id, "the key looks at itself");
+        assert_eq!(world.admin.client.token(id).await.unwrap().owner, "creator");
+        let ana = world.person("ana").await;
+        for method in ["GET", "DELETE"] {
+            let ask = |id: i64| Answer::of(ana.request(method, &format!("/api/v1/tokens/{id}")));
+            let before = world.last_event().await;
+            let (hidden, missing) = (ask(id.0).await, ask(900_000).await);
+            assert_eq!(hidden.without(&id.to_string()), missing.without("900000"));
+            let events = world.events(&format!("id > {before}")).await;
+            assert_eq!(events[0].replace(&id.to_string(), "900000"), events[1]);
+        }
+        assert_eq!(
+            creator
+                .post("/api/v1/tokens", json!({"user": "ana"}))
+                .await
+                .status,
+            403,
+            "for itself alone"
+        );
+        creator.client.revoke_token(id).await.unwrap();
+        assert_eq!(made.get("/api/v1/me").await.status, 401);
+        assert!(creator.client.token(id).await.unwrap().revoked_at.is_some());
+    });
+}
+
+#[test]
+fn a_narrowed_key_dies_with_its_owners_account_for_good() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let key = with_key(
+            &ana,
+            json!({"permissions": ["experiments:read"], "workspaces": ["default"]}),
+        )
+        .await;
+        assert_eq!(key.get("/api/v1/experiments").await.status, 200);
+        world.admin.client.deactivate_user("ana").await.unwrap();
+        assert_eq!(key.get("/api/v1/experiments").await.status, 401);
+        world.admin.client.activate_user("ana").await.unwrap();
+        assert_eq!(key.get("/api/v1/experiments").await.status, 401);
     });
 }

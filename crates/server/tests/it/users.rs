@@ -463,3 +463,206 @@ fn a_role_that_cannot_be_given_leaves_no_user() {
         assert_eq!(make("viewer", Some("DEFAULT")).await.status, 200);
     });
 }
+
+async fn edit(who: &Person, user: &str, body: serde_json::Value) -> Answer {
+    Answer::of(who.request("PATCH", &format!("/api/v1/users/{user}")).json(&body)).await
+}
+
+#[test]
+fn a_remote_user_has_neither_password_nor_link_and_comes_in_by_a_key_made_for_him() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let with_password = json!({"name": "far", "remote": true, "password": PASSWORD});
+        let refused = admin.post("/api/v1/users", with_password).await;
+        assert_eq!((refused.status, refused.code().as_str()), (422, "invalid"));
+        let made = admin.post("/api/v1/users", json!({"name": "far", "remote": true})).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let made = made.json();
+        assert_eq!(
+            (&made["user"]["state"], &made["user"]["remote"], &made["link"]),
+            (&json!("active"), &json!(true), &json!(null))
+        );
+        let new_password = json!({"new_password": "another long one"});
+        for refused in [
+            admin.post("/api/v1/users/far/link", json!({})).await,
+            admin.post("/api/v1/users/far/password", new_password.clone()).await,
+        ] {
+            assert_eq!(refused.status, 409);
+            assert!(refused.message().contains("`far` is a remote user"), "{}", refused.text);
+        }
+        let unknown = world
+            .nobody()
+            .post("/api/v1/login", json!({"name": "nemo", "password": PASSWORD}))
+            .await;
+        assert_eq!(
+            sign_in(&world, "far").await.without("far"),
+            unknown.without("nemo"),
+            "no sign-in here, and not said why"
+        );
+        let key = admin.post("/api/v1/tokens", json!({"user": "far"})).await.json();
+        let far = Person::of(&admin.client, "far", key["secret"].as_str().unwrap()).await;
+        assert_eq!(far.submit("one").await.owner, "far");
+        let own = far.post("/api/v1/users/far/password", new_password).await;
+        assert_eq!(own.status, 409);
+        assert_eq!(
+            edit(&far, "far", json!({"remote": false})).await.status,
+            403,
+            "nobody turns himself into a local user"
+        );
+        // Deactivated and back: the account is active again, the key is not.
+        admin.client.deactivate_user("far").await.unwrap();
+        assert_eq!(admin.client.activate_user("far").await.unwrap().state, UserState::Active);
+        assert_eq!(far.get("/api/v1/me").await.status, 401);
+    });
+}
+
+#[test]
+fn making_a_user_remote_takes_the_password_and_ends_sessions_and_links() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let ana = world.person("ana").await;
+        let session = sign_in(&world, "ana").await.json();
+        let session = admin.client.with_key(session["token"].as_str());
+        let link = admin.client.user_link("ana").await.unwrap().token;
+        let changed = edit(admin, "ana", json!({"remote": true})).await;
+        assert_eq!((changed.status, &changed.json()["remote"]), (200, &json!(true)));
+        assert_eq!(session.me().await.unwrap_err().status(), Some(401));
+        assert_eq!(sign_in(&world, "ana").await.status, 401);
+        let by_link = world
+            .nobody()
+            .post("/api/v1/login/link", json!({"token": link, "password": PASSWORD}))
+            .await;
+        assert_eq!(by_link.status, 401);
+        ana.client.me().await.expect("API keys stay");
+        assert_eq!(
+            world
+                .count("principals WHERE name = 'ana' AND password_hash IS NULL")
+                .await,
+            1
+        );
+        // Back again there is no password, and certainly not an empty one.
+        assert_eq!(edit(admin, "ana", json!({"remote": false})).await.status, 200);
+        for password in [PASSWORD, ""] {
+            let attempt = json!({"name": "ana", "password": password});
+            assert_eq!(world.nobody().post("/api/v1/login", attempt).await.status, 401);
+        }
+        let link = admin.client.user_link("ana").await.unwrap().token;
+        let back = json!({"token": link, "password": PASSWORD});
+        assert_eq!(world.nobody().post("/api/v1/login/link", back).await.status, 200);
+        // An invited user who is made remote waits for no link any more.
+        let invited = NewUser {
+            name: "bob".into(),
+            ..NewUser::default()
+        };
+        let link = admin.client.create_user(&invited).await.unwrap().link.unwrap().token;
+        assert_eq!(
+            edit(admin, "bob", json!({"remote": true})).await.json()["state"],
+            "active"
+        );
+        let late = json!({"token": link, "password": PASSWORD});
+        assert_eq!(world.nobody().post("/api/v1/login/link", late).await.status, 401);
+        // It is a way into the account, or out of it, like a new password.
+        let lesser = world.person_with("lesser", "Administrator").await;
+        let boss = world.person_with("boss", "ClusterAdmin").await;
+        assert_eq!(edit(&lesser, "boss", json!({"remote": true})).await.status, 403);
+        assert_eq!(edit(&lesser, "ana", json!({"remote": true})).await.status, 200);
+        assert_eq!(edit(&boss, "boss", json!({"remote": true})).await.status, 200);
+        let last = edit(admin, "admin", json!({"remote": true})).await;
+        assert_eq!(last.status, 409, "nobody else could sign in: {}", last.text);
+    });
+}
+
+#[test]
+fn administrators_change_users_and_everybody_his_own_display_name() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let (ana, bob) = (world.person("ana").await, world.person("bob").await);
+        let own = edit(&ana, "ana", json!({"display_name": "Ana Lima"})).await;
+        assert_eq!((own.status, &own.json()["display_name"]), (200, &json!("Ana Lima")));
+        let before = world.last_event().await;
+        for (user, body) in [
+            ("ana", json!({"name": "anna"})),
+            ("ana", json!({"display_name": "x", "name": "anna"})),
+            ("ana", json!({"active": false})),
+            ("bob", json!({"display_name": "x"})),
+        ] {
+            assert_eq!(edit(&ana, user, body).await.status, 403);
+        }
+        let events = world.events(&format!("id > {before}")).await;
+        assert!(events.len() == 4 && events.iter().all(|event| event.ends_with("denied")), "{events:?}");
+        assert_eq!(edit(&ana, "nemo", json!({"display_name": "x"})).await.status, 404);
+        assert_eq!(edit(admin, "ana", json!({})).await.status, 422);
+        assert_eq!(edit(admin, "ana", json!({"name": "a b"})).await.status, 422);
+        assert_eq!(
+            edit(admin, "ana", json!({"display_name": "x".repeat(256)})).await.status,
+            422
+        );
+        // Taken whatever the case; and then nothing of the change is made.
+        let taken = edit(admin, "ana", json!({"name": "BOB", "remote": true, "display_name": "B"})).await;
+        assert_eq!((taken.status, taken.code().as_str()), (409, "conflict"));
+        assert_eq!(sign_in(&world, "ana").await.status, 200);
+        let changed = edit(admin, "ana", json!({"name": "Ana.Lima", "display_name": ""})).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        assert_eq!(changed.json()["display_name"], json!(null));
+        assert_eq!(ana.client.me().await.unwrap().user.name, "Ana.Lima");
+        assert_eq!(sign_in(&world, "ana.lima").await.status, 200);
+        assert_eq!(sign_in(&world, "ana").await.status, 401);
+        assert_eq!(bob.get("/api/v1/users/ana").await.status, 404);
+        // A letter's case alone may change.
+        assert_eq!(edit(admin, "ana.lima", json!({"name": "ana.lima"})).await.status, 200);
+        // Shut out and let in again: as by the commands of that name.
+        assert_eq!(
+            edit(admin, "bob", json!({"active": false})).await.json()["state"],
+            "deactivated"
+        );
+        assert_eq!(bob.get("/api/v1/me").await.status, 401);
+        assert_eq!(
+            edit(admin, "bob", json!({"active": true})).await.json()["state"],
+            "active"
+        );
+        assert_eq!(bob.get("/api/v1/me").await.status, 401, "what has ended stays ended");
+        assert_eq!(sign_in(&world, "bob").await.status, 200);
+        let last = edit(admin, "admin", json!({"active": false})).await;
+        assert_eq!(
+            last.message(),
+            "`admin` is the last active ClusterAdmin; give that role to another user first"
+        );
+        admin.client.remove_user("bob").await.unwrap();
+        assert_eq!(
+            edit(admin, &bob.id.to_string(), json!({"name": "b"})).await.status,
+            409
+        );
+    });
+}
+
+#[test]
+fn groups_and_roles_of_a_user_are_shown_to_himself_and_to_administrators() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let (ana, bob) = (world.person("ana").await, world.person("bob").await);
+        for name in ["Vision", "Speech"] {
+            let body = json!({"name": name, "users": ["ana"]});
+            assert_eq!(admin.post("/api/v1/groups", body).await.status, 200);
+        }
+        for seen in [
+            ana.client.me().await.unwrap().user,
+            ana.client.user("ana").await.unwrap(),
+            admin.client.user("ana").await.unwrap(),
+        ] {
+            assert_eq!(seen.groups, ["Speech", "Vision"]);
+            assert!(!seen.roles.is_empty());
+        }
+        assert!(bob.client.user("ana").await.unwrap().groups.is_empty());
+        // Removed and invited again under the name: nothing comes back.
+        let key = admin.post("/api/v1/tokens", json!({"user": "ana"})).await.json();
+        let assigned = json!({"assignments": [{"role": "Viewer", "user": "ana"}]});
+        assert_eq!(admin.post("/api/v1/assignments", assigned).await.status, 200);
+        admin.client.remove_user("ana").await.unwrap();
+        let again = world.person("ana").await;
+        let me = again.client.me().await.unwrap().user;
+        assert!(me.groups.is_empty() && me.roles.iter().all(|role| role.through_group.is_some()));
+        let old = admin.client.with_key(key["secret"].as_str());
+        assert_eq!(old.me().await.unwrap_err().status(), Some(401));
+        assert_eq!(world.count("group_members").await, 0);
+    });
+}
