@@ -19,6 +19,7 @@ pub mod principals;
 pub mod projects;
 pub mod questions;
 pub mod queues;
+pub mod requests;
 pub mod roles;
 pub mod shadow;
 pub mod start;
