@@ -2,12 +2,12 @@
 
 use std::sync::OnceLock;
 
-use bailiwick_api::permission::{BuiltInRole, PermissionScope, RolePermissions};
+use bailiwick_api::permission::{BuiltInRole, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, WorkspaceId};
 
-use crate::flat::{GLOBAL, Key, Masks, key, scope};
-use crate::world::{Flat, OfUsers};
+use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, key, scope};
+use crate::world::{Flat, OfUsers, State};
 use crate::{Basis, Narrowing, ObjectKind, Scope, Target, World};
 
 impl World {
@@ -36,77 +36,111 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Basis> {
-        let flat = self.flat.get(who.0).filter(|flat| flat.active)?;
+        let flat = self.flat.get(who.0).filter(|flat| flat.state == State::Active)?;
         if narrowing.is_some_and(|narrowing| narrowing.stops(permission, target).is_some()) {
             return None;
         }
         let owned = target.owner == Some(who);
-        let by_mode = Basis { administrative: false };
-        if mode != AccessMode::Rbac && mode_allows(mode, flat.is_service, permission, owned) {
-            return Some(by_mode);
+        if mode != AccessMode::Rbac {
+            return self.decide_by_mode(mode, who, permission, target, now);
         }
         let now = now.max(self.latest);
-        let mut plain = false;
-        let mut administrative = false;
-        let mut count = |masks: &Masks| {
-            let gives = masks.give(permission, owned);
-            plain |= gives.0;
-            administrative |= gives.1;
-        };
-        let keys = keys(mode, permission, target);
-        if now < flat.until {
-            self.at(flat, mode, &keys, &mut count);
+        let asked = Asked::new(permission, owned);
+        let anywhere = !GLOBAL_ONLY.contains(permission);
+        let (workspace, project) = if anywhere { keys(target) } else { (GLOBAL, GLOBAL) };
+        let mut given = if now < flat.until {
+            self.look(flat, workspace, project, asked)
         } else {
-            self.walk_at(mode, &keys, &mut count, |key, tell| {
-                self.walk_own(who, Some(key), now, tell)
+            self.walk_to(workspace, project, asked, |key, tell| {
+                self.walk_own(who, Some(key), now, tell);
+            })
+        };
+        if flat.of_users != OfUsers::Nothing {
+            let all = flat.of_users == OfUsers::Everything;
+            let (workspace, project) = if all { (workspace, project) } else { (GLOBAL, GLOBAL) };
+            given = given.or(if now < self.of_users.until {
+                self.look(&self.of_users, workspace, project, asked)
+            } else {
+                self.walk_to(workspace, project, asked, |key, tell| {
+                    self.walk_users(Some(key), now, tell);
+                })
             });
         }
-        if flat.of_users != OfUsers::Nothing {
-            let keys = if flat.of_users == OfUsers::Global { [0; 3] } else { keys };
-            if now < self.of_users.until {
-                self.at(&self.of_users, mode, &keys, &mut count);
-            } else {
-                self.walk_at(mode, &keys, &mut count, |key, tell| {
-                    self.walk_users(Some(key), now, tell)
-                });
-            }
+        if let Some((kind, id)) = target.object
+            && anywhere
+            && self.is_shared(kind, id)
+            && !asked.plainly(given)
+        {
+            given = given.or(self.at_object(who, kind, id, asked, now));
         }
-        (plain | administrative).then_some(Basis { administrative: !plain })
+        basis(asked, given)
     }
 
-    #[inline]
-    fn at(&self, flat: &Flat, mode: AccessMode, keys: &[Key; 3], count: &mut impl FnMut(&Masks)) {
-        let globally = self.sets.masks(flat.global);
-        if roles_count(mode) {
-            count(globally);
-        } else {
-            count(&globally.only_administrative());
+    #[inline(always)]
+    fn look(&self, flat: &Flat, workspace: Key, project: Key, asked: Asked) -> Given {
+        let globally = self.sets.masks(flat.global).give(asked);
+        if flat.row.is_empty() {
+            return globally;
         }
-        for key in keys {
-            if *key != GLOBAL {
-                count(self.sets.masks(flat.row.get(*key)));
-            }
-        }
+        let of_workspace = self.sets.masks(flat.row.get(workspace)).give(asked);
+        let of_project = self.sets.masks(flat.row.get(project)).give(asked);
+        globally.or(of_workspace).or(of_project)
     }
 
     #[cold]
-    fn walk_at(
+    #[inline(never)]
+    fn walk_to(
+        &self,
+        workspace: Key,
+        project: Key,
+        asked: Asked,
+        walk: impl Fn(Key, &mut dyn FnMut(Key, &Masks)),
+    ) -> Given {
+        let mut given = Given::default();
+        let mut tell = |_, masks: &Masks| given = given.or(masks.give(asked));
+        walk(GLOBAL, &mut tell);
+        for key in [workspace, project].into_iter().filter(|key| *key != GLOBAL) {
+            walk(key, &mut tell);
+        }
+        given
+    }
+
+    #[inline(never)]
+    fn at_object(&self, who: PrincipalId, kind: ObjectKind, id: i64, asked: Asked, now: i64) -> Given {
+        let mut given = Given::default();
+        self.walk_object(who, kind, id, now, |masks| given = given.or(masks.give(asked)));
+        given
+    }
+
+    /// The modes in which only some roles count.
+    #[inline(never)]
+    fn decide_by_mode(
         &self,
         mode: AccessMode,
-        keys: &[Key; 3],
-        count: &mut impl FnMut(&Masks),
-        walk: impl Fn(Key, &mut dyn FnMut(Key, &Masks)),
-    ) {
-        walk(GLOBAL, &mut |_, masks| {
-            if roles_count(mode) {
-                count(masks);
-            } else {
-                count(&masks.only_administrative());
+        who: PrincipalId,
+        permission: Permission,
+        target: &Target,
+        now: i64,
+    ) -> Option<Basis> {
+        let owned = target.owner == Some(who);
+        let is_service = self.flat.get(who.0)?.is_service;
+        if mode_allows(mode, is_service, permission, owned) {
+            return Some(Basis { administrative: false });
+        }
+        let asked = Asked::new(permission, owned);
+        let mut given = Given::default();
+        self.each_held_above(mode, who, Some(GLOBAL), now, |at, masks| {
+            if at == Scope::Global {
+                given = given.or(masks.give(asked));
             }
         });
-        for key in keys.iter().filter(|key| **key != GLOBAL) {
-            walk(*key, &mut |_, masks| count(masks));
+        if let Some((ObjectKind::Queue, id)) = target.object
+            && !GLOBAL_ONLY.contains(permission)
+        {
+            let now = now.max(self.latest);
+            given = given.or(self.at_object(who, ObjectKind::Queue, id, asked, now));
         }
+        basis(asked, given)
     }
 
     /// Which objects of `kind` `who` may do this to. The same rows as [`World::decide`], turned round.
@@ -132,7 +166,7 @@ impl World {
         now: i64,
     ) -> Visible {
         let mut visible = Visible::default();
-        let Some(flat) = self.flat.get(who.0).filter(|flat| flat.active) else {
+        let Some(flat) = self.flat.get(who.0).filter(|flat| flat.state == State::Active) else {
             return visible;
         };
         if narrowing.is_some_and(|narrowing| !narrowing.permissions.contains(permission)) {
@@ -140,9 +174,10 @@ impl World {
         }
         visible.all = mode_allows(mode, flat.is_service, permission, false);
         visible.own = mode_allows(mode, flat.is_service, permission, true);
+        let (of_all, of_own) = (Asked::new(permission, false), Asked::new(permission, true));
         self.each_held(mode, who, now, |at, masks| {
-            let give = |owned| masks.give(permission, owned) != (false, false);
-            let (all, own) = (give(false), give(true));
+            let gives = |asked: Asked| asked.at_all(masks.give(asked));
+            let (all, own) = (gives(of_all), gives(of_own));
             match at {
                 Scope::Global => {
                     visible.all |= all;
@@ -166,6 +201,24 @@ impl World {
 
     /// What `who` holds at each scope and what counts of it in this mode; a scope may come more than once.
     pub(crate) fn each_held(&self, mode: AccessMode, who: PrincipalId, now: i64, mut tell: impl FnMut(Scope, &Masks)) {
+        self.each_held_above(mode, who, None, now, &mut tell);
+        self.walk_objects(who, now.max(self.latest), |key, masks| {
+            let at = scope(key);
+            if let Some(masks) = counts(mode, at, masks) {
+                tell(at, &masks);
+            }
+        });
+    }
+
+    /// As [`World::each_held`] without single objects; at all other scopes, or at one at least.
+    fn each_held_above(
+        &self,
+        mode: AccessMode,
+        who: PrincipalId,
+        only: Option<Key>,
+        now: i64,
+        mut tell: impl FnMut(Scope, &Masks),
+    ) {
         let Some(flat) = self.flat.get(who.0) else { return };
         let now = now.max(self.latest);
         let mut one = |key: Key, masks: &Masks| {
@@ -174,23 +227,27 @@ impl World {
                 tell(at, &masks);
             }
         };
-        let all = |flat: &Flat, reach: OfUsers, one: &mut dyn FnMut(Key, &Masks)| {
+        let all = |flat: &Flat, only: Option<Key>, one: &mut dyn FnMut(Key, &Masks)| {
             one(GLOBAL, self.sets.masks(flat.global));
-            if reach == OfUsers::Everything {
+            if only.is_none() {
                 let row = flat.row.iter();
                 row.for_each(|(key, set)| one(key, self.sets.masks(set)));
             }
         };
         if now < flat.until {
-            all(flat, OfUsers::Everything, &mut one);
+            all(flat, only, &mut one);
         } else {
-            self.walk_own(who, None, now, &mut one);
+            self.walk_own(who, only, now, &mut one);
         }
-        match flat.of_users {
-            OfUsers::Nothing => {}
-            reach if now < self.of_users.until => all(&self.of_users, reach, &mut one),
-            OfUsers::Global => self.walk_users(Some(GLOBAL), now, &mut one),
-            OfUsers::Everything => self.walk_users(None, now, &mut one),
+        let only = match flat.of_users {
+            OfUsers::Nothing => return,
+            OfUsers::Global => Some(GLOBAL),
+            OfUsers::Everything => only,
+        };
+        if now < self.of_users.until {
+            all(&self.of_users, only, &mut one);
+        } else {
+            self.walk_users(only, now, &mut one);
         }
     }
 
@@ -318,21 +375,19 @@ impl Visible {
     }
 }
 
-/// The scopes below the global one at which an assignment may allow this; 0 where there is none.
 #[inline]
-fn keys(mode: AccessMode, permission: Permission, target: &Target) -> [Key; 3] {
-    // A G permission counts only where it may be assigned, whatever the rows say.
-    if permission.scope() == PermissionScope::Global {
-        return [GLOBAL; 3];
-    }
-    let object = target.object.and_then(|(kind, id)| key(Scope::Object(kind, id)));
-    if !roles_count(mode) {
-        let queue = target.object.filter(|(kind, _)| *kind == ObjectKind::Queue);
-        return [GLOBAL, GLOBAL, queue.and(object).unwrap_or(GLOBAL)];
-    }
+fn keys(target: &Target) -> (Key, Key) {
     let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
     let project = target.project.and_then(|id| key(Scope::Project(id)));
-    [workspace, project, object].map(|key| key.unwrap_or(GLOBAL))
+    (workspace.unwrap_or(GLOBAL), project.unwrap_or(GLOBAL))
+}
+
+#[inline(always)]
+fn basis(asked: Asked, given: Given) -> Option<Basis> {
+    let plainly = asked.plainly(given);
+    (plainly | asked.administratively(given)).then_some(Basis {
+        administrative: !plainly,
+    })
 }
 
 /// What counts at a scope of what is held there. In the modes `basic` and `shadow`: only administrators' assignments, and what agents hold at the queues they
@@ -340,7 +395,7 @@ fn keys(mode: AccessMode, permission: Permission, target: &Target) -> [Key; 3] {
 pub(crate) fn counts(mode: AccessMode, at: Scope, held: &Masks) -> Option<Masks> {
     let masks = match at {
         Scope::Global => *held,
-        _ => held.without(global_only()),
+        _ => held.without(GLOBAL_ONLY),
     };
     match at {
         _ if roles_count(mode) => Some(masks),
@@ -354,11 +409,6 @@ pub(crate) fn counts(mode: AccessMode, at: Scope, held: &Masks) -> Option<Masks>
 #[inline]
 pub(crate) fn roles_count(mode: AccessMode) -> bool {
     matches!(mode, AccessMode::Rbac | AccessMode::Off)
-}
-
-fn global_only() -> PermissionSet {
-    static GLOBAL_ONLY: OnceLock<PermissionSet> = OnceLock::new();
-    *GLOBAL_ONLY.get_or_init(PermissionSet::global_only)
 }
 
 /// What the mode allows by itself.

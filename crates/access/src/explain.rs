@@ -187,8 +187,8 @@ impl World {
         held.insert(Scope::Global, by_mode(self.mode, state.is_service));
         self.each_held(self.mode, who, now, |scope, masks| {
             let there = held.entry(scope).or_default();
-            there.all = there.all.union(masks.all).union(masks.administrative_all);
-            there.own = there.own.union(masks.own).union(masks.administrative_own);
+            there.all = there.all.union(masks.all());
+            there.own = there.own.union(masks.own());
         });
         if let Some(workspaces) = narrowing.and_then(|narrowing| narrowing.workspaces.as_ref()) {
             let globally = held.remove(&Scope::Global).unwrap_or_default();
@@ -209,10 +209,6 @@ impl World {
         narrowed
             .filter(|(_, held)| *held != RolePermissions::default())
             .collect()
-    }
-
-    fn reached_by_users(&self, who: PrincipalId, scope: Scope) -> bool {
-        self.flat.get(who.0).is_some_and(|flat| flat.of_users.reaches(scope))
     }
 
     /// The assignment, if its role has the permission at all.

@@ -1,23 +1,25 @@
-//! What decisions look at: rows of scopes with the set of roles that is held at each, and those sets' permissions.
+//! What decisions look at: flat rows of scopes with the set of roles that is held at each, the permissions of those sets, and which single objects anything is
+//! assigned on at all.
 //!
-//! A row is one open-addressed table of 64-bit slots (44 bits of scope, 20 bits of set), so that a decision touches one cache line of it for each scope of
-//! its target. Equal sets of roles are kept once: a change of a role changes the few sets that hold it, and no row.
+//! Equal sets of roles are kept once: a change of a role changes the few sets that hold it, and no row.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::BTreeMap;
 
-use bailiwick_api::{Permission, PermissionSet, ProjectId, RoleId, WorkspaceId};
+use bailiwick_api::permission::PermissionScope;
+use bailiwick_api::{AssignmentId, Permission, PermissionSet, ProjectId, RoleId, WorkspaceId};
 
 use crate::{ObjectKind, Role, Scope};
 
-/// Ids above this are never reached by counting (10¹²); a scope with such an id, or one below zero, contains nothing.
-const ID_BITS: u32 = 41;
+/// Ids come from a database's counters and start at 1. A scope, principal, group or assignment with an id beyond this, or below zero, holds nothing.
+const ID_BITS: u32 = 31;
 const SET_BITS: u32 = 20;
 const SET_MASK: u64 = (1 << SET_BITS) - 1;
 
 /// A scope as a number that orders as [`Scope`] does; 0 is the global one.
 pub(crate) type Key = u64;
 pub(crate) const GLOBAL: Key = 0;
+/// Where the keys of single objects begin.
+pub(crate) const OBJECTS: Key = 3 << ID_BITS;
 
 const KINDS: [ObjectKind; 4] = [
     ObjectKind::Experiment,
@@ -50,38 +52,58 @@ pub(crate) fn scope(key: Key) -> Scope {
 /// The number of a set of roles; 0 is the empty one.
 pub(crate) type SetId = u32;
 
-/// Scope → set of roles. At most half full; its length is a power of two, or 0.
+/// Workspaces and projects → sets of roles. A key stands in one of the [`WINDOW`] slots that begin at its place, so that looking is always the same few
+/// steps without a loop; a slot is 44 bits of key and 20 bits of set, or 0.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Row {
     slots: Box<[u64]>,
-    used: u32,
 }
 
+const WINDOW: usize = 4;
+
 impl Row {
-    pub(crate) fn with_room_for(count: usize) -> Row {
-        let length = if count == 0 { 0 } else { (count * 2).next_power_of_two() };
-        Row {
-            slots: vec![0; length].into(),
-            used: 0,
+    /// A row of these, or nothing if no reasonable length holds them all.
+    pub(crate) fn of(entries: &[(Key, SetId)]) -> Option<Row> {
+        if entries.is_empty() {
+            return Some(Row::default());
         }
-    }
-
-    /// Where the search for a key begins. Multiplying spreads ids that follow each other.
-    #[inline]
-    fn home(&self, key: Key) -> usize {
-        (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & self.slots.len().wrapping_sub(1)
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, key: Key) -> SetId {
-        let mut at = self.home(key);
-        while let Some(&slot) = self.slots.get(at) {
-            if slot >> SET_BITS == key || slot == 0 {
-                return (slot & SET_MASK) as SetId;
+        let mut length = entries.len() + entries.len() / 2 + 1;
+        while length < entries.len() * 64 + 64 {
+            let mut row = Row {
+                slots: vec![0; length + WINDOW - 1].into(),
+            };
+            if entries.iter().all(|(key, set)| row.put(*key, *set)) {
+                return Some(row);
             }
-            at = (at + 1) & (self.slots.len() - 1);
+            length += length / 4 + 1;
         }
-        0
+        None
+    }
+
+    /// Where the window of a key begins. Multiplying spreads ids that follow each other; a second one brings the product into the length.
+    #[inline(always)]
+    fn place(&self, key: Key) -> usize {
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let places = (self.slots.len() + 1).saturating_sub(WINDOW) as u64;
+        (spread * places >> 32) as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    #[inline(always)]
+    pub(crate) fn get(&self, key: Key) -> SetId {
+        let window = self.slots.get(self.place(key)..).and_then(|slots| slots.first_chunk());
+        let Some(window): Option<&[u64; WINDOW]> = window else {
+            return 0;
+        };
+        // At most one of them has the key.
+        let found = window
+            .iter()
+            .map(|slot| if slot >> SET_BITS == key { *slot } else { 0 });
+        (found.fold(0, |all, one| all | one) & SET_MASK) as SetId
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, SetId)> {
@@ -89,149 +111,201 @@ impl Row {
         used.map(|slot| (slot >> SET_BITS, (slot & SET_MASK) as SetId))
     }
 
-    /// Puts, changes or (with the empty set) takes away.
-    pub(crate) fn set(&mut self, key: Key, set: SetId) {
-        debug_assert!(key != GLOBAL, "the global scope has its own place");
-        let mut at = self.home(key);
-        while self
-            .slots
-            .get(at)
-            .is_some_and(|slot| *slot != 0 && slot >> SET_BITS != key)
-        {
-            at = (at + 1) & (self.slots.len() - 1);
-        }
-        match self.slots.get(at) {
-            Some(0) | None if set == 0 => {}
-            Some(0) | None => {
-                let wanted = self.used as usize + 1;
-                if wanted * 2 > self.slots.len() {
-                    let old = std::mem::replace(self, Row::with_room_for(wanted));
-                    old.iter().for_each(|(key, set)| self.put_new(key, set));
-                }
-                self.put_new(key, set);
+    /// Puts, changes or (with the empty set) takes away; false if there is no place for it.
+    pub(crate) fn put(&mut self, key: Key, set: SetId) -> bool {
+        let place = self.place(key);
+        let window = self.slots.iter_mut().skip(place).take(WINDOW);
+        let mut free = None;
+        for slot in window {
+            if *slot >> SET_BITS == key && *slot != 0 {
+                *slot = if set == 0 { 0 } else { key << SET_BITS | u64::from(set) };
+                return true;
             }
-            Some(_) if set == 0 => self.close_gap(at),
-            Some(_) => self.slots[at] = key << SET_BITS | u64::from(set),
+            if *slot == 0 && free.is_none() {
+                free = Some(slot);
+            }
         }
+        if set == 0 {
+            return true;
+        }
+        let Some(free) = free else { return false };
+        *free = key << SET_BITS | u64::from(set);
+        true
     }
 
-    /// For a key that is not there, where there is room.
-    pub(crate) fn put_new(&mut self, key: Key, set: SetId) {
-        let mut at = self.home(key);
-        while self.slots[at] != 0 {
-            at = (at + 1) & (self.slots.len() - 1);
+    /// As [`Row::put`], with more room if it needs it.
+    pub(crate) fn set(&mut self, key: Key, set: SetId) -> bool {
+        if self.put(key, set) {
+            return true;
         }
-        self.slots[at] = key << SET_BITS | u64::from(set);
-        self.used += 1;
-    }
-
-    /// Empties a slot and moves what follows back, so that every search still ends where it should.
-    fn close_gap(&mut self, mut gap: usize) {
-        let mask = self.slots.len() - 1;
-        let mut at = gap;
-        loop {
-            at = (at + 1) & mask;
-            let slot = self.slots[at];
-            if slot == 0 {
-                break;
-            }
-            let from_home = at.wrapping_sub(self.home(slot >> SET_BITS)) & mask;
-            if from_home >= at.wrapping_sub(gap) & mask {
-                self.slots[gap] = slot;
-                gap = at;
-            }
-        }
-        self.slots[gap] = 0;
-        self.used -= 1;
+        let mut entries: Vec<(Key, SetId)> = self.iter().collect();
+        entries.push((key, set));
+        let row = Row::of(&entries);
+        let held = row.is_some();
+        *self = row.unwrap_or_default();
+        held
     }
 }
 
-/// What a set of roles gives; one cache line.
+/// What a set of roles gives; one cache line. A permission's word of each of the four lies side by side.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(align(64))]
-pub(crate) struct Masks {
-    /// By roles that are not administrative, and by those that are.
-    pub(crate) all: PermissionSet,
-    pub(crate) own: PermissionSet,
-    pub(crate) administrative_all: PermissionSet,
-    pub(crate) administrative_own: PermissionSet,
-}
+pub(crate) struct Masks([Word; 2]);
+
+/// 64 permissions: those that roles which are not administrative give over everything and over what one owns, and the same by administrative ones.
+type Word = [u64; 4];
 
 impl Masks {
-    pub(crate) fn of(role: &Role) -> Masks {
-        let mut masks = Masks::default();
-        masks.add(role);
-        masks
+    fn new(all: PermissionSet, own: PermissionSet, administrative: bool) -> Masks {
+        let word = |at: u32| {
+            let (all, own) = ((all.0 >> (64 * at)) as u64, (own.0 >> (64 * at)) as u64);
+            if administrative {
+                [0, 0, all, own]
+            } else {
+                [all, own, 0, 0]
+            }
+        };
+        Masks([word(0), word(1)])
     }
 
-    fn add(&mut self, role: &Role) {
-        let (all, own) = if role.administrative {
-            (&mut self.administrative_all, &mut self.administrative_own)
-        } else {
-            (&mut self.all, &mut self.own)
-        };
-        *all = all.union(role.permissions.all);
-        *own = own.union(role.permissions.own);
+    pub(crate) fn of(role: &Role) -> Masks {
+        Masks::new(role.permissions.all, role.permissions.own, role.administrative)
+    }
+
+    fn part(&self, at: usize) -> PermissionSet {
+        PermissionSet(u128::from(self.0[0][at]) | u128::from(self.0[1][at]) << 64)
+    }
+
+    pub(crate) fn all(&self) -> PermissionSet {
+        self.part(0).union(self.part(2))
+    }
+
+    pub(crate) fn own(&self) -> PermissionSet {
+        self.part(1).union(self.part(3))
     }
 
     pub(crate) fn only_administrative(&self) -> Masks {
-        Masks {
-            all: PermissionSet::EMPTY,
-            own: PermissionSet::EMPTY,
-            ..*self
-        }
+        Masks(self.0.map(|word| [0, 0, word[2], word[3]]))
     }
 
     pub(crate) fn without(&self, taken: PermissionSet) -> Masks {
-        Masks {
-            all: self.all.without(taken),
-            own: self.own.without(taken),
-            administrative_all: self.administrative_all.without(taken),
-            administrative_own: self.administrative_own.without(taken),
+        let mut left = *self;
+        for (at, word) in left.0.iter_mut().enumerate() {
+            let taken = (taken.0 >> (64 * at)) as u64;
+            word.iter_mut().for_each(|part| *part &= !taken);
+        }
+        left
+    }
+
+    fn add(&mut self, other: &Masks) {
+        let words = self.0.iter_mut().flatten();
+        words
+            .zip(other.0.iter().flatten())
+            .for_each(|(word, more)| *word |= more);
+    }
+
+    /// Whether it gives the permission.
+    #[inline(always)]
+    pub(crate) fn give(&self, asked: Asked) -> Given {
+        let word = &self.0[asked.word];
+        Given {
+            plain: word[0] | word[1] & asked.own,
+            administrative: word[2] | word[3] & asked.own,
+        }
+    }
+}
+
+/// A permission as a place in [`Masks`], and whether the target is one's own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    word: usize,
+    bit: u32,
+    /// All ones or none.
+    own: u64,
+}
+
+/// What is given by roles that are not administrative, and by administrative ones: for 64 permissions, of which one was asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Given {
+    plain: u64,
+    administrative: u64,
+}
+
+impl Asked {
+    #[inline(always)]
+    pub(crate) fn new(permission: Permission, owned: bool) -> Asked {
+        Asked {
+            word: permission as usize / 64 % 2,
+            bit: permission as u32 % 64,
+            own: u64::from(owned).wrapping_neg(),
         }
     }
 
-    /// Whether other roles, and whether administrative ones, give the permission.
-    #[inline]
-    pub(crate) fn give(&self, permission: Permission, owned: bool) -> (bool, bool) {
-        let plain = self.all.contains(permission) | (owned & self.own.contains(permission));
-        let administrative =
-            self.administrative_all.contains(permission) | (owned & self.administrative_own.contains(permission));
-        (plain, administrative)
+    #[inline(always)]
+    pub(crate) fn plainly(self, given: Given) -> bool {
+        given.plain >> self.bit & 1 == 1
+    }
+
+    #[inline(always)]
+    pub(crate) fn administratively(self, given: Given) -> bool {
+        given.administrative >> self.bit & 1 == 1
+    }
+
+    pub(crate) fn at_all(self, given: Given) -> bool {
+        self.plainly(given) || self.administratively(given)
     }
 }
+
+impl Given {
+    #[inline(always)]
+    pub(crate) fn or(self, other: Given) -> Given {
+        Given {
+            plain: self.plain | other.plain,
+            administrative: self.administrative | other.administrative,
+        }
+    }
+}
+
+/// Every `G` permission: they count only at global scope, whatever the rows say.
+pub(crate) const GLOBAL_ONLY: PermissionSet = {
+    let mut set = PermissionSet::EMPTY;
+    let mut at = 0;
+    while at < Permission::ALL.len() {
+        if let PermissionScope::Global = Permission::ALL[at].scope() {
+            set = set.union(PermissionSet::of(Permission::ALL[at]));
+        }
+        at += 1;
+    }
+    set
+};
 
 /// Every set of roles that is or was held together at one scope. Never shrinks; [`Sets::find`] gives nothing when all numbers are used, and who holds such a set
 /// is then decided by the slow walk.
 #[derive(Debug, Clone)]
 pub(crate) struct Sets {
     /// In pages, so that growing moves nothing.
-    masks: Vec<Box<[Masks]>>,
+    masks: Vec<Box<[Masks; SETS_IN_A_PAGE]>>,
     roles: Vec<Box<[RoleId]>>,
-    /// In parts, so that no growth takes long.
-    numbers: Vec<HashMap<Box<[RoleId]>, SetId>>,
-    hasher: RandomState,
+    numbers: BTreeMap<Box<[RoleId]>, SetId>,
     of_role: BTreeMap<RoleId, Vec<SetId>>,
     /// How many sets there may be.
     pub(crate) most: usize,
 }
 
 const SETS_IN_A_PAGE: usize = 256;
-const PARTS: usize = 64;
 
 impl Sets {
     pub(crate) fn new() -> Sets {
         Sets {
-            masks: vec![vec![Masks::default(); SETS_IN_A_PAGE].into()],
+            masks: vec![Box::new([Masks::default(); SETS_IN_A_PAGE])],
             roles: vec![Box::default()],
-            numbers: vec![HashMap::new(); PARTS],
-            hasher: RandomState::new(),
+            numbers: BTreeMap::new(),
             of_role: BTreeMap::new(),
             most: 1 << SET_BITS,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn masks(&self, set: SetId) -> &Masks {
         &self.masks[set as usize / SETS_IN_A_PAGE][set as usize % SETS_IN_A_PAGE]
     }
@@ -243,8 +317,7 @@ impl Sets {
         }
         held.sort_unstable();
         held.dedup();
-        let part = self.hasher.hash_one(held.as_slice()) as usize % PARTS;
-        if let Some(set) = self.numbers[part].get(held.as_slice()) {
+        if let Some(set) = self.numbers.get(held.as_slice()) {
             return Some(*set);
         }
         let set = self.roles.len();
@@ -252,10 +325,10 @@ impl Sets {
             return None;
         }
         if set.is_multiple_of(SETS_IN_A_PAGE) {
-            self.masks.push(vec![Masks::default(); SETS_IN_A_PAGE].into());
+            self.masks.push(Box::new([Masks::default(); SETS_IN_A_PAGE]));
         }
         self.roles.push(held.as_slice().into());
-        self.numbers[part].insert(held.as_slice().into(), set as SetId);
+        self.numbers.insert(held.as_slice().into(), set as SetId);
         for role in held {
             self.of_role.entry(*role).or_default().push(set as SetId);
         }
@@ -266,7 +339,8 @@ impl Sets {
     fn compute(&mut self, set: SetId, known: &BTreeMap<RoleId, Role>) {
         let mut masks = Masks::default();
         let roles = self.roles[set as usize].iter();
-        roles.filter_map(|id| known.get(id)).for_each(|role| masks.add(role));
+        let roles = roles.filter_map(|id| known.get(id));
+        roles.for_each(|role| masks.add(&Masks::of(role)));
         self.masks[set as usize / SETS_IN_A_PAGE][set as usize % SETS_IN_A_PAGE] = masks;
     }
 
@@ -278,9 +352,62 @@ impl Sets {
     }
 }
 
+/// What is assigned on single objects. Shares are many and each object has few, so they stand with the object and not in the rows of everybody they reach:
+/// sharing with a group touches none of its members.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Objects {
+    of_kind: [Paged<Shared>; KINDS.len()],
+}
+
+/// 64 objects: a bit for each on which anything is assigned, and what it is, by object.
+#[derive(Debug, Clone, Default)]
+struct Shared {
+    some: u64,
+    here: Vec<(u8, AssignmentId)>,
+}
+
+impl Objects {
+    #[inline(always)]
+    pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
+        let shared = self.of_kind[kind as usize].get(id >> 6);
+        shared.is_some_and(|shared| shared.some >> (id & 63) & 1 == 1)
+    }
+
+    pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = AssignmentId> {
+        let here = self.of_kind[kind as usize].get(id >> 6).map(|shared| &shared.here);
+        let here = here.map_or(&[][..], Vec::as_slice);
+        let at = (id & 63) as u8;
+        let from = here.partition_point(|one| one.0 < at);
+        let there = here[from..].iter().take_while(move |one| one.0 == at);
+        there.map(|one| one.1)
+    }
+
+    pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
+        let Some(shared) = self.of_kind[kind as usize].make(id >> 6) else {
+            return;
+        };
+        let one = ((id & 63) as u8, assignment);
+        if let Err(at) = shared.here.binary_search(&one) {
+            shared.here.insert(at, one);
+            shared.some |= 1 << one.0;
+        }
+    }
+
+    pub(crate) fn remove(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
+        let Some(shared) = self.of_kind[kind as usize].get_mut(id >> 6) else {
+            return;
+        };
+        let one = ((id & 63) as u8, assignment);
+        if let Ok(at) = shared.here.binary_search(&one) {
+            shared.here.remove(at);
+            if shared.here.iter().all(|other| other.0 != one.0) {
+                shared.some &= !(1 << one.0);
+            }
+        }
+    }
+}
+
 const ROWS_IN_A_PAGE: usize = 512;
-/// Ids come from a database's counter and start at 1; pages for larger ids than this are not made.
-const MOST_IDS: u64 = 1 << 31;
 
 /// Things by dense ids, in pages: growing moves nothing.
 #[derive(Debug, Clone)]
@@ -308,7 +435,7 @@ impl<T: Default> Paged<T> {
 
     /// Makes room; nothing for an id that no counter gives.
     pub(crate) fn make(&mut self, id: i64) -> Option<&mut T> {
-        if id as u64 >= MOST_IDS {
+        if id as u64 >= 1 << ID_BITS {
             return None;
         }
         let page = (id as u64 / ROWS_IN_A_PAGE as u64) as usize;
@@ -330,5 +457,9 @@ impl<T: Default> Paged<T> {
             let ids = (at * ROWS_IN_A_PAGE) as i64..;
             ids.zip(page.iter())
         })
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pages.iter_mut().flatten().flat_map(|page| page.iter_mut())
     }
 }

@@ -1,20 +1,21 @@
 //! The state: what is held by whom, and how it changes.
 //!
-//! Two pictures of the same: the rows (groups, members, assignments by holder, scope and role), from which everything can be told, and for each principal a
+//! Two pictures of the same: the assignments by holder, scope and role, with groups and members, from which everything can be told; and for each principal a
 //! flat row (`flat.rs`), from which a decision is made with a few memory reads. A change of one principal corrects its flat row at once. A change of a group
-//! marks its members' rows *stale*, which holds at once and costs a few ns for each: who has a stale row is decided by the slow walk over the rows, and
-//! [`World::refresh`] rebuilds stale rows later, as many at a time as one likes. What the built-in group `Users` holds is one row that is consulted for
-//! everybody.
+//! marks its members' rows *stale*, which holds at once and costs a few ns for each: whoever has a stale row is decided by the slow walk over the
+//! assignments, and [`World::refresh`] rebuilds stale rows later, as many at a time as one likes. What the built-in group `Users` holds is one row that is
+//! consulted for everybody, and what is assigned on single objects stands with the object.
 //!
 //! No change copies a table that grows with the installation: tables by id are paged, those by anything else are B-trees.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Key, Masks, Paged, Row, SetId, Sets, key};
-use crate::{Assignment, Holder, Principal, PrincipalState, Role, Scope};
+use crate::flat::{GLOBAL, Key, Masks, OBJECTS, Objects, Paged, Row, SetId, Sets, key};
+use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
 /// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
 /// found expired stays so.
@@ -26,18 +27,31 @@ pub struct World {
     pub(crate) sets: Sets,
     /// What `Users` holds.
     pub(crate) of_users: Flat,
-    pub(crate) principals: Paged<Kept>,
+    principals: Paged<Kept>,
     groups: Paged<Group>,
     pub(crate) roles: BTreeMap<RoleId, Role>,
     assignments: Paged<Option<Assignment>>,
     by_scope: BTreeSet<(Key, AssignmentId)>,
     by_role: BTreeSet<(RoleId, AssignmentId)>,
+    objects: Objects,
     /// Rows to be rebuilt, each once.
     stale: VecDeque<PrincipalId>,
+    /// Changes of many memberships that not every member's own list knows yet, the oldest first.
+    moves: VecDeque<Move>,
+    /// The number of the last of them.
+    moved: u64,
     /// When rows will be out of date by themselves.
     expiries: BTreeSet<(i64, PrincipalId)>,
     /// The latest moment that a refresh was told.
     pub(crate) latest: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum State {
+    #[default]
+    Unknown,
+    Inactive,
+    Active,
 }
 
 /// How a principal stands to what `Users` holds.
@@ -54,30 +68,46 @@ pub(crate) enum OfUsers {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Flat {
     pub(crate) row: Row,
-    /// What is held at global scope.
-    pub(crate) global: SetId,
     /// The row is good before this moment (µs since 1970); [`STALE`] when it is not good at all.
     pub(crate) until: i64,
-    pub(crate) active: bool,
+    /// What is held at global scope.
+    pub(crate) global: SetId,
+    pub(crate) state: State,
     pub(crate) is_service: bool,
     pub(crate) of_users: OfUsers,
+    /// Whether it stands in `World::stale`.
+    queued: bool,
 }
 
 const STALE: i64 = i64::MIN;
 
 /// What decisions from flat rows do not look at.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Kept {
-    known: bool,
-    pub(crate) own_roles_only: bool,
-    /// Whether it stands in `World::stale`.
-    queued: bool,
+struct Kept {
+    own_roles_only: bool,
     /// Where it stands in `World::expiries`.
     expires: Option<i64>,
     /// Sorted; `Users` included.
     groups: Vec<GroupId>,
+    /// The last of `World::moves` that `groups` knows of.
+    settled: u64,
     held: Held,
 }
+
+/// Many principals that joined or left one group together. Their rows are stale; each takes it into its own list when its row is rebuilt.
+#[derive(Debug, Clone)]
+struct Move {
+    number: u64,
+    group: GroupId,
+    /// Sorted.
+    members: Vec<PrincipalId>,
+    joined: bool,
+    /// How many don't know of it yet.
+    left: usize,
+}
+
+/// As many memberships as may be changed one by one within a moment.
+const FEW: usize = 64;
 
 #[derive(Debug, Clone, Default)]
 struct Group {
@@ -109,6 +139,11 @@ impl Held {
         there.map(|one| one.1)
     }
 
+    /// What stands in flat rows, and what stands with single objects.
+    fn parts(&self) -> (&[(Key, AssignmentId)], &[(Key, AssignmentId)]) {
+        self.0.split_at(self.0.partition_point(|one| one.0 < OBJECTS))
+    }
+
     fn all(&self) -> impl Iterator<Item = AssignmentId> {
         self.0.iter().map(|one| one.1)
     }
@@ -138,7 +173,10 @@ impl World {
             assignments: Paged::default(),
             by_scope: BTreeSet::new(),
             by_role: BTreeSet::new(),
+            objects: Objects::default(),
             stale: VecDeque::new(),
+            moves: VecDeque::new(),
+            moved: 0,
             expiries: BTreeSet::new(),
             latest: i64::MIN,
         };
@@ -164,11 +202,10 @@ impl World {
                 }
             }
         }
-        let groups: Vec<i64> = world.groups.iter().map(|(id, _)| id).collect();
-        for id in groups {
-            let group = world.groups.get_mut(id).expect("it was just listed");
+        for group in world.groups.iter_mut() {
             group.members.sort_unstable();
             group.members.dedup();
+            group.members.shrink_to_fit();
         }
         ids.into_iter().for_each(|id| world.flatten(id));
         world.flatten_users();
@@ -193,14 +230,14 @@ impl World {
     }
 
     pub fn is_active(&self, who: PrincipalId) -> bool {
-        self.flat.get(who.0).is_some_and(|flat| flat.active)
+        self.flat.get(who.0).is_some_and(|flat| flat.state == State::Active)
     }
 
     pub fn principal(&self, who: PrincipalId) -> Option<PrincipalState> {
-        let kept = self.principals.get(who.0).filter(|kept| kept.known)?;
-        let flat = self.flat.get(who.0)?;
+        let flat = self.flat.get(who.0).filter(|flat| flat.state != State::Unknown)?;
+        let kept = self.principals.get(who.0)?;
         Some(PrincipalState {
-            active: flat.active,
+            active: flat.state == State::Active,
             own_roles_only: kept.own_roles_only,
             is_service: flat.is_service,
         })
@@ -208,12 +245,20 @@ impl World {
 
     /// By id.
     pub fn principals(&self) -> impl Iterator<Item = PrincipalId> {
-        let known = self.principals.iter().filter(|(_, kept)| kept.known);
+        let known = self.flat.iter().filter(|(_, flat)| flat.state != State::Unknown);
         known.map(|(id, _)| PrincipalId(id))
     }
 
-    pub fn groups_of(&self, who: PrincipalId) -> &[GroupId] {
-        self.principals.get(who.0).map_or(&[], |kept| &kept.groups)
+    /// Sorted; the built-in group of everybody included.
+    pub fn groups_of(&self, who: PrincipalId) -> Cow<'_, [GroupId]> {
+        let Some(kept) = self.principals.get(who.0) else {
+            return Cow::Borrowed(&[]);
+        };
+        let mut groups = Cow::Borrowed(kept.groups.as_slice());
+        for change in self.moves.iter().filter(|change| change.concerns(who, kept)) {
+            change.settle(groups.to_mut());
+        }
+        groups
     }
 
     pub fn members_of(&self, group: GroupId) -> &[PrincipalId] {
@@ -280,7 +325,7 @@ impl World {
         };
         let own = kept.held.all().filter_map(|id| self.assignment(id));
         own.for_each(|one| tell(one, None, true));
-        for group in &kept.groups {
+        for group in self.groups_of(who).iter() {
             let held = self.groups.get(group.0).into_iter().flat_map(|group| group.held.all());
             for one in held.filter_map(|id| self.assignment(id)) {
                 let reaches = *group != self.users || flat.of_users.reaches(one.scope);
@@ -289,18 +334,18 @@ impl World {
         }
     }
 
-    /// What `who` holds at `now` outside the built-in group of everybody, as the rows say: the slow walk.
+    /// What `who` holds at `now`, at one scope or (without single objects) at all, but for what it holds as one of everybody: the slow walk.
     pub(crate) fn walk_own(&self, who: PrincipalId, at: Option<Key>, now: i64, mut tell: impl FnMut(Key, &Masks)) {
         let Some(kept) = self.principals.get(who.0) else { return };
         self.walk(&kept.held, at, now, &mut tell);
-        for group in kept.groups.iter().filter(|group| **group != self.users) {
+        for group in self.groups_of(who).iter().filter(|group| **group != self.users) {
             if let Some(group) = self.groups.get(group.0) {
                 self.walk(&group.held, at, now, &mut tell);
             }
         }
     }
 
-    /// What the built-in group of everybody holds at `now`, as the rows say.
+    /// The same for the built-in group of everybody.
     pub(crate) fn walk_users(&self, at: Option<Key>, now: i64, mut tell: impl FnMut(Key, &Masks)) {
         if let Some(group) = self.groups.get(self.users.0) {
             self.walk(&group.held, at, now, &mut tell);
@@ -308,17 +353,69 @@ impl World {
     }
 
     fn walk(&self, held: &Held, at: Option<Key>, now: i64, tell: &mut impl FnMut(Key, &Masks)) {
-        let mut one = |key: Key, id: AssignmentId| {
-            let assignment = self
-                .assignment(id)
-                .filter(|one| one.expires.is_none_or(|end| now < end));
-            if let Some(role) = assignment.and_then(|one| self.roles.get(&one.role)) {
-                tell(key, &Masks::of(role));
-            }
-        };
         match at {
-            Some(key) => held.at(key).for_each(|id| one(key, id)),
-            None => held.0.iter().for_each(|(key, id)| one(*key, *id)),
+            Some(key) => held.at(key).for_each(|id| self.tell(key, id, now, tell)),
+            None => held
+                .parts()
+                .0
+                .iter()
+                .for_each(|(key, id)| self.tell(*key, *id, now, tell)),
+        }
+    }
+
+    /// What `who` holds at `now` on single objects.
+    pub(crate) fn walk_objects(&self, who: PrincipalId, now: i64, mut tell: impl FnMut(Key, &Masks)) {
+        let (Some(kept), Some(flat)) = (self.principals.get(who.0), self.flat.get(who.0)) else {
+            return;
+        };
+        let groups = self.groups_of(who);
+        let reaching = groups
+            .iter()
+            .filter(|group| **group != self.users || flat.of_users == OfUsers::Everything);
+        let of_groups = reaching.filter_map(|group| self.groups.get(group.0));
+        for held in std::iter::once(&kept.held).chain(of_groups.map(|group| &group.held)) {
+            for (key, id) in held.parts().1 {
+                self.tell(*key, *id, now, &mut tell);
+            }
+        }
+    }
+
+    /// What `who` holds at `now` on one object. Nothing is assigned on most of them.
+    pub(crate) fn walk_object(
+        &self,
+        who: PrincipalId,
+        kind: ObjectKind,
+        id: i64,
+        now: i64,
+        mut tell: impl FnMut(&Masks),
+    ) {
+        for id in self.objects.on(kind, id) {
+            let holds = self.assignment(id).is_some_and(|one| match one.holder {
+                Holder::Principal(id) => id == who,
+                Holder::Group(id) if id == self.users => self.reached_by_users(who, one.scope),
+                Holder::Group(id) => self.groups_of(who).binary_search(&id).is_ok(),
+            });
+            if holds {
+                self.tell(GLOBAL, id, now, &mut |_, masks| tell(masks));
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_shared(&self, kind: ObjectKind, id: i64) -> bool {
+        self.objects.any(kind, id)
+    }
+
+    pub(crate) fn reached_by_users(&self, who: PrincipalId, scope: Scope) -> bool {
+        self.flat.get(who.0).is_some_and(|flat| flat.of_users.reaches(scope))
+    }
+
+    fn tell(&self, key: Key, id: AssignmentId, now: i64, tell: &mut impl FnMut(Key, &Masks)) {
+        let live = self
+            .assignment(id)
+            .filter(|one| one.expires.is_none_or(|end| now < end));
+        if let Some(role) = live.and_then(|one| self.roles.get(&one.role)) {
+            tell(key, &Masks::of(role));
         }
     }
 
@@ -326,11 +423,12 @@ impl World {
 
     /// Puts in a principal or replaces it, with its whole list of groups.
     pub fn set_principal(&mut self, principal: Principal) {
-        let before = self.groups_of(principal.id).to_vec();
+        self.settle(principal.id);
+        let before = self.groups_of(principal.id).into_owned();
         if !self.keep(&principal) {
             return;
         }
-        let after = self.groups_of(principal.id).to_vec();
+        let after = self.groups_of(principal.id).into_owned();
         for left in before.iter().filter(|group| after.binary_search(group).is_err()) {
             if let Some(group) = self.groups.get_mut(left.0)
                 && let Ok(at) = group.members.binary_search(&principal.id)
@@ -383,41 +481,35 @@ impl World {
         if self.groups.make(group.0).is_none() {
             return;
         }
-        let mut joined = Vec::with_capacity(who.len());
-        for id in who {
-            let Some(kept) = self.principals.get_mut(id.0).filter(|kept| kept.known) else {
-                continue;
-            };
-            if let Err(at) = kept.groups.binary_search(&group) {
-                kept.groups.insert(at, group);
-                joined.push(*id);
-                self.membership_changed(*id, group);
-            }
-        }
-        joined.sort_unstable();
-        if let Some(group) = self.groups.get_mut(group.0) {
-            group.members.extend(joined);
-            // Two sorted runs: one pass.
-            group.members.sort();
-        }
+        let known = |id: &&PrincipalId| {
+            let flat = self.flat.get(id.0);
+            flat.is_some_and(|flat| flat.state != State::Unknown)
+        };
+        let mut who: Vec<PrincipalId> = who.iter().filter(known).copied().collect();
+        who.sort_unstable();
+        who.dedup();
+        let members = &mut self.groups.get_mut(group.0).expect("it was just made").members;
+        members.extend_from_slice(&who);
+        // Two sorted runs: one pass.
+        members.sort();
+        members.dedup();
+        self.members_moved(group, who, true);
     }
 
     pub fn remove_members(&mut self, group: GroupId, who: &[PrincipalId]) {
-        let mut left = Vec::with_capacity(who.len());
-        for id in who {
-            let Some(kept) = self.principals.get_mut(id.0) else {
-                continue;
-            };
-            if let Ok(at) = kept.groups.binary_search(&group) {
-                kept.groups.remove(at);
-                left.push(*id);
-                self.membership_changed(*id, group);
-            }
-        }
-        left.sort_unstable();
-        if let Some(group) = self.groups.get_mut(group.0) {
-            group.members.retain(|member| left.binary_search(member).is_err());
-        }
+        let Some(found) = self.groups.get_mut(group.0) else {
+            return;
+        };
+        let mut who = who.to_vec();
+        who.sort_unstable();
+        who.dedup();
+        who.retain(|id| found.members.binary_search(id).is_ok());
+        let mut leaving = who.iter().peekable();
+        // Both are sorted: one pass.
+        found
+            .members
+            .retain(|member| leaving.next_if(|leaving| *leaving == member).is_none());
+        self.members_moved(group, who, false);
     }
 
     /// Its memberships and its assignments go with it.
@@ -425,7 +517,7 @@ impl World {
         let Some(group) = self.groups.get_mut(id.0) else { return };
         let members = std::mem::take(&mut group.members);
         let held: Vec<AssignmentId> = group.held.all().collect();
-        self.remove_members(id, &members);
+        self.members_moved(id, members, false);
         held.into_iter()
             .for_each(|assignment| self.remove_assignment(assignment));
     }
@@ -439,10 +531,9 @@ impl World {
         for _ in 0..at_most {
             let expired = self.expiries.first().filter(|(end, _)| *end <= self.latest);
             if let Some(who) = self.stale.pop_front() {
-                if let Some(kept) = self.principals.get_mut(who.0) {
-                    kept.queued = false;
-                }
-                if self.flat.get(who.0).is_some_and(|flat| flat.until == STALE) {
+                let flat = self.flat.get_mut(who.0).expect("whoever is queued has a row");
+                flat.queued = false;
+                if flat.until == STALE {
                     self.flatten(who);
                 }
             } else if let Some((_, who)) = expired.copied() {
@@ -467,10 +558,14 @@ impl World {
         let Some(flat) = self.flat.make(principal.id.0) else {
             return false;
         };
-        flat.active = principal.active;
+        flat.state = if principal.active {
+            State::Active
+        } else {
+            State::Inactive
+        };
         flat.is_service = principal.is_service;
         let kept = self.principals.make(principal.id.0).expect("it has the same ids");
-        kept.known = true;
+        kept.settled = self.moved;
         kept.own_roles_only = principal.own_roles_only;
         kept.groups.clone_from(&principal.groups);
         kept.groups.sort_unstable();
@@ -503,6 +598,9 @@ impl World {
         };
         let place = self.assignments.make(assignment.id.0)?;
         held.add(key, assignment.id);
+        if let Scope::Object(kind, id) = assignment.scope {
+            self.objects.add(kind, id, assignment.id);
+        }
         *place = Some(assignment);
         Some(key)
     }
@@ -515,32 +613,74 @@ impl World {
             Holder::Group(id) => self.groups.get_mut(id.0).map(|group| &mut group.held),
         };
         held?.remove(key, id);
+        if let Scope::Object(kind, object) = assignment.scope {
+            self.objects.remove(kind, object, id);
+        }
         self.by_scope.remove(&(key, id));
         self.by_role.remove(&(assignment.role, id));
         Some(assignment)
     }
 
     fn holder_changed(&mut self, holder: Holder, key: Key) {
+        if key >= OBJECTS {
+            return;
+        }
         match holder {
             Holder::Principal(id) => self.correct(id, key),
             Holder::Group(id) if id == self.users => self.correct_users(key),
             Holder::Group(id) => {
-                let Some(group) = self.groups.get(id.0) else { return };
-                for member in &group.members {
-                    let marked = mark(&mut self.flat, &mut self.principals, *member);
-                    if marked {
-                        self.stale.push_back(*member);
-                    }
+                if let Some(group) = self.groups.get(id.0) {
+                    mark(&mut self.flat, &mut self.stale, &group.members);
                 }
             }
         }
     }
 
-    fn membership_changed(&mut self, who: PrincipalId, group: GroupId) {
-        if group == self.users {
-            self.stand_to_users(who);
-        } else if mark(&mut self.flat, &mut self.principals, who) {
-            self.stale.push_back(who);
+    /// After `who` joined or left a group whose own list says so already.
+    fn members_moved(&mut self, group: GroupId, who: Vec<PrincipalId>, joined: bool) {
+        if group != self.users {
+            mark(&mut self.flat, &mut self.stale, &who);
+        }
+        self.moved += 1;
+        let change = Move {
+            number: self.moved,
+            group,
+            left: who.len(),
+            members: who,
+            joined,
+        };
+        if change.members.len() > FEW && group != self.users {
+            self.moves.push_back(change);
+            return;
+        }
+        for who in &change.members {
+            self.settle(*who);
+            if let Some(kept) = self.principals.get_mut(who.0) {
+                change.settle(&mut kept.groups);
+            }
+            if group == self.users {
+                self.stand_to_users(*who);
+            }
+        }
+    }
+
+    /// Brings a principal's own list of groups up to date.
+    fn settle(&mut self, who: PrincipalId) {
+        if self.moves.is_empty() {
+            return;
+        }
+        let Some(kept) = self.principals.get_mut(who.0) else {
+            return;
+        };
+        for change in &mut self.moves {
+            if change.concerns(who, kept) {
+                change.settle(&mut kept.groups);
+                change.left -= 1;
+            }
+        }
+        kept.settled = self.moved;
+        while self.moves.front().is_some_and(|change| change.left == 0) {
+            self.moves.pop_front();
         }
     }
 
@@ -571,7 +711,7 @@ impl World {
         let (Some(flat), Some(kept)) = (self.flat.get_mut(who.0), self.principals.get_mut(who.0)) else {
             return;
         };
-        if flat.until == STALE || !kept.known {
+        if flat.until == STALE || flat.state == State::Unknown {
             return;
         }
         let of_groups = kept.groups.iter().filter(|group| **group != self.users);
@@ -596,11 +736,12 @@ impl World {
 
     /// Builds the row of one principal anew.
     fn flatten(&mut self, who: PrincipalId) {
+        self.settle(who);
         let Some(kept) = self.principals.get(who.0) else { return };
-        let mut held: Vec<(Key, AssignmentId)> = kept.held.0.clone();
+        let mut held = kept.held.parts().0.to_vec();
         for group in kept.groups.iter().filter(|group| **group != self.users) {
             if let Some(group) = self.groups.get(group.0) {
-                held.extend_from_slice(&group.held.0);
+                held.extend_from_slice(group.held.parts().0);
             }
         }
         let (row, global, until) = self.build(held);
@@ -613,7 +754,7 @@ impl World {
 
     fn flatten_users(&mut self) {
         let group = self.groups.get(self.users.0);
-        let held = group.map(|group| group.held.0.clone()).unwrap_or_default();
+        let held = group.map(|group| group.held.parts().0.to_vec()).unwrap_or_default();
         let (row, global, until) = self.build(held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
     }
@@ -643,9 +784,10 @@ impl World {
         }
         let global = found.first().filter(|one| one.0 == GLOBAL).map_or(0, |one| one.1);
         let below = &found[usize::from(global != 0)..];
-        let mut row = Row::with_room_for(below.len());
-        below.iter().for_each(|(key, set)| row.put_new(*key, *set));
-        (row, global, until)
+        match Row::of(below) {
+            Some(row) => (row, global, until),
+            None => (Row::default(), 0, STALE),
+        }
     }
 }
 
@@ -666,34 +808,44 @@ impl Flat {
 }
 
 fn put(flat: &mut Flat, key: Key, set: Option<SetId>, until: i64) {
-    match set {
-        None => {
-            // No number is left for this set: the slow walk decides from now on.
-            flat.until = STALE;
-            flat.row = Row::default();
+    let held = match set {
+        Some(set) if key == GLOBAL => {
+            flat.global = set;
+            true
         }
-        Some(set) => {
-            flat.until = flat.until.min(until);
-            if key == GLOBAL {
-                flat.global = set;
-            } else {
-                flat.row.set(key, set);
+        Some(set) => flat.row.set(key, set),
+        None => false,
+    };
+    // What cannot be held in a row is decided by the slow walk from now on.
+    flat.until = if held { flat.until.min(until) } else { STALE };
+}
+
+/// Makes rows stale, and sees to it that they are rebuilt.
+fn mark(flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
+    for id in who {
+        if let Some(flat) = flat.get_mut(id.0) {
+            flat.until = STALE;
+            if !std::mem::replace(&mut flat.queued, true) {
+                stale.push_back(*id);
             }
         }
     }
 }
 
-/// Marks a row as stale; whether it has to be put into the queue.
-fn mark(flat: &mut Paged<Flat>, principals: &mut Paged<Kept>, who: PrincipalId) -> bool {
-    let Some(flat) = flat.get_mut(who.0) else { return false };
-    if flat.until == STALE {
-        return false;
+impl Move {
+    fn concerns(&self, who: PrincipalId, kept: &Kept) -> bool {
+        self.number > kept.settled && self.members.binary_search(&who).is_ok()
     }
-    flat.until = STALE;
-    let Some(kept) = principals.get_mut(who.0) else {
-        return false;
-    };
-    !std::mem::replace(&mut kept.queued, true)
+
+    fn settle(&self, groups: &mut Vec<GroupId>) {
+        match groups.binary_search(&self.group) {
+            Err(at) if self.joined => groups.insert(at, self.group),
+            Ok(at) if !self.joined => {
+                groups.remove(at);
+            }
+            _ => {}
+        }
+    }
 }
 
 fn expect(expiries: &mut BTreeSet<(i64, PrincipalId)>, kept: &mut Kept, who: PrincipalId, expires: Option<i64>) {
