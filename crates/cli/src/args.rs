@@ -7,6 +7,14 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+pub mod access;
+pub mod groups;
+mod roles;
+mod workspaces;
+
+pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Where};
+pub use workspaces::{Project, Which, Workspace};
+
 #[derive(Parser)]
 #[command(
     name = "ml",
@@ -61,6 +69,20 @@ pub enum Command {
         after_help = "Examples:\n  ml experiment create experiment.yaml . --config max_restarts=2\n  ml experiment list --mine"
     )]
     Experiment(Experiment),
+    /// Workspaces: what a team keeps to itself
+    #[command(
+        subcommand,
+        visible_alias = "w",
+        after_help = "Examples:\n  ml workspace create \"Traffic Lights\"\n  ml workspace members \"Traffic Lights\""
+    )]
+    Workspace(Workspace),
+    /// Projects: the parts of a workspace
+    #[command(
+        subcommand,
+        visible_alias = "p",
+        after_help = "Examples:\n  ml project create \"Traffic Lights\" Green\n  ml project list \"Traffic Lights\""
+    )]
+    Project(Project),
 
     /// Sign in, and remember it in ~/.ml
     #[command(after_help = "Examples:\n  ml login ana\n  ml login --link 'https://ml.example.com/activate#mll_…'")]
@@ -82,6 +104,13 @@ pub enum Command {
         after_help = "Examples:\n  ml user create ana --role DataScientist\n  ml user list"
     )]
     User(User),
+    /// Groups of users, which roles are assigned to
+    #[command(
+        subcommand,
+        visible_alias = "group",
+        after_help = "Examples:\n  ml user-group create \"Traffic Lights Team\"\n  ml user-group add-user \"Traffic Lights Team\" ana,bob"
+    )]
+    UserGroup(groups::UserGroup),
     /// Accounts of agents and automation
     #[command(
         subcommand,
@@ -95,15 +124,30 @@ pub enum Command {
         after_help = "Examples:\n  ml token create --label laptop --expires 30d\n  ml token list"
     )]
     Token(Token),
-    /// Roles
-    #[command(subcommand, after_help = "Examples:\n  ml role list\n  ml role list -o wide")]
+    /// Roles: what they hold, and who holds them where
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml role list\n  ml role assign Editor --group \"Traffic Lights Team\" -w \"Traffic Lights\""
+    )]
     Role(Role),
+    /// Roles and their assignments, in Determined's words
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml rbac my-permissions\n  ml rbac assign-role -u ana -w \"Stop Signs\" WorkspaceAdmin"
+    )]
+    Rbac(Rbac),
     /// Permissions
     #[command(
         subcommand,
         after_help = "Examples:\n  ml permission list\n  ml permission list -o id"
     )]
     Permission(Permission),
+    /// Who may do what, and why; moving to roles
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml access can-i experiments:create -w 'Stop Signs'\n  ml access explain ana experiments:update experiment:12"
+    )]
+    Access(access::Access),
     /// Queues
     #[command(subcommand, after_help = "Examples:\n  ml queue list\n  ml queue list --json")]
     Queue(Queue),
@@ -173,10 +217,10 @@ pub struct Submission {
     /// Set one key of the configuration, as in hyperparameters.lr=0.1
     #[arg(long, value_name = "KEY=VALUE")]
     pub config: Vec<String>,
-    /// Where it belongs [default: default]
+    /// Where it belongs [default: that of the YAML, else the current one, else default]
     #[arg(long)]
     pub workspace: Option<String>,
-    /// A project of the workspace
+    /// A project of the workspace [default: that of the YAML, else the current one, else default]
     #[arg(long)]
     pub project: Option<String>,
     /// 1 to 99; smaller goes first
@@ -285,6 +329,37 @@ pub enum Experiment {
     Describe(One),
     /// Fetch the code as it was submitted
     Download(Download),
+    /// Put experiments into another project; who may see them there may see them at once
+    #[command(
+        after_help = "Examples:\n  ml experiment move 12 --project Green\n  ml experiment move 12 13 --workspace \"Traffic Lights\" --project Green"
+    )]
+    Move(Move),
+    /// Delete ended experiments, with their logs
+    #[command(
+        visible_alias = "rm",
+        after_help = "Examples:\n  ml experiment delete 12\n  ml experiment delete 12 13 --yes"
+    )]
+    Delete(Delete),
+}
+
+#[derive(Args)]
+pub struct Move {
+    #[arg(value_name = "NAME|ID", required = true)]
+    pub experiments: Vec<String>,
+    /// The workspace [default: the experiment's own]
+    #[arg(short, long, value_name = "NAME|ID", required_unless_present = "project")]
+    pub workspace: Option<String>,
+    /// The project [default: default]
+    #[arg(short, long, value_name = "NAME|ID")]
+    pub project: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Delete {
+    #[arg(value_name = "NAME|ID", required = true)]
+    pub experiments: Vec<String>,
+    #[command(flatten)]
+    pub sure: Sure,
 }
 
 #[derive(Args)]
@@ -332,12 +407,17 @@ pub enum User {
     )]
     Create {
         name: String,
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
         /// In place of what every user may do in workspaces; see `ml role list`
         #[arg(long)]
         role: Option<String>,
         /// Where the role holds, if it is not a global one [default: default]
-        #[arg(long, requires = "role")]
+        #[arg(short, long, requires = "role")]
         workspace: Option<String>,
+        /// Signs in through the identity provider only, and has no password here
+        #[arg(long, conflicts_with = "password_file")]
+        remote: bool,
         /// Read a password from a file, or from standard input with `-`
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
@@ -346,12 +426,32 @@ pub enum User {
     #[command(visible_alias = "ls")]
     List {
         /// Deactivated and removed ones too
-        #[arg(long)]
+        #[arg(short, long, alias = "a")]
         all: bool,
     },
-    /// Show a user
+    /// Show a user, with groups and roles
     #[command(visible_alias = "describe")]
     Show { name: String },
+    /// Change a user; one's own display name, or as an administrator anything of anybody
+    #[command(
+        after_help = "Examples:\n  ml user edit ana --display-name 'Ana Lima'\n  ml user edit ana --name ana.lima --remote true"
+    )]
+    Edit {
+        #[arg(value_name = "NAME|ID")]
+        user: String,
+        /// Another name to sign in with
+        #[arg(long, visible_alias = "username")]
+        name: Option<String>,
+        /// Empty: none
+        #[arg(long, value_name = "TEXT")]
+        display_name: Option<String>,
+        /// Whether to sign in through the identity provider only; `true` takes the password
+        #[arg(long, value_name = "true|false", value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+        remote: Option<bool>,
+        /// `false` shuts the user out as `deactivate` does, `true` lets in again
+        #[arg(long, value_name = "true|false", value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
+        active: Option<bool>,
+    },
     /// Shut a user out: every session and key of his ends now and for good
     Deactivate { name: String },
     /// Let a deactivated user in again
@@ -367,6 +467,12 @@ pub enum User {
     Link { name: String },
     /// Change one's own password, or another's
     ChangePassword(ChangePassword),
+    /// Sign in, as `ml login` does
+    Login(Login),
+    /// Sign out, as `ml logout` does
+    Logout,
+    /// Say who one is, as `ml whoami` does
+    Whoami,
 }
 
 #[derive(Args)]
@@ -401,18 +507,24 @@ pub enum ServiceAccount {
 pub enum Token {
     /// Make a key; it is shown this once
     #[command(
-        after_help = "Examples:\n  ml token create --label laptop --expires 30d\n  ml token create --for machine-7 > agent.key"
+        after_help = "Examples:\n  ml token create --label laptop --expires 30d\n  ml token create --permission jobs:read --workspace \"Stop Signs\" --expires 2027-01-31\n  ml token create --for machine-7 > agent.key"
     )]
     Create {
         /// What it is for
         #[arg(long, default_value = "")]
         label: String,
-        /// After how long it ends, as in 8h or 30d [default: never]
-        #[arg(long, value_name = "DURATION")]
+        /// When it ends, or after how long, as in 8h or 30d [default: never]
+        #[arg(long, visible_alias = "until", value_name = "DATE|DURATION")]
         expires: Option<String>,
         /// For another user or a service account
         #[arg(long = "for", value_name = "USER")]
         owner: Option<String>,
+        /// Leave it only this of what its owner may do, as in experiments:read, jobs:read, read or models:*
+        #[arg(short, long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+        /// Let it reach only what lies in this workspace
+        #[arg(short, long = "workspace", value_name = "WORKSPACE")]
+        workspaces: Vec<String>,
     },
     /// List one's keys
     #[command(visible_alias = "ls")]
@@ -424,6 +536,12 @@ pub enum Token {
         #[arg(long)]
         all: bool,
     },
+    /// Show a key: whose it is, until when, and what it is narrowed to
+    #[command(visible_alias = "show")]
+    Describe {
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
     /// End a key now
     Revoke {
         #[arg(required = true, value_name = "ID")]
@@ -431,13 +549,6 @@ pub enum Token {
         #[command(flatten)]
         sure: Sure,
     },
-}
-
-#[derive(Subcommand)]
-pub enum Role {
-    /// List the roles
-    #[command(visible_alias = "ls")]
-    List,
 }
 
 #[derive(Subcommand)]
@@ -532,7 +643,7 @@ pub struct Serve {
     /// The address under which users reach the server, for links
     #[arg(long, value_name = "URL")]
     pub public_url: Option<String>,
-    /// off, basic or rbac [default: rbac]
+    /// off, basic, shadow or rbac [default: rbac]
     #[arg(long, value_name = "MODE")]
     pub access: Option<String>,
     /// For how long an agent may be silent before its jobs count as lost, as in 5m

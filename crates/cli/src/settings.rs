@@ -26,6 +26,20 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// The nearer word counts.
+    fn distance(&self) -> u8 {
+        match self {
+            Origin::Flag(_) => 0,
+            Origin::Environment(_) => 1,
+            Origin::ProjectFile(_) => 2,
+            Origin::UserFile(_) => 3,
+            Origin::LastLogin => 4,
+            Origin::Default => 5,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -198,6 +212,13 @@ impl Settings {
                     origin: Origin::UserFile(user_path.clone()),
                 })
             });
+        let workspace = first(None, "ML_WORKSPACE", &project.workspace, &user.workspace);
+        let in_workspace = first(None, "ML_PROJECT", &project.project, &user.project);
+        // A project from further away than the workspace is one of another workspace.
+        let in_workspace = in_workspace.filter(|project| {
+            let nearness = workspace.as_ref().map(|workspace| workspace.origin.distance());
+            nearness.is_none_or(|nearness| project.origin.distance() <= nearness)
+        });
         Ok(Settings {
             user: first(
                 common.user.clone().map(|value| ("-u", value)),
@@ -205,8 +226,8 @@ impl Settings {
                 &None,
                 &user.user,
             ),
-            workspace: first(None, "ML_WORKSPACE", &project.workspace, &user.workspace),
-            project: first(None, "ML_PROJECT", &project.project, &user.project),
+            workspace,
+            project: in_workspace,
             queue: first(None, "ML_QUEUE", &project.queue, &user.queue),
             api_key_withheld: user.worker.api_key.as_ref().and(withheld),
             home: home.clone(),
@@ -377,6 +398,51 @@ pub fn with_key(text: &str, key: &str, value: &str) -> std::result::Result<Strin
     }
 }
 
+/// The user's file without one key, everything else in it as it was.
+///
+/// # Errors
+/// The file is not TOML, or holds the key in a form that is not a line of its own.
+fn without_key(text: &str, key: &str) -> std::result::Result<String, String> {
+    let all: toml::Table = text.parse().map_err(|why: toml::de::Error| why.to_string())?;
+    if !all.contains_key(key) {
+        return Ok(text.to_owned());
+    }
+    let mut in_table = false;
+    let kept = text.lines().filter(|line| {
+        in_table |= line.trim_start().starts_with('[');
+        let is_key = line.split_once('=').is_some_and(|(before, _)| before.trim() == key);
+        in_table || !is_key
+    });
+    let new: String = kept.map(|line| format!("{line}\n")).collect();
+    match new.parse::<toml::Table>() {
+        Ok(left) if !left.contains_key(key) && left.len() + 1 == all.len() => Ok(new),
+        _ => Err("it holds that key in another form".into()),
+    }
+}
+
+/// Sets keys of `~/.ml/config.toml`, or takes them out of it. Where it is.
+pub fn change_user_file(changes: &[(&str, Option<&str>)]) -> Result<PathBuf> {
+    let home = home()?;
+    make_home(&home)?;
+    let path = home.join("config.toml");
+    let mut text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(why) => return Err(Failure::file("read", &path, &why)),
+    };
+    for (key, value) in changes {
+        let changed = match value {
+            Some(value) => with_key(&text, key, value),
+            None => without_key(&text, key),
+        };
+        text = changed.map_err(|why| {
+            Failure::new(format!("cannot change {}: {why}", path.display())).hint("change it in an editor")
+        })?;
+    }
+    write_private(&home, "config.toml", &text)?;
+    Ok(path)
+}
+
 /// Writes a file of ours so that nobody else can read it, and so that it is never seen half written.
 pub fn write_private(home: &Path, name: &str, text: &str) -> Result<()> {
     use std::io::Write;
@@ -462,6 +528,21 @@ mod tests {
     }
 
     #[test]
+    fn a_project_goes_with_the_workspace_that_was_named_beside_it() {
+        let mut place = Place::new("workspace = 'Traffic Lights'\nproject = 'Green'", "");
+        let project = |place: &Place| place.read().unwrap().project.map(|project| project.value);
+        assert_eq!(project(&place).as_deref(), Some("Green"));
+        place.env.insert("ML_WORKSPACE".into(), "Stop Signs".into());
+        assert_eq!(project(&place), None, "it is one of the other workspace");
+        place.env.insert("ML_PROJECT".into(), "Euro".into());
+        assert_eq!(project(&place).as_deref(), Some("Euro"));
+        let mut place = Place::new("workspace = 'Traffic Lights'\nproject = 'Green'", "project = 'Red'");
+        assert_eq!(project(&place).as_deref(), Some("Red"));
+        place.env.insert("ML_PROJECT".into(), "Amber".into());
+        assert_eq!(project(&place).as_deref(), Some("Amber"));
+    }
+
+    #[test]
     fn the_key_of_the_user_goes_to_the_servers_of_the_user_only() {
         let config = "server = 'http://own'\n[worker]\napi_key = 'k'\nworker_host = 'an older setting'";
         assert_eq!(Place::new(config, "").read().unwrap().api_key.unwrap().value, "k");
@@ -504,6 +585,15 @@ mod tests {
             "[worker]\napi_key = \"k\"\n"
         );
         assert!(with_key("worker = { api_key = 'x' }\n", "worker.api_key", "k").is_err());
+    }
+
+    #[test]
+    fn taking_a_key_out_leaves_the_rest_as_it_was() {
+        let text = "# mine\nworkspace = 'a'\nproject = 'b'\n[worker]\nproject = 'not this one'\n";
+        let text = without_key(text, "project").unwrap();
+        assert_eq!(text, "# mine\nworkspace = 'a'\n[worker]\nproject = 'not this one'\n");
+        assert_eq!(without_key(&text, "project").unwrap(), text);
+        assert!(without_key("workspace = '''\na\n'''\n", "workspace").is_err());
     }
 
     proptest::proptest! {

@@ -4,7 +4,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bailiwick_api::config::{self, CONFIG_BYTES_MAX};
-use bailiwick_api::names::{check_name, nearest};
+use bailiwick_api::names::{check_name, name_key, nearest};
+use bailiwick_api::workspaces::DEFAULT_WORKSPACE;
 use serde_json::{Map, Value, json};
 
 use crate::args::Submission;
@@ -242,12 +243,25 @@ pub fn finish(source: &Source, with: &Submission, settings: &Settings, args: &[S
     add_variables(top, &with.env)?;
 
     // What stands nowhere yet comes from the settings of the project or the user.
-    for (key, setting) in [("workspace", &settings.workspace), ("project", &settings.project)] {
-        if let Some(setting) = setting
-            && is_absent(top, key)
-        {
-            top.insert(key.into(), json!(setting.value));
-        }
+    if let Some(workspace) = &settings.workspace
+        && is_absent(top, "workspace")
+    {
+        top.insert("workspace".into(), json!(workspace.value));
+    }
+    // The project of the settings is one of their workspace, and of no other.
+    let of_settings = settings
+        .workspace
+        .as_ref()
+        .map_or(DEFAULT_WORKSPACE, |workspace| &workspace.value);
+    let is_there = match top.get("workspace") {
+        Some(Value::String(workspace)) => name_key(workspace) == name_key(of_settings),
+        other => other.is_none_or(Value::is_null) && of_settings == DEFAULT_WORKSPACE,
+    };
+    if let Some(project) = &settings.project
+        && is_there
+        && is_absent(top, "project")
+    {
+        top.insert("project".into(), json!(project.value));
     }
     if let Some(queue) = &settings.queue {
         let resources = section(top, "resources")?;
@@ -399,6 +413,54 @@ mod tests {
                 "name": "n",
                 "max_restarts": 1,
             })
+        );
+    }
+
+    #[test]
+    fn the_current_project_is_used_in_the_current_workspace_only() {
+        let place = |config: &str, yaml: &str, flags: &str| {
+            let directory = tempfile::tempdir().unwrap();
+            let file = directory.path().join("e.yaml");
+            std::fs::write(&file, format!("entrypoint: x\n{yaml}")).unwrap();
+            std::fs::create_dir(directory.path().join("home")).unwrap();
+            std::fs::write(directory.path().join("home/config.toml"), config).unwrap();
+            let line = format!("ml run {} {flags}", file.display());
+            let (cli, common) =
+                args::parse(line.split_whitespace().map(Into::into)).unwrap_or_else(|why| panic!("{why}"));
+            let Some(Command::Run(run)) = cli.command else {
+                panic!("that was `run`");
+            };
+            let settings = Settings::read_from(&Sources {
+                common: &common,
+                env: &|_| None,
+                home: directory.path().join("home"),
+                directory: directory.path().to_owned(),
+            })
+            .unwrap();
+            let config = finish(&source(&run.path).unwrap(), &run.with, &settings, &run.args).unwrap();
+            (config["workspace"].clone(), config["project"].clone())
+        };
+        let current = "workspace = 'lights'\nproject = 'green'\n";
+        assert_eq!(place(current, "", ""), (json!("lights"), json!("green")));
+        assert_eq!(place(current, "", "--project red"), (json!("lights"), json!("red")));
+        assert_eq!(place(current, "", "--workspace stop"), (json!("stop"), json!(null)));
+        assert_eq!(place(current, "workspace: stop\n", ""), (json!("stop"), json!(null)));
+        assert_eq!(
+            place(current, "workspace: Lights\n", ""),
+            (json!("Lights"), json!("green"))
+        );
+        assert_eq!(
+            place(
+                current,
+                "workspace: stop\nproject: euro\n",
+                "--config project=old --project us"
+            ),
+            (json!("stop"), json!("us"))
+        );
+        assert_eq!(place("project = 'green'\n", "", ""), (json!(null), json!("green")));
+        assert_eq!(
+            place("project = 'green'\n", "workspace: stop\n", ""),
+            (json!("stop"), json!(null))
         );
     }
 

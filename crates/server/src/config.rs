@@ -28,6 +28,8 @@ pub struct Config {
     pub max_code_bytes: u64,
     pub log_bytes_max: i64,
     pub session_ms: i64,
+    /// What whoever makes a workspace holds on it, if anything.
+    pub workspace_creator_role: Option<String>,
     pub metrics_open: bool,
     /// Adds a route without checks, for measuring; no setting turns it on.
     #[cfg(feature = "bench")]
@@ -61,6 +63,7 @@ const KEYS: &[&str] = &[
     "max_code_bytes",
     "log_bytes_max",
     "session_time",
+    "workspace_creator_role",
     "metrics_open",
     "agent.slots",
     "agent.gpus",
@@ -230,6 +233,8 @@ impl Config {
             max_code_bytes: number("max_code_bytes", 100 * 1024 * 1024, 1024)? as u64,
             log_bytes_max: number("log_bytes_max", 100 * 1024 * 1024, 64 * 1024)?,
             session_ms: duration("session_time", 7 * 86_400_000, 60_000)?,
+            workspace_creator_role: Some(text("workspace_creator_role").unwrap_or_else(|| "WorkspaceAdmin".into()))
+                .filter(|role| role != "none"),
             metrics_open: yes("metrics_open")?,
             #[cfg(feature = "bench")]
             unchecked_twin: false,

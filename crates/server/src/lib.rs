@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
+use bailiwick_api::RoleId;
 use bailiwick_api::key::KeyKind;
 use bailiwick_api::server::AccessMode;
 use bailiwick_store::access::Access;
-use bailiwick_store::{Clock, Db, credentials, start};
+use bailiwick_store::{Clock, Db, credentials, start, workspaces};
 
 pub mod access;
 mod background;
@@ -199,7 +200,14 @@ impl Running {
             .trim_end_matches('/')
             .to_owned();
 
-        let shared = shared(&config, access.clone(), public_url.clone())?;
+        let creators_role = config.workspace_creator_role.as_deref();
+        let creators_role = creators_role.map(|role| workspaces::creators_role(access.picture(), role));
+        let creators_role = creators_role.transpose().map_err(|why| {
+            format!(
+                "workspace_creator_role: {why}\n\nhint: name a role that can be assigned on a workspace, such as WorkspaceAdmin, or `none`"
+            )
+        })?;
+        let shared = shared(&config, access.clone(), public_url.clone(), creators_role)?;
         let background = background::start(&access, &shared);
         let handle = axum_server::Handle::new();
         let serving = tokio::spawn(listen(listener, table(&config), tls, shared.clone(), handle.clone()));
@@ -274,7 +282,12 @@ fn admin_password(path: &std::path::Path) -> Result<String, String> {
     password::hash(password)
 }
 
-fn shared(config: &Config, access: Arc<Access>, public_url: String) -> Result<Arc<Shared>, String> {
+fn shared(
+    config: &Config,
+    access: Arc<Access>,
+    public_url: String,
+    workspace_creator_role: Option<RoleId>,
+) -> Result<Arc<Shared>, String> {
     let code_dir = config.data.join("code");
     let code = code::CodeFiles::open(code_dir.clone(), config.max_code_bytes)
         .map_err(|why| format!("cannot use {}: {why}", code_dir.display()))?;
@@ -291,6 +304,7 @@ fn shared(config: &Config, access: Arc<Access>, public_url: String) -> Result<Ar
         on_lost_agent: config.on_lost_agent,
         log_bytes_max: config.log_bytes_max,
         session_ms: config.session_ms,
+        workspace_creator_role,
         public_url,
         hashing: tokio::sync::Semaphore::new(2),
         others_write,

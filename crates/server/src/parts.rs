@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, StatusCode};
 use bailiwick_api::agents::OnLostAgent;
 use bailiwick_api::server::AccessMode;
-use bailiwick_api::{AgentId, ExperimentId, JobId};
+use bailiwick_api::{AgentId, ExperimentId, JobId, RoleId};
 use tokio::sync::{Semaphore, watch};
 
 use crate::code::CodeFiles;
@@ -26,6 +26,8 @@ pub struct Parts {
     pub on_lost_agent: OnLostAgent,
     pub log_bytes_max: i64,
     pub session_ms: i64,
+    /// What whoever makes a workspace holds on it.
+    pub workspace_creator_role: Option<RoleId>,
     /// Where users reach the server, for links.
     pub public_url: String,
     /// Password hashing takes 19 MiB each time; so few at once.

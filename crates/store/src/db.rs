@@ -307,6 +307,14 @@ impl Db {
         }
     }
 
+    /// What a SELECT ends with so that its rows stay as they are, and nothing new refers to them, until the transaction ends. SQLite has one writer anyhow.
+    pub(crate) fn lock_rows(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " FOR UPDATE",
+        }
+    }
+
     /// PostgreSQL can insert into several tables in one statement, which saves round trips to it; SQLite cannot, and has none.
     pub(crate) fn writes_in_one_statement(&self) -> bool {
         self.kind == Kind::Postgres

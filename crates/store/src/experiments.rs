@@ -1,16 +1,22 @@
 //! Experiments: submitting, finding, listing, stopping, and the change of their state.
 
-use bailiwick_access::{ObjectKind, Target, Visible};
+use bailiwick_access::Target;
 use bailiwick_api::config::Config;
-use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, State, StateChange, Stop};
+use bailiwick_api::experiments::{Experiment, ExperimentDetail, State, StateChange, Stop};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::{ExperimentId, JobId, Page, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
+use bailiwick_api::{ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, Granted, Picture, Refusal, Work, experiment_target};
 use crate::audit::{self, Entry};
-use crate::db::{Result, StoreError, Tx, id_list};
+use crate::db::{Result, StoreError, Tx};
+use crate::projects::archived;
+use crate::workspaces::{Changed, PlaceError, gone, unassign};
+
+mod list;
+
+pub use list::{Bind, Plan, Statement, list};
 
 /// A row, with ids in place of names.
 pub struct ExperimentRow {
@@ -90,20 +96,40 @@ impl ExperimentRow {
 
 const INSERT_EXPERIMENT: &str =
     "INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, created_at, code, config)
-     VALUES ($1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11) RETURNING id, queue_id, priority, slots, created_at";
+     SELECT $1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11 FROM projects p JOIN workspaces w ON w.id = p.workspace_id
+     WHERE p.id = $4 AND w.id = $3 AND p.archived_at IS NULL AND w.archived_at IS NULL RETURNING id, queue_id, priority, slots, created_at";
 const INSERT_JOB: &str = "INSERT INTO jobs (kind, experiment_id, queue_id, priority, slots, state) SELECT 'trial', id, queue_id, priority, slots, 'QUEUED'";
 const INSERT_EVENT: &str = "INSERT INTO experiment_events (experiment_id, number, at, state, cause) SELECT id, 1, created_at, 'QUEUED', 'submitted'";
 
-/// Puts an experiment and its job into the queue. Permission to use the queue is the caller's question.
+/// Where experiments are put: a project, and the workspace that it is in.
+fn place_of(by: &Granted<permit::ExperimentsCreate>) -> (WorkspaceId, ProjectId) {
+    let workspace = by.target.workspace.expect("experiments are put into a workspace");
+    let project = by.target.project.expect("experiments are put into a project of it");
+    (workspace, project)
+}
+
+/// Why a project takes no experiment: by the picture, or because that changed this very moment.
+fn takes_nothing(actor: &Actor, (workspace, project): (WorkspaceId, ProjectId)) -> PlaceError {
+    let picture = actor.picture();
+    match (picture.workspace(workspace), picture.project(project)) {
+        (Some(workspace), _) if workspace.archived => archived("workspace", &workspace.name),
+        (_, Some(project)) if project.archived => archived("project", &project.name),
+        _ => PlaceError::Conflict(
+            "the project has just been deleted or archived".into(),
+            "`ml project list` shows those that there are",
+        ),
+    }
+}
+
+/// Puts an experiment and its job into the queue, in the project that was granted. Permission to use the queue is the caller's question.
 pub async fn create(
     by: &Granted<permit::ExperimentsCreate>,
-    project: ProjectId,
     queue: QueueId,
     name: &str,
     config: &Config,
     code: Option<&str>,
-) -> std::result::Result<Experiment, Refusal> {
-    let workspace = by.target.workspace.expect("experiments are created in a workspace");
+) -> Changed<Experiment> {
+    let (workspace, project) = place_of(by);
     let mut work = by.begin().await?;
     let now = by.actor.now();
     let command = serde_json::to_string(config).map_err(|why| StoreError::Broken(why.to_string()))?;
@@ -115,7 +141,7 @@ pub async fn create(
     } else {
         INSERT_EXPERIMENT.to_owned()
     };
-    let id: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+    let inserted = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(name)
         .bind(by.actor.id.0)
         .bind(workspace.0)
@@ -127,8 +153,15 @@ pub async fn create(
         .bind(now.0)
         .bind(code)
         .bind(command)
-        .fetch_one(&mut **work)
-        .await?;
+        .fetch_optional(&mut **work)
+        .await;
+    let id: Option<i64> = match inserted {
+        Err(sqlx::Error::Database(why)) if why.is_foreign_key_violation() => None,
+        other => other?,
+    };
+    let Some(id) = id else {
+        return Err(takes_nothing(&by.actor, (workspace, project)));
+    };
     if !in_one {
         for insert in [INSERT_JOB, INSERT_EVENT] {
             sqlx::query(AssertSqlSafe(format!("{insert} FROM experiments WHERE id = $1")))
@@ -231,22 +264,7 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
             .await?;
         match own {
             Some(row) => Some(row),
-            None => {
-                let named = ExperimentFilter {
-                    name: Some(which.to_owned()),
-                    ..ExperimentFilter::default()
-                };
-                match newest(actor, &named, &format!("{COLUMNS}, {VERSION}"), 1) {
-                    None => None,
-                    Some(sql) => {
-                        sqlx::query(AssertSqlSafe(sql))
-                            .bind(i64::MAX)
-                            .bind(which)
-                            .fetch_optional(&actor.db().read)
-                            .await?
-                    }
-                }
-            }
+            None => return list::newest_named(actor, which).await,
         }
     };
     let version: i64 = match &row {
@@ -405,6 +423,122 @@ pub async fn stop(
     Ok(after.view(by.actor.picture()))
 }
 
+/// Puts an experiment into another project. Its owner stays; who may see it there may see it from now on.
+pub async fn move_to(
+    from: &Granted<permit::ExperimentsDelete>,
+    to: &Granted<permit::ExperimentsCreate>,
+    row: &ExperimentRow,
+) -> Changed<Experiment> {
+    let (workspace, project) = place_of(to);
+    if (workspace, project) == (row.workspace, row.project) {
+        let name = from.actor.picture().project_name(project);
+        return Err(PlaceError::Conflict(
+            format!("experiment {} is in project `{name}` already", row.id),
+            "nothing is to be done",
+        ));
+    }
+    let mut work = from.begin().await?;
+    // The other half of the decision, by the picture with which the transaction began.
+    if to.actor.may(Permission::ExperimentsCreate, &to.target).is_none() {
+        return Err(to.actor.forbidden(Permission::ExperimentsCreate, &to.target).into());
+    }
+    let sql = format!(
+        "UPDATE experiments SET workspace_id = $2, project_id = $3 WHERE id = $1 AND workspace_id = $4 AND project_id = $5 AND EXISTS (
+           SELECT 1 FROM projects p JOIN workspaces w ON w.id = p.workspace_id
+           WHERE p.id = $3 AND w.id = $2 AND p.archived_at IS NULL AND w.archived_at IS NULL) RETURNING {COLUMNS}"
+    );
+    let moved = sqlx::query(AssertSqlSafe(sql))
+        .bind(row.id.0)
+        .bind(workspace.0)
+        .bind(project.0)
+        .bind(row.workspace.0)
+        .bind(row.project.0)
+        .fetch_optional(&mut **work)
+        .await;
+    let moved = match moved {
+        Err(sqlx::Error::Database(why)) if why.is_foreign_key_violation() => None,
+        other => other?,
+    };
+    let Some(moved) = moved else {
+        return Err(match find_row(&mut work, row.id).await? {
+            Some(now) if (now.workspace, now.project) == (row.workspace, row.project) => {
+                takes_nothing(&from.actor, (workspace, project))
+            }
+            Some(_) => PlaceError::Conflict(
+                format!("experiment {} has just been moved by somebody else", row.id),
+                "look at it again",
+            ),
+            None => gone("experiment", row.id),
+        });
+    };
+    let moved = read_row(&moved)?;
+    // By number: who may read the audit of one of the two places need not know the other.
+    let detail = serde_json::json!({
+        "before": {"workspace": row.workspace, "project": row.project},
+        "after": {"workspace": workspace, "project": project},
+    });
+    let entry = Entry::of::<permit::ExperimentsDelete>("move", "experiment", row.id).in_workspace(Some(row.workspace));
+    audit::write(&mut work, &from.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(moved.view(from.actor.picture()))
+}
+
+async fn find_row(tx: &mut Tx, id: ExperimentId) -> Result<Option<ExperimentRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM experiments WHERE id = $1");
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(id.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    row.as_ref().map(read_row).transpose()
+}
+
+/// Deletes an ended experiment with its log, its history and whatever roles were assigned at it. The code that was sent stays its sender's.
+pub async fn delete(by: &Granted<permit::ExperimentsDelete>, row: &ExperimentRow) -> Changed<()> {
+    let mut work = by.begin().await?;
+    let now = find_row(&mut work, row.id).await?;
+    let now = now.ok_or_else(|| gone("experiment", row.id))?;
+    if !now.state.is_ended() {
+        return Err(PlaceError::Conflict(
+            format!(
+                "experiment {} is {}; only one that has ended can be deleted",
+                row.id, now.state
+            ),
+            "end it first with `ml cancel` or `ml kill`",
+        ));
+    }
+    let ended = unassign(&mut work, "experiment", &[row.id.0]).await?;
+    if !ended.is_empty() {
+        work.touches(&ended).await?;
+    }
+    for sql in [
+        "DELETE FROM log_chunks WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = $1)",
+        "DELETE FROM jobs WHERE experiment_id = $1",
+        "DELETE FROM experiment_events WHERE experiment_id = $1",
+    ] {
+        sqlx::query(sql).bind(row.id.0).execute(&mut **work).await?;
+    }
+    // Where the right to delete it was found; somebody else may have moved or deleted it meanwhile.
+    let deleted = sqlx::query("DELETE FROM experiments WHERE id = $1 AND workspace_id = $2 AND project_id = $3")
+        .bind(row.id.0)
+        .bind(row.workspace.0)
+        .bind(row.project.0)
+        .execute(&mut **work)
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Err(gone("experiment", row.id));
+    }
+    let owner = by.actor.picture().principal_name(row.owner);
+    let detail = serde_json::json!({
+        "before": {"name": row.name, "owner": &*owner, "state": now.state, "assignments": ended.len()},
+        "administrative": by.is_administrative_use(),
+    });
+    let entry =
+        Entry::of::<permit::ExperimentsDelete>("delete", "experiment", row.id).in_workspace(Some(row.workspace));
+    audit::write(&mut work, &by.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(())
+}
+
 /// Sets the state with its cause and writes it into the history. Ended states get their time.
 pub(crate) async fn change_state(work: &mut Work, id: ExperimentId, state: State, cause: &str, at: Time) -> Result<()> {
     let cause: String = cause.chars().take(500).collect();
@@ -434,13 +568,17 @@ pub(crate) async fn add_event(tx: &mut Tx, id: ExperimentId, state: State, cause
 }
 
 /// Everything about one experiment that `experiments:read` shows.
-pub async fn detail(by: &Granted<permit::ExperimentsRead>, row: ExperimentRow) -> Result<ExperimentDetail> {
+pub async fn detail(
+    by: &Granted<permit::ExperimentsRead>,
+    row: ExperimentRow,
+) -> std::result::Result<ExperimentDetail, Refusal> {
     let more = sqlx::query(
         "SELECT e.config, j.log_lines, a.name FROM experiments e JOIN jobs j ON j.experiment_id = e.id LEFT JOIN agents a ON a.id = j.agent_id WHERE e.id = $1",
     )
     .bind(row.id.0)
-    .fetch_one(&by.db().read)
+    .fetch_optional(&by.db().read)
     .await?;
+    let more = more.ok_or_else(|| just_deleted(row.id))?;
     let config: Config =
         serde_json::from_str(more.try_get::<&str, _>(0)?).map_err(|why| StoreError::Broken(why.to_string()))?;
     let events = sqlx::query(
@@ -510,141 +648,18 @@ async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -
 }
 
 /// The job of an experiment, and where it stands.
-pub async fn job<P: Permit>(by: &Granted<P>, id: ExperimentId) -> Result<JobId> {
-    let job: i64 = sqlx::query_scalar("SELECT id FROM jobs WHERE experiment_id = $1")
+pub async fn job<P: Permit>(by: &Granted<P>, id: ExperimentId) -> std::result::Result<JobId, Refusal> {
+    let job: Option<i64> = sqlx::query_scalar("SELECT id FROM jobs WHERE experiment_id = $1")
         .bind(id.0)
-        .fetch_one(&by.db().read)
+        .fetch_optional(&by.db().read)
         .await?;
-    Ok(JobId(job))
+    job.map(JobId).ok_or_else(|| just_deleted(id))
 }
 
-/// The newest that this actor may see, as the picture of rights says; each arm of the visible set is walked by its own index.
-pub async fn list(actor: &Actor, filter: &ExperimentFilter) -> Result<Page<Experiment>> {
-    let limit = filter.limit.unwrap_or(50).clamp(1, 1000);
-    let before = filter
-        .after
-        .as_deref()
-        .and_then(|after| after.parse::<i64>().ok())
-        .unwrap_or(i64::MAX);
-    let Some(sql) = newest(actor, filter, COLUMNS, limit + 1) else {
-        return Ok(Page {
-            items: Vec::new(),
-            next: None,
-        });
-    };
-    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(before);
-    if let Some(name) = &filter.name {
-        query = query.bind(name);
-    }
-    let rows = query.fetch_all(&actor.db().read).await?;
-    let mut items = rows
-        .iter()
-        .map(|row| Ok(read_row(row)?.view(actor.picture())))
-        .collect::<Result<Vec<_>>>()?;
-    let more = items.len() as i64 > limit;
-    items.truncate(limit as usize);
-    let next = more
-        .then(|| items.last().map(|experiment| experiment.id.to_string()))
-        .flatten();
-    Ok(Page { items, next })
-}
-
-/// The statement that gives the newest rows before id $1 that the actor may see and the filter (its name as $2) lets through; none when nothing is visible.
-fn newest(actor: &Actor, filter: &ExperimentFilter, columns: &str, limit: i64) -> Option<String> {
-    let visible = actor.visible(Permission::ExperimentsRead, ObjectKind::Experiment);
-    let mut filters = String::new();
-    if filter.name.is_some() {
-        filters.push_str(" AND name = $2");
-    }
-    if let Some(state) = filter.state {
-        // `|| ''` leaves the choice of an index to the name, which says more. Written out, because PostgreSQL must know which state it is to see whether it is a rare one.
-        let column = if filter.name.is_some() { "state || ''" } else { "state" };
-        filters.push_str(&format!(" AND {column} = '{}'", state.name()));
-    }
-    let arms = arms(actor, &visible, !filters.is_empty(), filter.mine == Some(true));
-    let tail = format!("ORDER BY id DESC LIMIT {limit}");
-    // Past some sixty arms one walk over the newest rows is cheaper than so many small ones (reference: authorization.md §5).
-    Some(match arms.as_slice() {
-        [] => return None,
-        [one] => format!("SELECT {columns} FROM experiments WHERE id < $1 AND {one}{filters} {tail}"),
-        several if several.len() <= 60 => {
-            let arms: Vec<String> = several
-                .iter()
-                .map(|arm| {
-                    format!(
-                        "SELECT id FROM (SELECT id FROM experiments WHERE id < $1 AND {arm}{filters} {tail}) AS arm"
-                    )
-                })
-                .collect();
-            format!(
-                "SELECT {columns} FROM experiments WHERE id IN (SELECT id FROM ({}) AS arms {tail}) ORDER BY id DESC",
-                arms.join(" UNION ")
-            )
-        }
-        many => format!(
-            "SELECT {columns} FROM experiments WHERE id < $1 AND ({}){filters} {tail}",
-            any_of(many)
-        ),
-    })
-}
-
-/// One condition for each part of the visible set; `1=1` when everything is. Each is walked by one index: when `filtered`, by the one that holds
-/// what is filtered by, too. There is one for an owner's and one for a workspace's rows; what else a condition says is kept (`+ 0`) from tempting the database to another.
-fn arms(actor: &Actor, visible: &Visible, filtered: bool, mine: bool) -> Vec<String> {
-    let own = format!("owner_id = {}", actor.id.0);
-    let beside = |column: &str, id: i64| {
-        if filtered {
-            format!("{column} + 0 = {id}")
-        } else {
-            format!("{column} = {id}")
-        }
-    };
-    let own_workspace = |id: &WorkspaceId| format!("{own} AND {}", beside("workspace_id", id.0));
-    let own_project = |id: &ProjectId| format!("{own} AND {}", beside("project_id", id.0));
-    if visible.all {
-        return vec![if mine { own } else { "1=1".into() }];
-    }
-    let mut arms = Vec::new();
-    if visible.own {
-        arms.push(own.clone());
-    }
-    arms.extend(visible.own_workspaces.iter().map(own_workspace));
-    arms.extend(visible.own_projects.iter().map(own_project));
-    if mine {
-        arms.extend(visible.workspaces.iter().map(own_workspace));
-        arms.extend(visible.projects.iter().map(own_project));
-    } else {
-        arms.extend(visible.workspaces.iter().map(|id| format!("workspace_id = {id}")));
-        arms.extend(visible.projects.iter().map(|id| {
-            let project = actor.picture().project(*id).filter(|_| filtered);
-            let within = project.map(|project| format!("workspace_id = {} AND ", project.workspace));
-            format!("{}{}", within.unwrap_or_default(), beside("project_id", id.0))
-        }));
-    }
-    let objects = id_list(visible.objects.iter().copied());
-    if !visible.objects.is_empty() {
-        arms.push(if mine {
-            format!("{own} AND id IN ({objects})")
-        } else {
-            format!("id IN ({objects})")
-        });
-    }
-    if !visible.own_objects.is_empty() {
-        arms.push(format!(
-            "{own} AND id IN ({})",
-            id_list(visible.own_objects.iter().copied())
-        ));
-    }
-    arms
-}
-
-fn any_of(arms: &[String]) -> String {
-    if arms.is_empty() {
-        "1=0".into()
-    } else {
-        arms.iter()
-            .map(|arm| format!("({arm})"))
-            .collect::<Vec<_>>()
-            .join(" OR ")
+/// It was there when its rights were looked at.
+fn just_deleted(id: ExperimentId) -> Refusal {
+    Refusal::NotFound {
+        what: "experiment",
+        which: id.to_string(),
     }
 }

@@ -5,7 +5,7 @@ use bailiwick_api::permission::permit;
 use bailiwick_api::{ExperimentId, JobId};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::Granted;
+use crate::access::{Granted, Refusal};
 use crate::agents::Serving;
 use crate::db::{Result, id_list};
 use crate::experiments::parse_state;
@@ -135,11 +135,16 @@ pub async fn read(
     after: i64,
     limit: i64,
     tail: Option<i64>,
-) -> Result<Piece> {
+) -> std::result::Result<Piece, Refusal> {
     let row = sqlx::query("SELECT state, log_lines FROM jobs WHERE id = $1")
         .bind(job.0)
-        .fetch_one(&by.db().read)
+        .fetch_optional(&by.db().read)
         .await?;
+    // Deleted since its rights were looked at.
+    let row = row.ok_or_else(|| Refusal::NotFound {
+        what: "experiment",
+        which: by.target.object.map(|(_, id)| id.to_string()).unwrap_or_default(),
+    })?;
     let (state, total) = (parse_state(row.try_get::<&str, _>(0)?)?, row.try_get::<i64, _>(1)?);
     let after = tail.map_or(after, |tail| after.max(total - tail.max(0))).max(0);
     let mut lines: Vec<LogLine> = Vec::new();

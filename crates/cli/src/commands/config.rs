@@ -7,7 +7,7 @@ use crate::args::{Common, Config};
 use crate::failure::{Failure, Result};
 use crate::output::{Column, Output, column, say};
 use crate::prompt;
-use crate::settings::{KEYS, Origin, Setting, Settings, home, make_home, with_key, write_private};
+use crate::settings::{KEYS, Origin, Setting, Settings, change_user_file};
 
 pub fn run(common: &Common, command: Config) -> Result<()> {
     match command {
@@ -95,18 +95,7 @@ fn set(key: &str, value: Option<String>) -> Result<()> {
             "`{value}` is not a server URL: it begins with http:// or https://"
         )));
     }
-    let home = home()?;
-    make_home(&home)?;
-    let path = home.join("config.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(why) => return Err(Failure::file("read", &path, &why)),
-    };
-    let text = with_key(&text, key, &value).map_err(|why| {
-        Failure::new(format!("cannot change {}: {why}", path.display())).hint("change it in an editor")
-    })?;
-    write_private(&home, "config.toml", &text)?;
+    let path = change_user_file(&[(key, Some(&value))])?;
     say(&format!("Set {key} in {}.", path.display()));
     Ok(())
 }

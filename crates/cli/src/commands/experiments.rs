@@ -1,4 +1,4 @@
-//! `ml logs`, `cancel`, `kill`, `describe`, `download`
+//! `ml logs`, `cancel`, `kill`, `describe`, `download`, `ml experiment move`, `delete`
 
 use std::fmt::Write;
 use std::io::Seek;
@@ -6,14 +6,16 @@ use std::path::PathBuf;
 
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, LogFilter, Stop};
 use bailiwick_api::time::duration_words;
+use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_client::{Error, is_missing};
 
 use super::status::{COLUMNS, id, runtime_ms};
-use crate::args::{Common, Download, Logs, Named, One};
+use crate::args::{Common, Delete, Download, Logs, Move, Named, One};
 use crate::connect::{Connection, block_on, suggest, until_interrupted};
 use crate::failure::{Failure, Result, exit};
 use crate::follow::{LogWriter, Stopped, follow};
 use crate::output::{Output, complain, now, printable, say, when, write};
+use crate::prompt;
 
 /// Lines fetched at once.
 const LINES: i64 = 10_000;
@@ -116,15 +118,70 @@ fn stop(common: &Common, named: &Named, how: Stop) -> Result<()> {
                 Err(why) => failures.push(found::<()>(&connection, name, Err(why)).await),
             }
         }
-        // The last one is told as the command's own failure, the others before it.
-        let mut failures: Vec<Failure> = failures.into_iter().filter_map(std::result::Result::err).collect();
-        let Some(last) = failures.pop() else {
-            return Ok(());
-        };
-        for failure in &failures {
-            complain(failure, common.verbose);
+        told(common, failures)
+    })
+}
+
+/// Of several things, those that failed: the last one is told as the command's own failure, the others before it.
+fn told(common: &Common, outcomes: Vec<Result<()>>) -> Result<()> {
+    let mut failures: Vec<Failure> = outcomes.into_iter().filter_map(std::result::Result::err).collect();
+    let Some(last) = failures.pop() else {
+        return Ok(());
+    };
+    for failure in &failures {
+        complain(failure, common.verbose);
+    }
+    Err(last)
+}
+
+/// Each of them, even where one fails.
+pub fn move_to(common: &Common, to: &Move) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    let place = MoveExperiment {
+        workspace: to.workspace.clone(),
+        project: to.project.clone(),
+    };
+    block_on(async {
+        let mut failures = Vec::new();
+        for name in &to.experiments {
+            match connection.client.move_experiment(name, &place).await {
+                Ok(experiment) => {
+                    let sentence = format!(
+                        "Experiment {} \"{}\" is in project \"{}\" of workspace \"{}\".",
+                        experiment.id, experiment.name, experiment.project, experiment.workspace
+                    );
+                    output.did(&sentence, COLUMNS, id, &experiment)?;
+                }
+                // What is missing may as well be the place: its words are the server's.
+                Err(why) => failures.push(Err(connection.explain(why))),
+            }
         }
-        Err(last)
+        told(common, failures)
+    })
+}
+
+/// Each of them, even where one fails.
+pub fn delete(common: &Common, which: &Delete) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    let what = match which.experiments.as_slice() {
+        [one] => format!("experiment {one}"),
+        several => format!("experiments {}", several.join(", ")),
+    };
+    prompt::confirm(which.sure.yes, &format!("delete {what} and its log for good"))?;
+    block_on(async {
+        let mut failures = Vec::new();
+        for name in &which.experiments {
+            match connection.client.delete_experiment(name).await {
+                Ok(experiment) => {
+                    let sentence = format!("Deleted experiment {} \"{}\".", experiment.id, experiment.name);
+                    output.did(&sentence, COLUMNS, id, &experiment)?;
+                }
+                Err(why) => failures.push(found::<()>(&connection, name, Err(why)).await),
+            }
+        }
+        told(common, failures)
     })
 }
 

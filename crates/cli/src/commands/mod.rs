@@ -1,10 +1,14 @@
 //! One file per noun; each command is a function.
 
+mod access;
 mod agents;
 mod audit;
 mod config;
 mod experiments;
+mod groups;
 mod manual;
+mod projects;
+mod rbac;
 mod roles;
 mod run;
 mod serve;
@@ -13,6 +17,7 @@ mod sign_in;
 mod status;
 mod tokens;
 mod users;
+mod workspaces;
 
 use crate::args::{Cli, Command, Common, Experiment};
 use crate::failure::Result;
@@ -38,16 +43,23 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
             Experiment::Kill(named) => experiments::kill(&common, &named),
             Experiment::Describe(one) => experiments::describe(&common, &one),
             Experiment::Download(download) => experiments::download(&common, &download),
+            Experiment::Move(to) => experiments::move_to(&common, &to),
+            Experiment::Delete(which) => experiments::delete(&common, &which),
         },
+        Command::Workspace(command) => workspaces::run(&common, command),
+        Command::Project(command) => projects::run(&common, command),
         Command::Login(login) => sign_in::login(&common, &login),
         Command::Logout => sign_in::logout(&common),
         Command::Whoami => sign_in::whoami(&common),
         Command::ChangePassword(change) => users::change_password(&common, &change),
         Command::User(command) => users::run(&common, command),
+        Command::UserGroup(command) => groups::run(&common, command),
         Command::ServiceAccount(command) => service_accounts::run(&common, command),
         Command::Token(command) => tokens::run(&common, command),
-        Command::Role(_) => roles::list(&common),
+        Command::Role(command) => roles::run(&common, command),
+        Command::Rbac(command) => rbac::run(&common, command),
         Command::Permission(_) => roles::permissions(&common),
+        Command::Access(command) => access::run(&common, command),
         Command::Queue(_) => agents::queues(&common),
         Command::Audit(command) => audit::run(&common, command),
         Command::Serve(flags) => serve::run(*flags),

@@ -2,7 +2,7 @@
 
 use bailiwick_access::Target;
 use bailiwick_api::permission::permit;
-use bailiwick_api::Permission;
+use bailiwick_api::{Permission, WorkspaceId};
 use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,12 +22,22 @@ pub struct CodeKept {
     bytes: u64,
 }
 
-/// Some workspace in which this actor may submit: that is what makes sending code its business.
+/// Somewhere this actor may submit: that is what makes sending code its business.
 fn somewhere(actor: &Actor) -> Target {
     let visible = actor.visible(Permission::ExperimentsCreate, bailiwick_access::ObjectKind::Experiment);
-    let first = visible.workspaces.first().copied();
-    let any = || actor.picture().workspaces().first().map(|(id, _)| *id);
-    first.or_else(any).map(Target::workspace).unwrap_or_default()
+    let reached = |id: &WorkspaceId| visible.within.as_ref().is_none_or(|within| within.contains(id));
+    let in_projects = visible.projects.iter().map(|id| Target {
+        owner: None,
+        ..actor.picture().project_target(*id)
+    });
+    let everywhere = visible.within.as_ref().filter(|_| visible.all).into_iter().flatten();
+    let workspaces = visible.workspaces.iter().chain(everywhere);
+    workspaces
+        .filter(|id| reached(id))
+        .map(|id| Target::workspace(*id))
+        .chain(in_projects.filter(|target| target.workspace.as_ref().is_some_and(reached)))
+        .next()
+        .unwrap_or_default()
 }
 
 /// Whether the caller has sent it: that somebody else has is not told.

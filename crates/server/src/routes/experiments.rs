@@ -3,16 +3,20 @@
 use bailiwick_access::Target;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, Stop};
 use bailiwick_api::permission::permit;
+use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, MoveExperiment};
 use bailiwick_api::{Page, Permission, config};
-use bailiwick_store::access::queue_target;
+use bailiwick_store::access::{Actor, Granted, queue_target};
 use bailiwick_store::experiments::{self, StopTarget};
 
-use crate::access::{Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn};
+use crate::access::{
+    Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, missing, require,
+};
 use crate::failure::Failure;
 
 /// What may be seen decides what is listed.
 pub async fn list(door: SignedIn, Query(filter): Query<ExperimentFilter>) -> Result<Json<Page<Experiment>>, Failure> {
-    Ok(Json(experiments::list(&door.actor, &filter).await?))
+    let after = filter.begin().map_err(Failure::invalid)?;
+    Ok(Json(experiments::list(&door.actor, &filter, after).await?))
 }
 
 pub async fn create(
@@ -24,36 +28,16 @@ pub async fn create(
         Failure::invalid(format!("the configuration is not right: {why}"))
             .hint("docs/experiment-yaml.md lists every key")
     })?;
-    let picture = actor.picture();
-    let workspace_name = checked
-        .workspace
-        .as_deref()
-        .filter(|name| !name.is_empty())
-        .unwrap_or("default");
-    let missing = || Failure::not_found("workspace", workspace_name);
-    let workspace = picture.find_workspace(workspace_name).ok_or_else(missing)?;
-    let granted = door
-        .at(
-            Target::workspace(workspace),
-            "workspace",
-            workspace_name,
-            Some(Permission::WorkspacesRead),
-        )
-        .await?;
-    let project_name = checked
-        .project
-        .as_deref()
-        .filter(|name| !name.is_empty())
-        .unwrap_or("default");
-    let project = picture
-        .find_project(workspace, project_name)
-        .ok_or_else(|| Failure::not_found("project", project_name))?;
+    fn named<'a>(name: &'a Option<String>, default: &'a str) -> &'a str {
+        name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default)
+    }
+    let workspace = named(&checked.workspace, DEFAULT_WORKSPACE);
+    let granted = destination(actor, workspace, named(&checked.project, DEFAULT_PROJECT)).await?;
 
     let queue_name = checked.queue.as_deref().unwrap_or("default");
     let no_queue = || Failure::not_found("queue", queue_name);
-    let (queue, open) = picture.find_queue(queue_name).ok_or_else(no_queue)?;
-    let in_workspace = Target::workspace(workspace);
-    let may_submit = (open && actor.may(Permission::QueuesSubmit, &in_workspace).is_some())
+    let (queue, open) = actor.picture().find_queue(queue_name).ok_or_else(no_queue)?;
+    let may_submit = (open && actor.may(Permission::QueuesSubmit, &granted.target).is_some())
         || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();
     if !may_submit {
         let entry = bailiwick_store::audit::Entry::denied(Permission::QueuesSubmit, "queue", queue_name);
@@ -77,9 +61,64 @@ pub async fn create(
         }
     }
     let name = checked.name.clone().unwrap_or_else(|| "experiment".into());
-    let experiment = experiments::create(&granted, project, queue, &name, &checked, new.code.as_deref()).await?;
+    let experiment = experiments::create(&granted, queue, &name, &checked, new.code.as_deref()).await?;
     parts.hub.wake_agents();
     Ok(Json(experiment))
+}
+
+/// The project that experiments are to be put into, and the right to put them there. A workspace of which nothing may be seen is answered as one that is not
+/// there; of one of which a single project may be seen, that project can be named.
+async fn destination(
+    actor: &Actor,
+    workspace: &str,
+    project: &str,
+) -> Result<Granted<permit::ExperimentsCreate>, Failure> {
+    let picture = actor.picture();
+    let Some(id) = picture.find_workspace(workspace) else {
+        return Err(missing::<permit::ExperimentsCreate>(actor, "workspace", workspace).await);
+    };
+    let found = picture.find_project(id, project);
+    let target = Target {
+        project: found,
+        ..Target::workspace(id)
+    };
+    let is_seen = actor
+        .may(Permission::WorkspacesRead, &picture.workspace_target(id))
+        .is_some();
+    let seen_by = (!is_seen).then_some(Permission::ProjectsRead);
+    let granted = require(actor, target, "workspace", workspace, seen_by).await?;
+    match found {
+        Some(_) => Ok(granted),
+        None => Err(missing::<permit::ExperimentsCreate>(actor, "project", project).await),
+    }
+}
+
+/// The right to take it away stands at the door, the right to put it there is asked for here.
+pub async fn move_to(
+    door: Allowed<permit::ExperimentsDelete, OneExperiment>,
+    Json(to): Json<MoveExperiment>,
+) -> Result<Json<Experiment>, Failure> {
+    let (actor, row) = (&door.granted.actor, &door.on.0);
+    if to.workspace.is_none() && to.project.is_none() {
+        return Err(Failure::invalid("say where to: a project, or a workspace, or both"));
+    }
+    let own = actor.picture().workspace_name(row.workspace);
+    let workspace = to.workspace.as_deref().unwrap_or(&own);
+    let project = to.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+    let granted = destination(actor, workspace, project).await?;
+    let moved = experiments::move_to(&door.granted, &granted, row).await?;
+    door.context.shared.parts.hub.wake_followers(row.id);
+    Ok(Json(moved))
+}
+
+pub async fn delete(
+    door: Allowed<permit::ExperimentsDelete, OneExperiment>,
+    _: NoInput,
+) -> Result<Json<Experiment>, Failure> {
+    let row = &door.on.0;
+    experiments::delete(&door.granted, row).await?;
+    door.context.shared.parts.hub.wake_followers(row.id);
+    Ok(Json(row.view(door.granted.actor.picture())))
 }
 
 pub async fn show(

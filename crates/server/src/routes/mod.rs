@@ -3,16 +3,22 @@
 use crate::access::Routes;
 use crate::pages;
 
+mod access;
 mod agents;
 mod assignments;
 mod audit;
+mod authzen;
 mod code;
 mod experiments;
+mod groups;
 mod logs;
+mod projects;
+mod requests;
 mod roles;
 mod server;
 mod tokens;
 mod users;
+mod workspaces;
 
 #[cfg(feature = "bench")]
 pub(crate) use experiments::show as show_experiment;
@@ -57,6 +63,11 @@ pub fn table() -> Routes {
     r.get("/api/v1/users", "list users", users::list);
     r.post("/api/v1/users", "make a user", users::create);
     r.get("/api/v1/users/{user}", "show a user", users::show);
+    r.patch(
+        "/api/v1/users/{user}",
+        "change a user: name, display name, remote, active",
+        users::change,
+    );
     r.delete(
         "/api/v1/users/{user}",
         "remove a user; what the user made stays",
@@ -120,9 +131,108 @@ pub fn table() -> Routes {
         assignments::take_by_id,
     );
 
+    r.get("/api/v1/groups", "list groups, all or one's own", groups::list);
+    r.post("/api/v1/groups", "make a group", groups::create);
+    r.get(
+        "/api/v1/groups/{group}",
+        "show a group: what it holds and who belongs to it",
+        groups::show,
+    );
+    r.patch(
+        "/api/v1/groups/{group}",
+        "change name or description of a group",
+        groups::change,
+    );
+    r.delete(
+        "/api/v1/groups/{group}",
+        "delete a group and what its members held through it",
+        groups::delete,
+    );
+    r.post("/api/v1/groups/{group}/members", "put users into a group", groups::add);
+    r.post(
+        "/api/v1/groups/{group}/members/remove",
+        "take users out of a group",
+        groups::remove,
+    );
+
     r.get("/api/v1/tokens", "list API keys", tokens::list);
+    r.get("/api/v1/tokens/{token}", "show an API key or session", tokens::show);
     r.post("/api/v1/tokens", "make an API key", tokens::create);
     r.delete("/api/v1/tokens/{token}", "revoke an API key or session", tokens::revoke);
+
+    r.get("/api/v1/workspaces", "list workspaces, oldest first", workspaces::list);
+    r.post(
+        "/api/v1/workspaces",
+        "make a workspace with its project `default`",
+        workspaces::create,
+    );
+    r.get("/api/v1/workspaces/{workspace}", "show a workspace", workspaces::show);
+    r.patch(
+        "/api/v1/workspaces/{workspace}",
+        "change name or description of a workspace",
+        workspaces::change,
+    );
+    r.delete(
+        "/api/v1/workspaces/{workspace}",
+        "delete a workspace without experiments",
+        workspaces::delete,
+    );
+    r.post(
+        "/api/v1/workspaces/{workspace}/archive",
+        "let a workspace take nothing new",
+        workspaces::archive,
+    );
+    r.post(
+        "/api/v1/workspaces/{workspace}/unarchive",
+        "let an archived workspace take experiments again",
+        workspaces::unarchive,
+    );
+    r.get(
+        "/api/v1/workspaces/{workspace}/members",
+        "list who holds which role in a workspace",
+        workspaces::members,
+    );
+    r.get("/api/v1/projects", "list projects of every workspace", projects::list);
+    r.get(
+        "/api/v1/workspaces/{workspace}/projects",
+        "list projects of a workspace, oldest first",
+        projects::list_of,
+    );
+    r.post(
+        "/api/v1/workspaces/{workspace}/projects",
+        "make a project",
+        projects::create,
+    );
+    r.get(
+        "/api/v1/workspaces/{workspace}/projects/{project}",
+        "show a project",
+        projects::show,
+    );
+    r.patch(
+        "/api/v1/workspaces/{workspace}/projects/{project}",
+        "change name or description of a project",
+        projects::change,
+    );
+    r.delete(
+        "/api/v1/workspaces/{workspace}/projects/{project}",
+        "delete a project without experiments",
+        projects::delete,
+    );
+    r.post(
+        "/api/v1/workspaces/{workspace}/projects/{project}/archive",
+        "let a project take nothing new",
+        projects::archive,
+    );
+    r.post(
+        "/api/v1/workspaces/{workspace}/projects/{project}/unarchive",
+        "let an archived project take experiments again",
+        projects::unarchive,
+    );
+    r.get(
+        "/api/v1/workspaces/{workspace}/projects/{project}/members",
+        "list who holds which role in a project",
+        projects::members,
+    );
 
     r.head(
         "/api/v1/code/{sha256}",
@@ -151,6 +261,16 @@ pub fn table() -> Routes {
         "stop an experiment at once",
         experiments::kill,
     );
+    r.post(
+        "/api/v1/experiments/{experiment}/move",
+        "put an experiment into another project",
+        experiments::move_to,
+    );
+    r.delete(
+        "/api/v1/experiments/{experiment}",
+        "delete an ended experiment with its log",
+        experiments::delete,
+    );
     r.get(
         "/api/v1/experiments/{experiment}/code",
         "the code as submitted",
@@ -165,6 +285,96 @@ pub fn table() -> Routes {
         "/api/v1/experiments/{experiment}/logs/stream",
         "follow the log",
         logs::stream,
+    );
+
+    r.post("/api/v1/access/can-i", "whether one may do something", access::can_i);
+    r.post(
+        "/api/v1/access/explain",
+        "why somebody may, or may not, do something",
+        access::explain,
+    );
+    r.post(
+        "/api/v1/access/who-can",
+        "everybody who may do something",
+        access::who_can,
+    );
+    r.post("/api/v1/access/what-can", "all that somebody may do", access::what_can);
+    r.post(
+        "/api/v1/access/diff",
+        "what changes of rights would give and take",
+        access::diff,
+    );
+    r.get(
+        "/api/v1/access/shadow-report",
+        "what mode rbac would have decided differently",
+        access::shadow_report,
+    );
+    r.delete(
+        "/api/v1/access/shadow-report",
+        "forget what mode shadow has recorded",
+        access::clear_shadow_report,
+    );
+    r.get("/api/v1/access/check", "whom mode rbac would lock out", access::check);
+    r.get(
+        "/api/v1/access/requests",
+        "list requests for access: one's own, and those that one may decide",
+        requests::list,
+    );
+    r.post(
+        "/api/v1/access/requests",
+        "ask for a role for a while",
+        requests::ask,
+    );
+    r.post(
+        "/api/v1/access/requests/{request}/approve",
+        "give what was asked for, or for a shorter time",
+        requests::approve,
+    );
+    r.post(
+        "/api/v1/access/requests/{request}/decline",
+        "say no to a request for access",
+        requests::decline,
+    );
+    r.post(
+        "/api/v1/access/requests/{request}/withdraw",
+        "take back one's own request for access",
+        requests::withdraw,
+    );
+    r.post(
+        "/api/v1/access/break-glass",
+        "become ClusterAdmin for a few hours, on record",
+        requests::break_glass,
+    );
+    r.post(
+        "/api/v1/access/break-glass/end",
+        "end one's break-glass before its time",
+        requests::end_break_glass,
+    );
+    r.get(
+        "/.well-known/authzen-configuration",
+        "where the AuthZEN interface is",
+        authzen::metadata,
+    );
+    r.post("/access/v1/evaluation", "one question, as AuthZEN", authzen::evaluation);
+    r.post(
+        "/access/v1/evaluations",
+        "many questions at once, as AuthZEN",
+        authzen::evaluations,
+    );
+    r.post(
+        "/access/v1/search/subject",
+        "who may do something, as AuthZEN",
+        authzen::search_subject,
+    );
+    r.post(
+        "/access/v1/search/resource",
+        "on what somebody may do something, as AuthZEN",
+        authzen::search_resource,
+    );
+    r.post(
+        "/access/v1/search/action",
+        "what somebody may do on something, as AuthZEN",
+        authzen::search_action,
     );
 
     r.get("/api/v1/queues", "list queues", agents::queues);

@@ -2,13 +2,18 @@
 
 mod access_matrix;
 mod agents;
+mod assignments;
 mod audit;
 mod code;
 mod credentials;
 mod databases;
 mod experiments;
+mod groups;
+mod lists;
 mod logs;
 mod requests;
+mod roles;
 mod tables;
 mod users;
+mod workspaces;
 mod world;

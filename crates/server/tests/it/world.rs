@@ -140,6 +140,7 @@ fn usual_config(data: PathBuf, database: String) -> Config {
         max_code_bytes: 1024 * 1024,
         log_bytes_max: 1024 * 1024,
         session_ms: 3_600_000,
+        workspace_creator_role: Some("WorkspaceAdmin".into()),
         metrics_open: false,
     }
 }
@@ -301,7 +302,7 @@ impl World {
         let token = NewToken {
             user: Some(name.into()),
             label: "test".into(),
-            lifetime_ms: None,
+            ..NewToken::default()
         };
         let made = self
             .admin
