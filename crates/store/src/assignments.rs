@@ -162,15 +162,16 @@ pub async fn find_same(work: &mut Work, holder: Holder, role: RoleId, at: Scope)
 }
 
 /// Whether what this transaction has done so far would leave the installation without an active ClusterAdmin, where there was one before. To be asked before
-/// each commit that takes something away. Administrators whose role has an end do not count: they would be gone then.
+/// each commit that takes something away. Administrators whose role has an end do not count: they would be gone then;
+/// nor remote ones, who cannot sign in here by themselves.
 pub async fn is_last_admin_gone(work: &mut Work) -> Result<bool> {
     const LEFT: &str = "SELECT a.id FROM assignments a JOIN roles r ON r.id = a.role_id
         WHERE r.name = 'ClusterAdmin' AND a.scope_kind = 'global' AND a.expires_at IS NULL AND (
-          EXISTS (SELECT 1 FROM principals p WHERE p.id = a.principal_id AND p.state = 'active' AND p.kind = 'user')
+          EXISTS (SELECT 1 FROM principals p WHERE p.id = a.principal_id AND p.state = 'active' AND p.kind = 'user' AND p.remote = 0)
           OR EXISTS (SELECT 1 FROM group_members m JOIN principals p ON p.id = m.principal_id
-                     WHERE m.group_id = a.group_id AND p.state = 'active' AND p.kind = 'user')
+                     WHERE m.group_id = a.group_id AND p.state = 'active' AND p.kind = 'user' AND p.remote = 0)
           OR (EXISTS (SELECT 1 FROM groups g WHERE g.id = a.group_id AND g.built_in = 1 AND g.name = 'Users')
-              AND EXISTS (SELECT 1 FROM principals p WHERE p.state = 'active' AND p.kind = 'user'))) LIMIT 1";
+              AND EXISTS (SELECT 1 FROM principals p WHERE p.state = 'active' AND p.kind = 'user' AND p.remote = 0))) LIMIT 1";
     let left: Option<i64> = sqlx::query_scalar(LEFT).fetch_optional(&mut ***work).await?;
     Ok(left.is_none() && had_admin(work.picture()))
 }

@@ -243,7 +243,8 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
             let queue: i64 = sqlx::query_scalar("SELECT id FROM queues WHERE name_key = 'default'")
                 .fetch_one(&mut **work)
                 .await?;
-            let assigned = crate::start::assign(&mut work, Some(id), None, "QueueAgent", ("queue", queue), 0, now.0).await?;
+            let assigned =
+                crate::start::assign(&mut work, Some(id), None, "QueueAgent", ("queue", queue), 0, now.0).await?;
             touched.push(Touched::Assignment(assigned));
             audit::write_system(
                 &mut work,
@@ -276,10 +277,7 @@ pub struct NewKey<'a> {
     pub workspaces: Option<Vec<WorkspaceId>>,
 }
 
-pub async fn create_key(
-    by: &Granted<permit::TokensCreate>,
-    new: &NewKey<'_>,
-) -> std::result::Result<Token, Refusal> {
+pub async fn create_key(by: &Granted<permit::TokensCreate>, new: &NewKey<'_>) -> std::result::Result<Token, Refusal> {
     let mut work = by.begin().await?;
     let (actor, now) = (&by.actor, by.actor.now());
     let owner = actor.picture().principal_name(new.owner).to_string();
@@ -290,7 +288,9 @@ pub async fn create_key(
         });
     }
     let id = insert(&mut work, new.owner, "key", new.hash, new.label, now, new.expires).await?;
-    let words = new.permissions.map(|set| set.iter().map(Permission::name).collect::<Vec<_>>());
+    let words = new
+        .permissions
+        .map(|set| set.iter().map(Permission::name).collect::<Vec<_>>());
     let json = |value: serde_json::Value| (!value.is_null()).then(|| value.to_string());
     sqlx::query("UPDATE credentials SET permissions = $1, workspaces = $2 WHERE id = $3")
         .bind(json(serde_json::json!(words)))
@@ -323,7 +323,9 @@ pub async fn create_key(
 fn names(actor: &Actor, ids: &[WorkspaceId]) -> Vec<String> {
     let picture = actor.picture();
     let name = |id: &WorkspaceId| {
-        let sees = actor.may(Permission::WorkspacesRead, &picture.workspace_target(*id)).is_some();
+        let sees = actor
+            .may(Permission::WorkspacesRead, &picture.workspace_target(*id))
+            .is_some();
         match picture.workspace(*id).filter(|_| sees) {
             Some(workspace) => workspace.name.to_string(),
             None => id.to_string(),
@@ -345,7 +347,8 @@ pub fn narrowed(actor: &Actor) -> Narrowed {
     }
 }
 
-const COLUMNS: &str = "id, principal_id, kind, label, created_at, expires_at, last_used_at, revoked_at, permissions, workspaces";
+const COLUMNS: &str =
+    "id, principal_id, kind, label, created_at, expires_at, last_used_at, revoked_at, permissions, workspaces";
 
 fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
     fn list<T: serde::de::DeserializeOwned>(row: &AnyRow, column: usize) -> Result<Option<Vec<T>>> {
@@ -355,10 +358,7 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Token> {
     }
     Ok(Token {
         id: TokenId(row.try_get(0)?),
-        owner: actor
-            .picture()
-            .principal_name(PrincipalId(row.try_get(1)?))
-            .to_string(),
+        owner: actor.picture().principal_name(PrincipalId(row.try_get(1)?)).to_string(),
         kind: row.try_get(2)?,
         label: row.try_get(3)?,
         created_at: Time(row.try_get(4)?),

@@ -104,9 +104,7 @@ pub async fn list(actor: &Actor, after: i64, limit: i64) -> Result<Page<Group>> 
 fn paged<T>(mut items: Vec<T>, limit: i64, id: fn(&T) -> i64) -> Page<T> {
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
-    let next = more
-        .then(|| items.last().map(|item| id(item).to_string()))
-        .flatten();
+    let next = more.then(|| items.last().map(|item| id(item).to_string())).flatten();
     Page { items, next }
 }
 
@@ -129,22 +127,22 @@ fn missing(id: GroupId) -> Refusal {
 }
 
 /// One group with what it holds and, a page at a time, who belongs to it. Whether the actor may know of the group is the caller's question.
-pub async fn detail(
-    actor: &Actor,
-    id: GroupId,
-    after: i64,
-    limit: i64,
-) -> std::result::Result<GroupDetail, Refusal> {
+pub async fn detail(actor: &Actor, id: GroupId, after: i64, limit: i64) -> std::result::Result<GroupDetail, Refusal> {
     let limit = limit.clamp(1, 1000);
     let group = get(actor, id).await?;
     let everybody = id == actor.picture().users_group();
     let sql = match (everybody, sees_all(actor)) {
-        (true, true) => "SELECT id, name, kind, state FROM principals WHERE state <> 'removed' AND id > $1 ORDER BY id".into(),
+        (true, true) => {
+            "SELECT id, name, kind, state FROM principals WHERE state <> 'removed' AND id > $1 ORDER BY id".into()
+        }
         (false, true) => format!(
             "SELECT p.id, p.name, p.kind, p.state FROM group_members m JOIN principals p ON p.id = m.principal_id
              WHERE m.group_id = {id} AND m.principal_id > $1 ORDER BY m.principal_id"
         ),
-        (_, false) => format!("SELECT id, name, kind, state FROM principals WHERE id = {} AND id > $1", actor.id),
+        (_, false) => format!(
+            "SELECT id, name, kind, state FROM principals WHERE id = {} AND id > $1",
+            actor.id
+        ),
     };
     let sql = format!("{sql} LIMIT {}", limit + 1);
     let rows = sqlx::query(AssertSqlSafe(sql))
@@ -172,7 +170,12 @@ fn roles(actor: &Actor, id: GroupId) -> Vec<AssignmentView> {
     };
     held.sort_by_key(|one| one.id);
     let belongs = is_member(actor, id);
-    held.retain(|one| belongs || actor.may(Permission::RolesRead, &picture.scope_target(one.scope)).is_some());
+    held.retain(|one| {
+        belongs
+            || actor
+                .may(Permission::RolesRead, &picture.scope_target(one.scope))
+                .is_some()
+    });
     held.truncate(ROLES_SHOWN);
     let view = |one: Assignment| AssignmentView {
         id: one.id,
@@ -303,11 +306,7 @@ async fn row(work: &mut Work, id: GroupId) -> Outcome<(String, String, bool)> {
         .fetch_optional(&mut ***work)
         .await?;
     let row = row.ok_or_else(|| missing(id))?;
-    Ok((
-        row.try_get(0)?,
-        row.try_get(1)?,
-        row.try_get::<i64, _>(2)? == 1,
-    ))
+    Ok((row.try_get(0)?, row.try_get(1)?, row.try_get::<i64, _>(2)? == 1))
 }
 
 fn built_in(name: &str, cannot: &str) -> GroupError {
@@ -415,10 +414,7 @@ pub async fn remove(by: &Granted<permit::GroupsUpdate>, id: GroupId, users: &[St
         "DELETE FROM group_members WHERE group_id = $1 AND principal_id IN ({})",
         id_list(ids.iter().map(|id| id.0))
     );
-    sqlx::query(AssertSqlSafe(sql))
-        .bind(id.0)
-        .execute(&mut **work)
-        .await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(id.0).execute(&mut **work).await?;
     keep_an_admin(&mut work).await?;
     let detail = serde_json::json!({"removed": names(&there)});
     finish_members(by, work, id, &name, "remove-member", detail, there).await

@@ -330,8 +330,14 @@ fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::R
             let workspace = workspace.unwrap_or("default");
             let unknown = || CreateError::Invalid(format!("there is no workspace `{workspace}`"));
             let found = picture.find_workspace(workspace).ok_or_else(unknown)?;
-            let grants = actor.missing_to_grant(role.permissions, &Target::workspace(found)).is_none();
-            if !grants && actor.may(Permission::WorkspacesRead, &picture.workspace_target(found)).is_none() {
+            let grants = actor
+                .missing_to_grant(role.permissions, &Target::workspace(found))
+                .is_none();
+            if !grants
+                && actor
+                    .may(Permission::WorkspacesRead, &picture.workspace_target(found))
+                    .is_none()
+            {
                 return Err(unknown());
             }
             Scope::Workspace(found)
@@ -442,7 +448,11 @@ pub async fn change_life<P: Permit>(
 
 /// The state of a deactivated user who is let in again.
 fn activated(needs_no_link: bool) -> UserState {
-    if needs_no_link { UserState::Active } else { UserState::Pending }
+    if needs_no_link {
+        UserState::Active
+    } else {
+        UserState::Pending
+    }
 }
 
 fn awaits_link(name: &str) -> String {
@@ -542,9 +552,7 @@ pub async fn change<P: Permit>(
     if (becomes_remote || change.active == Some(false)) && is_last_admin_gone(&mut work).await? {
         return Err(CreateError::Taken(last_admin(&before.name)));
     }
-    let part = |user: &User| {
-        serde_json::json!({"name": user.name, "display_name": user.display_name, "state": user.state, "remote": user.remote})
-    };
+    let part = |user: &User| serde_json::json!({"name": user.name, "display_name": user.display_name, "state": user.state, "remote": user.remote});
     let detail = serde_json::json!({"before": part(&before), "after": part(&after)});
     let entry = Entry::of::<P>("update", "user", &before.name).with(detail);
     audit::write(&mut work, &by.actor, entry).await?;

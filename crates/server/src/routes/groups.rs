@@ -75,7 +75,10 @@ pub async fn list(door: SignedIn, Query(page): Query<After>) -> Result<Json<Page
 pub async fn show(door: Asked<permit::GroupsRead>, Query(page): Query<After>) -> Result<Json<GroupDetail>, Failure> {
     let (actor, text) = (&door.actor, door.context.path("group"));
     let (after, limit) = page.range();
-    let own = actor.picture().find_group(text).filter(|id| groups::is_member(actor, *id));
+    let own = actor
+        .picture()
+        .find_group(text)
+        .filter(|id| groups::is_member(actor, *id));
     let id = match own {
         Some(id) => id,
         None => one(&door).await?.1,

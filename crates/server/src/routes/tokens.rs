@@ -146,7 +146,9 @@ const WORDS_MAX: usize = 100;
 
 fn check_words(what: &str, words: &[String]) -> Result<(), Failure> {
     if words.is_empty() {
-        return Err(Failure::invalid(format!("{what}: name at least one, or leave the list out")));
+        return Err(Failure::invalid(format!(
+            "{what}: name at least one, or leave the list out"
+        )));
     }
     if words.len() > WORDS_MAX {
         return Err(Failure::invalid(format!("{what}: more than {WORDS_MAX} are named")));
@@ -178,12 +180,15 @@ async fn permissions(
         }
         if set.intersection(held).is_empty() {
             let name = actor.picture().principal_name(whose);
-            return Err(Failure::invalid(format!("`{name}` holds `{word}` nowhere, and so no key of `{name}` can be for it")));
+            return Err(Failure::invalid(format!(
+                "`{name}` holds `{word}` nowhere, and so no key of `{name}` can be for it"
+            )));
         }
         // A word that stands for several means those of them that are there to be given.
         let given = set.intersection(held).intersection(most);
         if given.is_empty() {
-            let message = format!("Insufficient permissions: this key is not for `{word}`, and no key made with it may be");
+            let message =
+                format!("Insufficient permissions: this key is not for `{word}`, and no key made with it may be");
             return Err(exceeding(actor, whose, message, "sign in with `ml login`, or leave it out").await?);
         }
         asked = asked.union(given);
@@ -233,7 +238,11 @@ async fn workspaces(
     let (mut ids, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         let found = picture.find_workspace(name);
-        let seen = |id: &WorkspaceId| actor.may(Permission::WorkspacesRead, &picture.workspace_target(*id)).is_some();
+        let seen = |id: &WorkspaceId| {
+            actor
+                .may(Permission::WorkspacesRead, &picture.workspace_target(*id))
+                .is_some()
+        };
         match found.filter(seen) {
             Some(id) => ids.push(id),
             None => unknown.push(name.as_str()),
@@ -274,10 +283,10 @@ async fn must_be_whole(actor: &Actor, by: Permission) -> Result<(), Failure> {
         return Ok(());
     }
     audit::record(actor, Entry::denied(by, "user", &actor.name)).await?;
-    Err(
-        Failure::forbidden("Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner")
-            .hint("sign in with `ml login`"),
+    Err(Failure::forbidden(
+        "Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner",
     )
+    .hint("sign in with `ml login`"))
 }
 
 /// The same for a key that leaves only a part of the other's rights.

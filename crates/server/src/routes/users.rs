@@ -8,8 +8,8 @@ use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
 use bailiwick_api::tokens::{Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session, User,
-    UserState, UserWithLink,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session,
+    User, UserState, UserWithLink,
 };
 use bailiwick_api::{Page, Permission, PrincipalId, Time};
 use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
@@ -46,7 +46,10 @@ pub fn link_view(parts: &Parts, token: String, expires_at: Time) -> Link {
 }
 
 /// Hashes or checks a password beside the other work, a few at a time.
-async fn beside<T: Send + 'static>(parts: &Parts, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn beside<T: Send + 'static>(
+    parts: &Parts,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     let _one = parts
         .hashing
         .acquire()
@@ -305,10 +308,7 @@ async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result
 }
 
 /// One's own display name with `me:update`; all else, and others, with `users:update`.
-pub async fn change(
-    door: Asked<permit::UsersUpdate>,
-    Json(change): Json<ChangeUser>,
-) -> Result<Json<User>, Failure> {
+pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeUser>) -> Result<Json<User>, Failure> {
     let actor = &door.actor;
     let user = principals::get(actor, door.context.path("user")).await?;
     if user.kind != PrincipalKind::User {
@@ -439,14 +439,8 @@ pub async fn change_password(
         principals::set_password(&granted, user.id, &user.name, &hash).await?;
         return Ok(Json(Done {}));
     }
-    let granted: Granted<permit::MeUpdate> = require(
-        actor,
-        Target::owned_by(actor.id),
-        "user",
-        &user.name,
-        None,
-    )
-    .await?;
+    let granted: Granted<permit::MeUpdate> =
+        require(actor, Target::owned_by(actor.id), "user", &user.name, None).await?;
     let account = bailiwick_api::names::name_key(&user.name);
     if let Some(seconds) = parts.limiter.wait_s(&account, &actor.origin.address, Instant::now()) {
         return Err(Failure::too_many_attempts(seconds));

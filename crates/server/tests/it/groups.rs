@@ -83,13 +83,19 @@ fn members_hold_what_their_group_holds_until_they_leave_it_or_it_goes() {
         assert!(!sees(&bob, one).await && sees(&ana, one).await);
         if let Some(bob) = there {
             assert!(!sees(&bob, one).await, "on another server, too");
-            admin.add_to_group("Traffic Lights Team", &["bob".into()]).await.unwrap();
+            admin
+                .add_to_group("Traffic Lights Team", &["bob".into()])
+                .await
+                .unwrap();
             assert!(sees(&bob, one).await);
         }
         admin.delete_group("Traffic Lights Team").await.unwrap();
         assert!(!sees(&ana, one).await && !sees(&bob, one).await);
         assert_eq!(ana.submit("own").await.owner, "ana", "nothing else is lost");
-        assert_eq!(world.admin.get("/api/v1/groups/Traffic%20Lights%20Team").await.status, 404);
+        assert_eq!(
+            world.admin.get("/api/v1/groups/Traffic%20Lights%20Team").await.status,
+            404
+        );
         assert_eq!(world.count("assignments WHERE group_id > 3").await, 0);
         let events = world.events("object_kind = 'group'").await;
         assert_eq!(
@@ -109,7 +115,11 @@ fn a_group_is_seen_by_administrators_and_by_whoever_belongs_to_it() {
         let (ana, eve) = (world.person("ana").await, world.person("eve").await);
         let admin = &world.admin.client;
         admin.create_group(&group("Team", &["ana"])).await.unwrap();
-        assign(&world, json!({"role": "Viewer", "group": "Team", "on": "workspace:default"})).await;
+        assign(
+            &world,
+            json!({"role": "Viewer", "group": "Team", "on": "workspace:default"}),
+        )
+        .await;
         let names = |person: &Person| {
             let client = person.client.clone();
             async move {
@@ -150,7 +160,11 @@ fn a_group_is_seen_by_administrators_and_by_whoever_belongs_to_it() {
             assert_eq!(hidden.status, 404);
             assert_eq!(hidden.without("Team"), missing.without("Tram"));
             let events = world.events(&format!("id > {before}")).await;
-            assert_eq!(events[0].replace("Team", "Tram"), events[1], "and leaves the same trace");
+            assert_eq!(
+                events[0].replace("Team", "Tram"),
+                events[1],
+                "and leaves the same trace"
+            );
         }
         // A member sees it, and may do no more.
         assert_eq!(
@@ -187,7 +201,11 @@ fn nobody_puts_others_into_a_group_that_holds_more_than_he_does() {
             let keeper = keeper.clone();
             async move { keeper.post(&path, json!({"users": ["bob"]})).await }
         };
-        assign(&world, json!({"role": "Editor", "group": "Team", "on": "workspace:default"})).await;
+        assign(
+            &world,
+            json!({"role": "Editor", "group": "Team", "on": "workspace:default"}),
+        )
+        .await;
         assert_eq!(take("Team").await.status, 200, "taking out gives nobody anything");
         let before = world.last_event().await;
         let refused = add(&keeper, "Team").await;
@@ -213,7 +231,11 @@ fn nobody_puts_others_into_a_group_that_holds_more_than_he_does() {
         )
         .await;
         assert_eq!(add(&keeper, "Team").await.status, 403);
-        assign(&world, json!({"role": "Editor", "user": "keeper", "on": "workspace:default"})).await;
+        assign(
+            &world,
+            json!({"role": "Editor", "user": "keeper", "on": "workspace:default"}),
+        )
+        .await;
         assert_eq!(add(&keeper, "Team").await.status, 200);
         // What has ended gives nothing.
         assign(
@@ -246,10 +268,7 @@ fn members_come_and_go_all_together_or_not_at_all() {
         let twice = ask("", json!(["bob", "ana"])).await;
         assert_eq!(
             (twice.status, twice.message().as_str()),
-            (
-                409,
-                "`ana` already belongs to the group `Team`; nobody was added"
-            )
+            (409, "`ana` already belongs to the group `Team`; nobody was added")
         );
         let unknown = ask("", json!(["bob", "nemo", "nobody"])).await;
         assert_eq!(
@@ -278,7 +297,10 @@ fn members_come_and_go_all_together_or_not_at_all() {
         // A page at a time.
         let first = admin.get("/api/v1/groups/Team?limit=2").await.json();
         let next = first["members"]["next"].as_str().unwrap().to_owned();
-        let second = admin.get(&format!("/api/v1/groups/Team?limit=2&after={next}")).await.json();
+        let second = admin
+            .get(&format!("/api/v1/groups/Team?limit=2&after={next}"))
+            .await
+            .json();
         assert_eq!(
             (&second["members"]["items"][0]["name"], &second["members"]["next"]),
             (&json!("eve"), &Value::Null)
@@ -310,7 +332,11 @@ fn the_built_in_groups_stay_as_they_are() {
     on_both(|world| async move {
         world.person("ana").await;
         let admin = &world.admin;
-        for (path, shown) in [("Users", "Users"), ("Admins", "Admins"), ("QueueAdmins", "Queue admins")] {
+        for (path, shown) in [
+            ("Users", "Users"),
+            ("Admins", "Admins"),
+            ("QueueAdmins", "Queue admins"),
+        ] {
             let path = format!("/api/v1/groups/{path}");
             assert_eq!(admin.get(&path).await.json()["group"]["name"], shown);
             assert_eq!(admin.delete(&path).await.status, 409);
@@ -391,10 +417,7 @@ fn groups_have_names_that_are_unique_whatever_their_case() {
         let taken = admin.post("/api/v1/groups", json!({"name": "vision"})).await;
         assert_eq!(
             (taken.status, taken.message().as_str()),
-            (
-                409,
-                "there is already a group `vision` (letter case does not matter)"
-            )
+            (409, "there is already a group `vision` (letter case does not matter)")
         );
         let taken = patch(admin, "/api/v1/groups/a%2Fb", json!({"name": "VISION"})).await;
         assert_eq!(taken.status, 409);

@@ -475,7 +475,9 @@ fn a_remote_user_has_neither_password_nor_link_and_comes_in_by_a_key_made_for_hi
         let with_password = json!({"name": "far", "remote": true, "password": PASSWORD});
         let refused = admin.post("/api/v1/users", with_password).await;
         assert_eq!((refused.status, refused.code().as_str()), (422, "invalid"));
-        let made = admin.post("/api/v1/users", json!({"name": "far", "remote": true})).await;
+        let made = admin
+            .post("/api/v1/users", json!({"name": "far", "remote": true}))
+            .await;
         assert_eq!(made.status, 200, "{}", made.text);
         let made = made.json();
         assert_eq!(
@@ -511,7 +513,10 @@ fn a_remote_user_has_neither_password_nor_link_and_comes_in_by_a_key_made_for_hi
         );
         // Deactivated and back: the account is active again, the key is not.
         admin.client.deactivate_user("far").await.unwrap();
-        assert_eq!(admin.client.activate_user("far").await.unwrap().state, UserState::Active);
+        assert_eq!(
+            admin.client.activate_user("far").await.unwrap().state,
+            UserState::Active
+        );
         assert_eq!(far.get("/api/v1/me").await.status, 401);
     });
 }
@@ -589,16 +594,26 @@ fn administrators_change_users_and_everybody_his_own_display_name() {
             assert_eq!(edit(&ana, user, body).await.status, 403);
         }
         let events = world.events(&format!("id > {before}")).await;
-        assert!(events.len() == 4 && events.iter().all(|event| event.ends_with("denied")), "{events:?}");
+        assert!(
+            events.len() == 4 && events.iter().all(|event| event.ends_with("denied")),
+            "{events:?}"
+        );
         assert_eq!(edit(&ana, "nemo", json!({"display_name": "x"})).await.status, 404);
         assert_eq!(edit(admin, "ana", json!({})).await.status, 422);
         assert_eq!(edit(admin, "ana", json!({"name": "a b"})).await.status, 422);
         assert_eq!(
-            edit(admin, "ana", json!({"display_name": "x".repeat(256)})).await.status,
+            edit(admin, "ana", json!({"display_name": "x".repeat(256)}))
+                .await
+                .status,
             422
         );
         // Taken whatever the case; and then nothing of the change is made.
-        let taken = edit(admin, "ana", json!({"name": "BOB", "remote": true, "display_name": "B"})).await;
+        let taken = edit(
+            admin,
+            "ana",
+            json!({"name": "BOB", "remote": true, "display_name": "B"}),
+        )
+        .await;
         assert_eq!((taken.status, taken.code().as_str()), (409, "conflict"));
         assert_eq!(sign_in(&world, "ana").await.status, 200);
         let changed = edit(admin, "ana", json!({"name": "Ana.Lima", "display_name": ""})).await;
@@ -628,10 +643,7 @@ fn administrators_change_users_and_everybody_his_own_display_name() {
             "`admin` is the last active ClusterAdmin; give that role to another user first"
         );
         admin.client.remove_user("bob").await.unwrap();
-        assert_eq!(
-            edit(admin, &bob.id.to_string(), json!({"name": "b"})).await.status,
-            409
-        );
+        assert_eq!(edit(admin, &bob.id.to_string(), json!({"name": "b"})).await.status, 409);
     });
 }
 
