@@ -23,7 +23,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::Router;
@@ -35,10 +35,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
-use bailiwick_api::{Permission, ProjectId, WorkspaceId, key};
+use bailiwick_api::requests::BREAK_GLASS_HEADER;
+use bailiwick_api::{Permission, PrincipalId, ProjectId, WorkspaceId, key};
 use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
+use bailiwick_store::requests;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,6 +70,8 @@ pub struct Context {
     pub request: Parts,
     pub path: Vec<(String, String)>,
     pub origin: Origin,
+    /// Who asks, once that is known.
+    who: Arc<OnceLock<PrincipalId>>,
 }
 
 impl Context {
@@ -105,6 +109,7 @@ impl Context {
             audit::record_stranger(&self.shared.access, "", &self.origin, entry).await?;
         }
         let actor = outcome?;
+        let _ = self.who.set(actor.id);
         match actor.credential_kind {
             CredentialKind::None => self.refuse_foreign_page()?,
             CredentialKind::Job => self.refuse_beyond_job(&actor).await?,
@@ -730,23 +735,34 @@ impl Routes {
             let handler = handler.clone();
             async move {
                 let leaves_rest = may_leave_rest(&request);
+                // AuthZEN: errors are a text, and the caller's own id for a request comes back.
+                let is_standard = path.starts_with("/access/v1/");
+                let their_id = request.headers().get("x-request-id").filter(|_| is_standard).cloned();
                 let Some((context, body)) = context(shared.clone(), request).await else {
                     return Failure::not_found("page or interface", path).respond("-");
                 };
                 let request_id = context.origin.request_id.clone();
                 let (method, started) = (context.request.method.clone(), Instant::now());
+                let who = context.who.clone();
                 let outcome = handle(context, body, handler).await;
-                let mut response = outcome.unwrap_or_else(|failure| failure.respond(&request_id));
+                let mut response = outcome.unwrap_or_else(|failure| match is_standard {
+                    true => failure.respond_in_words(&request_id),
+                    false => failure.respond(&request_id),
+                });
                 if leaves_rest && !response.status().is_success() {
                     response
                         .headers_mut()
                         .insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                let id = HeaderValue::from_str(&request_id).expect("request ids are hexadecimal");
+                let own_id = HeaderValue::from_str(&request_id).expect("request ids are hexadecimal");
+                let id = their_id.unwrap_or(own_id);
                 response.headers_mut().insert("x-request-id", id);
                 response
                     .headers_mut()
                     .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+                if let Some(until) = break_glass_until(&shared, &who).await {
+                    response.headers_mut().insert(BREAK_GLASS_HEADER, until);
+                }
                 shared
                     .parts
                     .metrics
@@ -806,6 +822,13 @@ impl Routes {
     }
 }
 
+/// Whoever has broken the glass hears of it with every answer.
+async fn break_glass_until(shared: &Shared, who: &OnceLock<PrincipalId>) -> Option<HeaderValue> {
+    // Where that cannot be read, the answer itself says more.
+    let until = requests::break_glass_until(&shared.access, *who.get()?).await.ok()??;
+    HeaderValue::from_str(&until.to_string()).ok()
+}
+
 /// Whether a refusal may come before the body was read to its end. The connection is closed then, and a client that is not told so would send its next
 /// request into it.
 fn may_leave_rest(request: &axum::extract::Request) -> bool {
@@ -818,6 +841,7 @@ fn may_leave_rest(request: &axum::extract::Request) -> bool {
 /// Under which heading an operation is described: its noun.
 fn tag(path: &'static str) -> &'static str {
     match path.strip_prefix("/api/v1/").and_then(|rest| rest.split('/').next()) {
+        None if path.contains("authzen") || path.starts_with("/access/v1/") => "AuthZEN",
         Some("login" | "logout" | "me") => "signing in",
         Some(noun) if noun != "info" => noun,
         _ => "server",
@@ -875,6 +899,7 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Option
             request: parts,
             path,
             origin,
+            who: Arc::default(),
         },
         body,
     ))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, assignments, audit};
+use bailiwick_store::{StoreError, assignments, audit, shadow};
 
 use crate::access::Shared;
 
@@ -17,6 +17,7 @@ pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::Joi
         tokio::spawn(seal(access.clone(), shared.clone())),
         tokio::spawn(watch_leases(access.clone(), shared.clone())),
         tokio::spawn(keep_last_used(access.clone(), shared.clone())),
+        tokio::spawn(keep_shadow(access.clone(), shared.clone())),
         tokio::spawn(clear_ended_assignments(access.clone(), shared.clone())),
     ]
 }
@@ -158,4 +159,16 @@ async fn clear_ended_assignments(access: Arc<Access>, shared: Arc<Shared>) {
             break;
         }
     }
+}
+
+/// Mode `shadow`: writes down what was noted, so that a report asked of any server has all but the last seconds of the others.
+async fn keep_shadow(access: Arc<Access>, shared: Arc<Shared>) {
+    let mut complaint = Complaint {
+        what: "keeping what mode shadow notes",
+        failing: false,
+    };
+    while pause(&shared, Duration::from_secs(5)).await {
+        complaint.note(shadow::keep(&access).await);
+    }
+    let _ = shadow::keep(&access).await;
 }

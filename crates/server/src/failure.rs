@@ -151,6 +151,18 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The answer with nothing but the words in its body, as AuthZEN has it.
+    pub fn respond_in_words(self, request_id: &str) -> Response {
+        let words = self.message.clone();
+        let mut response = self.respond(request_id);
+        *response.body_mut() = words.into();
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, text);
+        response
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bailiwick_access::{
-    Assignment, Holder, Narrowed, ObjectKind, Principal, Reason, Scope, Target, Why, World, difference,
+    Assignment, Holder, Narrowed, ObjectKind, Principal, Reason, Scope, Target, Visible, Why, World, difference,
 };
 use bailiwick_api::access::{
     Ability, Able, AbleTo, CanIAnswer, DiffAnswer, Effect, Explained, Explanation, NearMiss, NearWhy, OneAnswer,
@@ -23,7 +23,8 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of};
-use crate::assignments::{on as on_of, place as place_of};
+pub use crate::assignments::on as on_of;
+use crate::assignments::place as place_of;
 use crate::db::{Result, StoreError, id_list};
 use crate::picture::Picture;
 
@@ -118,6 +119,52 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
         .filter(|text| !text.is_empty())
         .map(|text| read(text).ok_or_else(|| StoreError::Broken(format!("an experiment's place reads `{text}`"))));
     targets.collect()
+}
+
+/// The ids after `after` of the experiments that a visible set holds, rising. Each part of the set is looked for by itself, so that each has its index.
+pub async fn experiments_among(
+    actor: &Actor,
+    who: PrincipalId,
+    visible: &Visible,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<i64>> {
+    let own = format!("owner_id = {who}");
+    let among = |column: &str, ids: Vec<i64>| (!ids.is_empty()).then(|| format!("{column} IN ({})", id_list(ids)));
+    let workspaces = |ids: &[WorkspaceId]| among("workspace_id", ids.iter().map(|id| id.0).collect());
+    let projects = |ids: &[ProjectId]| among("project_id", ids.iter().map(|id| id.0).collect());
+    let and_own = |arm: String| format!("{own} AND {arm}");
+    let arms = [
+        visible.all.then(|| "1=1".to_owned()),
+        visible.own.then(|| own.clone()),
+        workspaces(&visible.workspaces),
+        workspaces(&visible.own_workspaces).map(and_own),
+        projects(&visible.projects),
+        projects(&visible.own_projects).map(and_own),
+        among("id", visible.objects.clone()),
+        among("id", visible.own_objects.clone()).map(and_own),
+    ];
+    let within = visible
+        .within
+        .as_deref()
+        .map(|ids| workspaces(ids).unwrap_or_else(|| "1=0".into()));
+    let within = within.map(|within| format!(" AND {within}")).unwrap_or_default();
+    let parts = arms.into_iter().flatten().map(|arm| {
+        format!("SELECT id FROM (SELECT id FROM experiments WHERE id > $1 AND {arm}{within} ORDER BY id LIMIT {limit}) AS part")
+    });
+    let parts: Vec<String> = parts.collect();
+    if parts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT id FROM ({}) AS parts ORDER BY id LIMIT {limit}",
+        parts.join(" UNION ")
+    );
+    let ids = sqlx::query_scalar(AssertSqlSafe(sql))
+        .persistent(false)
+        .bind(after)
+        .fetch_all(&actor.db().read);
+    Ok(ids.await?)
 }
 
 /// A queue that is open to every workspace is used through the workspace one works in. So the question about it is asked in a workspace where the answer
@@ -438,6 +485,18 @@ pub(crate) fn ask(picture: &Picture, permission: Permission, target: &Target) ->
     Some(format!("ml access request {}{place} --for 8h --why \"…\"", role.name))
 }
 
+/// The target that a scope is, with everything that contains it.
+pub async fn target_at(actor: &Actor, scope: Scope) -> std::result::Result<Target, Refusal> {
+    let picture = actor.picture();
+    Ok(match scope {
+        Scope::Object(ObjectKind::Experiment, id) => {
+            let found = experiments(actor, &[id]).await?.remove(&id);
+            found.unwrap_or_else(|| picture.scope_target(scope))
+        }
+        scope => picture.scope_target(scope),
+    })
+}
+
 /// What one who is refused can type: the question why, and the command that asks for it.
 pub(crate) fn ways_on(actor: &Actor, permission: Permission, target: &Target) -> (String, Option<String>) {
     let picture = actor.picture();
@@ -473,9 +532,16 @@ pub(crate) fn quoted(word: &str) -> String {
     }
 }
 
-/// Who may do it, page by page. The target is the grant's own.
-pub fn who_can(by: &Granted<permit::RolesRead>, wanted: Wanted, after: i64, limit: usize) -> WhoCanAnswer {
-    let (actor, target) = (&by.actor, by.target);
+/// Who may do it, page by page. The target is the grant's own, with its owner.
+pub fn who_can(
+    by: &Granted<permit::RolesRead>,
+    target: Target,
+    wanted: Wanted,
+    after: i64,
+    limit: usize,
+) -> WhoCanAnswer {
+    let actor = &by.actor;
+    debug_assert_eq!(Target { owner: None, ..target }, by.target);
     let picture = actor.picture();
     let now = actor.now().0;
     let mut found: BTreeMap<PrincipalId, Vec<(Permission, bool, Vec<Reason>)>> = BTreeMap::new();

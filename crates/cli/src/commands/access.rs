@@ -8,7 +8,6 @@ use bailiwick_api::on::On;
 use bailiwick_api::permission::PermissionScope;
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{PermissionSet, Time};
-use serde::Serialize;
 
 use crate::args::Common;
 use crate::args::access::{Access, AccessDiff, DiffAssignment, Place, PlaceFlags};
@@ -240,8 +239,7 @@ fn who_can(common: &Common, permission: &str, at: &Place) -> Result<()> {
     block_on(async {
         let mut items = Vec::new();
         let mut after = None;
-        let mut where_ = String::new();
-        loop {
+        let at = loop {
             let question = WhoCan {
                 permission: permission.to_owned(),
                 on: on.clone(),
@@ -251,19 +249,18 @@ fn who_can(common: &Common, permission: &str, at: &Place) -> Result<()> {
             let answer = connection.client.who_can(&question).await;
             let mut answer = answer.map_err(|why| connection.explain(why))?;
             items.append(&mut answer.items);
-            where_ = answer.on;
             after = answer.next;
             if after.is_none() {
-                break;
+                break answer.on;
             }
-        }
+        };
         if output.is_for_people() {
             let number = match items.len() {
                 0 => "nobody".into(),
                 1 => "one account".into(),
                 many => format!("{many} accounts"),
             };
-            say(&format!("{permission} on {}: {number}", printable(&where_)));
+            say(&format!("{permission} on {}: {number}", printable(&at)));
         }
         output.list(ABLE, |able| able.id.to_string(), &items)
     })
@@ -539,19 +536,13 @@ fn clear_shadow_report(common: &Common, yes: bool) -> Result<()> {
     })
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    #[serde(flatten)]
-    finding: &'a Finding,
-}
-
-const FINDINGS: &[Column<Row>] = &[
-    column("SEVERITY", |row| row.finding.severity.words().into()),
-    column("WHAT", |row| row.finding.words.as_str().into()),
-    column("WHOM", |row| row.finding.whom.join("; ").into()),
-    column("REMEDY", |row| row.finding.remedy.as_str().into()),
-    wide("CODE", |row| row.finding.code.as_str().into()),
-    wide("COUNT", |row| row.finding.count.into()),
+const FINDINGS: &[Column<Finding>] = &[
+    column("SEVERITY", |finding| finding.severity.words().into()),
+    column("WHAT", |finding| finding.words.as_str().into()),
+    column("WHOM", |finding| finding.whom.join("; ").into()),
+    column("REMEDY", |finding| finding.remedy.as_str().into()),
+    wide("CODE", |finding| finding.code.as_str().into()),
+    wide("COUNT", |finding| finding.count.into()),
 ];
 
 fn check(common: &Common) -> Result<()> {
@@ -570,8 +561,7 @@ fn check(common: &Common) -> Result<()> {
                 _ => "Mend the lock-outs before mode `rbac` is switched on.",
             });
         } else {
-            let rows: Vec<Row> = found.findings.iter().map(|finding| Row { finding }).collect();
-            output.list(FINDINGS, |row| row.finding.code.clone(), &rows)?;
+            output.list(FINDINGS, |finding| finding.code.clone(), &found.findings)?;
         }
         if found.lock_outs > 0 {
             return Err(Failure::silent(exit::FAILED));
