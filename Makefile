@@ -2,9 +2,10 @@
 # make test     every check, as CI runs it
 # make torture  kill server and agent at random moments over many jobs, and count what is lost
 # make bench    measure, as tables
+# make bench-access  access decisions beside other engines, as tables
 # What is missing on a fresh Debian with Rust is installed by scripts/setup.sh.
 
-.PHONY: demo test torture bench
+.PHONY: demo test torture bench bench-access
 
 # Jobs, environment and all: DEMO_EXIT=1 ends the demo instead of waiting.
 demo:
@@ -24,3 +25,7 @@ torture:
 bench:
 	cargo build --release --locked -p bailiwick-cli
 	cargo run --release --locked -p bailiwick-bench --features unchecked -- all
+
+# A build of its own, apart from the workspace: the engines compared with are heavy. ARGS="--only medium" takes half a minute, ARGS=--alone leaves the others out.
+bench-access:
+	cargo run --release --locked --manifest-path bench/access/Cargo.toml --target-dir target/bench-access -- $(ARGS)

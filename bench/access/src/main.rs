@@ -105,7 +105,11 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
     });
     decisions.floor("no-op call", empty_ns, &empty);
     let floor = best(|| clock.alone(singly, |_| loads.next()));
-    decisions.floor(&format!("dependent load, {}", table::bytes(loads.bytes())), load_ns, &floor);
+    decisions.floor(
+        &format!("dependent load, {}", table::bytes(loads.bytes())),
+        load_ns,
+        &floor,
+    );
     let own_floor = best(|| clock.alone(singly, |_| own_loads.next()));
     decisions.floor(
         &format!("dependent load, {} (our heap)", table::bytes(own_loads.bytes())),
@@ -212,7 +216,12 @@ fn rego(world: &World, clock: &Clock, answers: &[bool], decisions: &mut Decision
     let mut rego = built.it;
     let inputs: Vec<_> = world.requests.iter().take(SAMPLE).map(with_rego::input).collect();
     for (at, answer) in answers.iter().enumerate().take(inputs.len()) {
-        assert_eq!(*answer, rego.allows(&inputs[at]), "ours and rego's answer to {:?}", world.requests[at]);
+        assert_eq!(
+            *answer,
+            rego.allows(&inputs[at]),
+            "ours and rego's answer to {:?}",
+            world.requests[at]
+        );
     }
     let mut loops = [0.0; 3].map(|_| {
         in_a_loop(inputs.len(), 1.0, |at| {
@@ -244,7 +253,12 @@ fn casbin(world: &World, clock: &Clock, answers: &[bool], decisions: &mut Decisi
     let mut casbin = built.it;
     let requests: Vec<_> = world.requests.iter().take(SAMPLE).map(with_casbin::words).collect();
     for (at, answer) in answers.iter().enumerate().take(requests.len()) {
-        assert_eq!(*answer, casbin.allows(&requests[at]), "ours and casbin's answer to {:?}", world.requests[at]);
+        assert_eq!(
+            *answer,
+            casbin.allows(&requests[at]),
+            "ours and casbin's answer to {:?}",
+            world.requests[at]
+        );
     }
     let mut loops = [0.0; 3].map(|_| {
         in_a_loop(requests.len(), 1.0, |at| {
@@ -300,7 +314,13 @@ fn cedar(world: &World, clock: &Clock, decisions: &mut Decisions, in_force: &mut
     let alone = clock.alone(requests.len(), |at| {
         cedar.allows(&prepared[at], &cedar.slice(&requests[at]));
     });
-    decisions.engine("cedar, sliced per request", median(&mut loops), &alone, built.bytes, built.seconds);
+    decisions.engine(
+        "cedar, sliced per request",
+        median(&mut loops),
+        &alone,
+        built.bytes,
+        built.seconds,
+    );
     let mut changed = |list: &[Assignment]| {
         timed(
             clock,

@@ -108,11 +108,10 @@ pub fn ticks() -> u64 {
     BEGAN.get_or_init(Instant::now).elapsed().as_nanos() as u64
 }
 
-/// How long a tick is, and how many of them an empty measurement takes.
+/// How long a tick is.
 #[derive(Clone, Copy)]
 pub struct Clock {
     ns_per_tick: f64,
-    empty_ticks: u64,
 }
 
 impl Clock {
@@ -121,34 +120,35 @@ impl Clock {
         while began.elapsed().as_millis() < 200 {
             std::hint::spin_loop();
         }
-        let ns_per_tick = began.elapsed().as_nanos() as f64 / (ticks() - from) as f64;
-        let mut empty: Vec<u64> = (0..10_001)
-            .map(|_| {
-                let from = ticks();
-                ticks() - from
-            })
-            .collect();
-        empty.sort_unstable();
         Clock {
-            ns_per_tick,
-            empty_ticks: empty[empty.len() / 2],
+            ns_per_tick: began.elapsed().as_nanos() as f64 / (ticks() - from) as f64,
         }
     }
 
     pub fn ns(&self, from: u64, to: u64) -> f64 {
-        (to - from).saturating_sub(self.empty_ticks) as f64 * self.ns_per_tick
+        (to - from) as f64 * self.ns_per_tick
     }
 
-    /// The time of each question, asked alone.
+    /// The time of each question, asked alone, less what looking at the clock takes: the median of as many looks in between.
     pub fn alone(&self, count: usize, mut ask: impl FnMut(usize)) -> Times {
         let mut times = Vec::with_capacity(count);
+        let mut looks = Vec::with_capacity(count);
         for at in 0..count {
+            let before = ticks();
             let from = ticks();
             ask(at);
             let to = ticks();
-            times.push(self.ns(from, to));
+            looks.push(from - before);
+            times.push(to - from);
         }
-        Times::new(times)
+        looks.sort_unstable();
+        let look = looks.get(count / 2).copied().unwrap_or(0);
+        Times::new(
+            times
+                .into_iter()
+                .map(|time| self.ns(0, time.saturating_sub(look)))
+                .collect(),
+        )
     }
 }
 
@@ -205,7 +205,11 @@ impl Loads {
     /// `bytes` is rounded down to a power of two.
     pub fn new(bytes: usize) -> Loads {
         let len = (bytes / 8).max(64);
-        let len = if len.is_power_of_two() { len } else { len.next_power_of_two() / 2 };
+        let len = if len.is_power_of_two() {
+            len
+        } else {
+            len.next_power_of_two() / 2
+        };
         let mut dice = crate::world::Dice(0xD1CE);
         Loads {
             table: (0..len).map(|_| dice.next()).collect(),

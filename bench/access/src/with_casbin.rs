@@ -121,18 +121,24 @@ impl Casbin {
             project.as_str(),
             object.as_str(),
         );
-        self.enforcer.enforce(asked).expect("the matcher holds for every request")
+        self.enforcer
+            .enforce(asked)
+            .expect("the matcher holds for every request")
     }
 
     pub fn assign(&mut self, world: &World, assignment: &Assignment) {
         let rows = rows(world, assignment).collect();
-        let added = self.runtime.block_on(self.enforcer.add_named_grouping_policies("g", rows));
+        let added = self
+            .runtime
+            .block_on(self.enforcer.add_named_grouping_policies("g", rows));
         added.expect("the role is known");
     }
 
     pub fn take_away(&mut self, world: &World, assignment: &Assignment) {
         let rows = rows(world, assignment).collect();
-        let removed = self.runtime.block_on(self.enforcer.remove_named_grouping_policies("g", rows));
+        let removed = self
+            .runtime
+            .block_on(self.enforcer.remove_named_grouping_policies("g", rows));
         removed.expect("the role is known");
     }
 }

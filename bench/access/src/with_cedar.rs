@@ -68,7 +68,15 @@ fn innermost(target: &Target) -> Scope {
 
 impl Cedar {
     pub fn new(world: &World) -> Cedar {
-        let kinds = ["User", "Group", "Installation", "Workspace", "Project", "Experiment", "Action"];
+        let kinds = [
+            "User",
+            "Group",
+            "Installation",
+            "Workspace",
+            "Project",
+            "Experiment",
+            "Action",
+        ];
         let types = kinds.map(|kind| (kind, kind.parse().expect("a plain word is a type's name")));
         let names = Names {
             types: HashMap::from(types),
@@ -79,7 +87,11 @@ impl Cedar {
             templates: templates.collect(),
             entities: None,
             at: HashMap::new(),
-            groups: world.principals.iter().map(|principal| principal.groups.clone()).collect(),
+            groups: world
+                .principals
+                .iter()
+                .map(|principal| principal.groups.clone())
+                .collect(),
             names,
         };
         for assignment in &world.assignments {
@@ -166,7 +178,9 @@ impl Cedar {
             Holder::Principal(id) => id == request.who,
             Holder::Group(id) => groups.contains(&id),
         };
-        let here = scopes(&request.target).filter_map(|scope| self.at.get(&scope)).flatten();
+        let here = scopes(&request.target)
+            .filter_map(|scope| self.at.get(&scope))
+            .flatten();
         self.link(here.filter(|one| holds(one.holder)))
     }
 
@@ -181,14 +195,18 @@ impl Cedar {
         for assignment in assignments {
             for template in &self.templates[&assignment.role] {
                 if !known.contains(&assignment.role) {
-                    policies.add_template(template.clone()).expect("each template is added once");
+                    policies
+                        .add_template(template.clone())
+                        .expect("each template is added once");
                 }
                 let id = PolicyId::new(format!("{}-{}", template.id(), assignment.id));
                 let slots = HashMap::from([
                     (SlotId::principal(), self.names.holder(assignment.holder)),
                     (SlotId::resource(), self.names.scope(assignment.scope)),
                 ]);
-                policies.link(template.id().clone(), id, slots).expect("both slots are filled");
+                policies
+                    .link(template.id().clone(), id, slots)
+                    .expect("both slots are filled");
             }
             known.insert(assignment.role);
         }

@@ -24,16 +24,7 @@ allow if {
     some holder, roles in data.held[scope]
     data.members[input.user][holder]
     some role, _ in roles
-    data.all[role][input.act]
-}
-
-allow if {
-    input.owned
-    some scope in input.scopes
-    some holder, roles in data.held[scope]
-    data.members[input.user][holder]
-    some role, _ in roles
-    data.own[role][input.act]
+    input.reaches[data.gives[role][input.act]]
 }
 ";
 
@@ -64,11 +55,15 @@ fn holder_name(holder: Holder) -> Value {
 pub fn input(request: &Request) -> Value {
     let mut input = Value::new_object();
     let fields = input.as_object_mut().expect("it is an object");
-    let owned = request.target.owner == Some(request.who);
+    let mut reaches = Value::new_object();
+    set(&mut reaches, Value::from("all"));
+    if request.target.owner == Some(request.who) {
+        set(&mut reaches, Value::from("own"));
+    }
     let list: Vec<Value> = scopes(&request.target).map(scope_name).collect();
     fields.insert(Value::from("user"), holder_name(Holder::Principal(request.who)));
     fields.insert(Value::from("act"), Value::from(request.permission.name()));
-    fields.insert(Value::from("owned"), Value::from(owned));
+    fields.insert(Value::from("reaches"), reaches);
     fields.insert(Value::from("scopes"), Value::from(list));
     input
 }
@@ -104,11 +99,15 @@ impl Rego {
         vm.load_program(program);
         let mut data = Value::new_object();
         for role in &world.roles {
-            for (reach, permissions) in [("all", role.permissions.all), ("own", role.permissions.own)] {
-                for permission in ASKED.into_iter().filter(|one| permissions.contains(*one)) {
-                    let of_role = under(under(&mut data, Value::from(reach)), Value::from(role.name.as_str()));
-                    set(of_role, Value::from(permission.name()));
-                }
+            let of_role = under(under(&mut data, Value::from("gives")), Value::from(role.name.as_str()));
+            for permission in ASKED {
+                let reach = match () {
+                    () if role.permissions.all.contains(permission) => "all",
+                    () if role.permissions.own.contains(permission) => "own",
+                    () => continue,
+                };
+                let of_role = of_role.as_object_mut().expect("it is an object");
+                of_role.insert(Value::from(permission.name()), Value::from(reach));
             }
         }
         let members = under(&mut data, Value::from("members"));

@@ -403,11 +403,7 @@ impl World {
 
     /// In words, for the head of the tables.
     pub fn describe(&self) -> String {
-        let memberships: usize = self
-            .principals
-            .iter()
-            .map(|principal| principal.groups.len() - 1)
-            .sum();
+        let memberships: usize = self.principals.iter().map(|principal| principal.groups.len() - 1).sum();
         format!(
             "{} users in {:.1} of {} groups each, {} workspaces, {} projects, {} experiments, {} assignments",
             self.principals.len(),
@@ -433,6 +429,13 @@ fn people(counts: &Counts, dice: &mut Dice) -> (Vec<Principal>, Vec<Vec<Principa
     let users = GroupId(biggest as i64 + 2);
     let mut members = vec![Vec::new(); biggest + 1];
     let mut principals = Vec::with_capacity(counts.users);
+    // Anybody may be in it: its members' rows lie all over memory.
+    let mut shuffled: Vec<usize> = (0..counts.users).collect();
+    (0..counts.biggest_group).for_each(|at| shuffled.swap(at, at + dice.below(counts.users - at)));
+    let mut in_biggest = vec![false; counts.users];
+    shuffled[..counts.biggest_group]
+        .iter()
+        .for_each(|at| in_biggest[*at] = true);
     for at in 0..counts.users {
         let id = PrincipalId(at as i64 + 1);
         let mut groups = Vec::new();
@@ -440,7 +443,7 @@ fn people(counts: &Counts, dice: &mut Dice) -> (Vec<Principal>, Vec<Vec<Principa
             let leaf = dice.below(leaves);
             groups.extend([leaf, leaves + leaf % middle, leaves + middle + leaf % top]);
         }
-        if at < counts.biggest_group {
+        if in_biggest[at] {
             groups.push(biggest);
         }
         groups.sort_unstable();
