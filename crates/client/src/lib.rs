@@ -1,14 +1,19 @@
 //! Typed HTTP client over `bailiwick-api`; used by the command line, the agent and the tests.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use bailiwick_api::{ErrorBody, ErrorEnvelope, key};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub mod access;
 pub mod agents;
 pub mod calls;
+pub mod document;
 pub mod groups;
+pub mod requests;
 pub mod roles;
 pub mod workspaces;
 
@@ -18,6 +23,8 @@ pub struct Client {
     http: reqwest::Client,
     server: String,
     bearer: Option<String>,
+    /// See [`Client::break_glass_until`]; µs, 0 for never.
+    break_glass: Arc<AtomicI64>,
 }
 
 /// Why a call did not give what was asked for.
@@ -92,6 +99,7 @@ impl Client {
             http,
             server,
             bearer: key.map(wire),
+            break_glass: Arc::default(),
         })
     }
 
@@ -103,6 +111,7 @@ impl Client {
     pub fn with_key(&self, key: Option<&str>) -> Client {
         Client {
             bearer: key.map(wire),
+            break_glass: Arc::default(),
             ..self.clone()
         }
     }
@@ -148,6 +157,7 @@ impl Client {
     /// Sends; gives the answer if it is a success, for reading as a stream.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response> {
         let response = request.send().await.map_err(|why| self.unreachable(why))?;
+        self.note_break_glass(&response);
         if response.status().is_success() {
             return Ok(response);
         }

@@ -143,6 +143,13 @@ const WHOAMI: &[Column<Me>] = &[
     column("GROUPS", |me| me.user.groups.join(", ").into()),
     column("SEES", |me| me.sees.as_str().into()),
     column("CREDENTIAL", |me| me.credential.as_str().into()),
+    column("ENDS", |me| me.credential_expires_at.into()),
+    column("ONLY FOR", |me| {
+        super::tokens::list_words(&me.narrowed.permissions).into()
+    }),
+    column("ONLY IN", |me| {
+        super::tokens::list_words(&me.narrowed.workspaces).into()
+    }),
 ];
 
 pub fn whoami(common: &Common) -> Result<()> {

@@ -1,8 +1,8 @@
 //! `ml token …`
 
-use bailiwick_api::TokenId;
 use bailiwick_api::time::parse_duration_ms;
 use bailiwick_api::tokens::{NewToken, Token};
+use bailiwick_api::{Time, TokenId};
 use bailiwick_client::calls::every;
 
 use crate::args::{self, Common};
@@ -20,35 +20,69 @@ const COLUMNS: &[Column<Token>] = &[
     column("LAST USED", |token| token.last_used_at.into()),
     wide("KIND", |token| token.kind.as_str().into()),
     wide("REVOKED", |token| token.revoked_at.into()),
+    wide("PERMISSIONS", |token| list_words(&token.narrowed.permissions).into()),
+    wide("WORKSPACES", |token| list_words(&token.narrowed.workspaces).into()),
 ];
 
 fn id(token: &Token) -> String {
     token.id.to_string()
 }
 
+/// Empty where a key is not narrowed.
+pub fn list_words(words: &Option<Vec<String>>) -> String {
+    match words {
+        None => String::new(),
+        Some(words) if words.is_empty() => "none".into(),
+        Some(words) => words.join(", "),
+    }
+}
+
 pub fn run(common: &Common, command: args::Token) -> Result<()> {
     match command {
-        args::Token::Create { label, expires, owner } => create(common, label, expires.as_deref(), owner),
+        args::Token::Create {
+            label,
+            expires,
+            owner,
+            permissions,
+            workspaces,
+        } => {
+            let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
+            let token = NewToken {
+                label,
+                user: owner,
+                permissions: some(permissions),
+                workspaces: some(workspaces),
+                ..expiring(expires.as_deref())?
+            };
+            create(common, &token)
+        }
         args::Token::List { owner, all } => list(common, owner.as_deref(), all),
+        args::Token::Describe { id } => describe(common, TokenId(id)),
         args::Token::Revoke { ids, sure } => revoke(common, &ids, sure.yes),
     }
 }
 
+/// A duration counts by the server's clock, a date is a date.
+fn expiring(text: Option<&str>) -> Result<NewToken> {
+    let mut token = NewToken::default();
+    let Some(text) = text else { return Ok(token) };
+    match (parse_duration_ms(text), Time::parse(text)) {
+        (Ok(ms), _) => token.lifetime_ms = Some(ms),
+        (_, Some(end)) => token.until = Some(end),
+        _ => {
+            let why = "neither a duration such as 8h or 30d nor a date such as 2027-01-31";
+            return Err(Failure::wrong_usage(format!("--expires: `{text}` is {why}")));
+        }
+    }
+    Ok(token)
+}
+
 /// The key is the data of this command, shown this once.
-fn create(common: &Common, label: String, expires: Option<&str>, owner: Option<String>) -> Result<()> {
-    let lifetime_ms = expires
-        .map(parse_duration_ms)
-        .transpose()
-        .map_err(|why| Failure::wrong_usage(format!("--expires: {why}")))?;
+fn create(common: &Common, token: &NewToken) -> Result<()> {
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
-    let token = NewToken {
-        label,
-        lifetime_ms,
-        user: owner,
-    };
     block_on(async {
-        let created = connection.client.create_token(&token).await;
+        let created = connection.client.create_token(token).await;
         let created = created.map_err(|why| connection.explain(why))?;
         if output.wants_json() {
             return write(&json(&created));
@@ -74,6 +108,15 @@ fn list(common: &Common, owner: Option<&str>, all: bool) -> Result<()> {
         let tokens = every(|after| async move { client.tokens(owner, all, after.as_deref()).await }).await;
         let tokens = tokens.map_err(|why| connection.explain(why))?;
         Output::new(common.output).list(COLUMNS, id, &tokens)
+    })
+}
+
+fn describe(common: &Common, token: TokenId) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let found = connection.client.token(token).await;
+        let token = found.map_err(|why| connection.explain(why))?;
+        Output::new(common.output).one(COLUMNS, id, &token)
     })
 }
 

@@ -1,13 +1,13 @@
 //! `ml user …`, `ml change-password`
 
 use bailiwick_api::roles::{AssignmentView, ScopeView};
-use bailiwick_api::users::{ChangePassword as Change, NewUser, User, UserWithLink};
+use bailiwick_api::users::{ChangePassword as Change, ChangeUser, NewUser, User, UserWithLink};
 use bailiwick_client::calls::every;
 use bailiwick_client::{Error, is_missing};
 
 use crate::args::{self, ChangePassword, Common};
 use crate::connect::{Connection, block_on, suggest};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Cell, Column, Output, column, now, say, when, wide};
 use crate::prompt;
 
@@ -18,6 +18,7 @@ pub const COLUMNS: &[Column<User>] = &[
     column("ROLES", |user| roles(user).into()),
     column("LAST SEEN", |user| user.last_seen_at.into()),
     wide("GROUPS", |user| user.groups.join(", ").into()),
+    wide("REMOTE", |user| if user.remote { "yes" } else { "no" }.into()),
     wide("CREATED", |user| user.created_at.into()),
     wide("DISPLAY NAME", |user| {
         Cell::Text(user.display_name.clone().unwrap_or_default())
@@ -30,10 +31,11 @@ pub fn id(user: &User) -> String {
 
 /// `ClusterAdmin, Viewer on workspace "vision"`
 pub fn roles(user: &User) -> String {
-    user.roles.iter().map(role).collect::<Vec<_>>().join(", ")
+    user.roles.iter().map(role_words).collect::<Vec<_>>().join(", ")
 }
 
-fn role(assignment: &AssignmentView) -> String {
+/// `Viewer on workspace "vision" (through Users) until 2027-01-31T00:00:00Z`
+pub fn role_words(assignment: &AssignmentView) -> String {
     let place = match &assignment.scope {
         ScopeView::Global => String::new(),
         ScopeView::Workspace { name, .. } => format!(" on workspace \"{name}\""),
@@ -44,47 +46,68 @@ fn role(assignment: &AssignmentView) -> String {
         Some(group) => format!(" (through {group})"),
         None => String::new(),
     };
-    format!("{}{place}{through}", assignment.role)
+    let until = match assignment.until {
+        Some(end) => format!(" until {end}"),
+        None => String::new(),
+    };
+    format!("{}{place}{through}{until}", assignment.role)
 }
 
 pub fn run(common: &Common, command: args::User) -> Result<()> {
     match command {
         args::User::Create {
             name,
+            display_name,
             role,
             workspace,
+            remote,
             password_file,
-        } => create(common, name, role, workspace, password_file),
+        } => {
+            let user = NewUser {
+                name,
+                password: password_file.as_deref().map(prompt::secret_from).transpose()?,
+                display_name,
+                role,
+                workspace,
+                remote,
+            };
+            create(common, &user)
+        }
         args::User::List { all } => list(common, all),
         args::User::Show { name } => show(common, &name),
+        args::User::Edit {
+            user,
+            name,
+            display_name,
+            remote,
+            active,
+        } => {
+            let change = ChangeUser {
+                name,
+                display_name,
+                remote,
+                active,
+            };
+            edit(common, &user, &change)
+        }
         args::User::Deactivate { name } => deactivate(common, &name),
         args::User::Activate { name } => activate(common, &name),
         args::User::Remove { name, sure } => remove(common, &name, sure.yes),
         args::User::Link { name } => link(common, &name),
         args::User::ChangePassword(change) => change_password(common, &change),
+        args::User::Login(login) => super::sign_in::login(common, &login),
+        args::User::Logout => super::sign_in::logout(common),
+        args::User::Whoami => super::sign_in::whoami(common),
     }
 }
 
-fn create(
-    common: &Common,
-    name: String,
-    role: Option<String>,
-    workspace: Option<String>,
-    password_file: Option<std::path::PathBuf>,
-) -> Result<()> {
+fn create(common: &Common, user: &NewUser) -> Result<()> {
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
-    let user = NewUser {
-        name,
-        password: password_file.as_deref().map(prompt::secret_from).transpose()?,
-        role,
-        workspace,
-        ..NewUser::default()
-    };
     block_on(async {
         let created = connection
             .client
-            .create_user(&user)
+            .create_user(user)
             .await
             .map_err(|why| connection.explain(why))?;
         say_created(&output, &created)
@@ -98,7 +121,11 @@ fn say_created(output: &Output, created: &UserWithLink) -> Result<()> {
         return crate::output::write(&crate::output::json(created));
     }
     let Some(link) = &created.link else {
-        return output.did(&format!("Created user {}.", user.name), COLUMNS, id, user);
+        let remote = match user.remote {
+            true => " Until single sign-on is set up, the way in is a key made with `ml token create --for`.",
+            false => "",
+        };
+        return output.did(&format!("Created user {}.{remote}", user.name), COLUMNS, id, user);
     };
     say(&format!(
         "Created user {}. Hand over this link; it works once, until {} ({}):",
@@ -132,6 +159,27 @@ fn show(common: &Common, name: &str) -> Result<()> {
     block_on(async {
         let user = found(&connection, name, connection.client.user(name).await).await?;
         Output::new(common.output).one(COLUMNS, id, &user)
+    })
+}
+
+fn edit(common: &Common, name: &str, change: &ChangeUser) -> Result<()> {
+    let parts = [
+        ("name", change.name.is_some()),
+        ("display name", change.display_name.is_some()),
+        ("remote", change.remote.is_some()),
+        ("active", change.active.is_some()),
+    ];
+    let changed: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(part, _)| *part).collect();
+    if changed.is_empty() {
+        return Err(
+            Failure::wrong_usage("nothing to change is given").hint("use --name, --display-name, --remote or --active")
+        );
+    }
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.change_user(name, change).await).await?;
+        let sentence = format!("Changed user {}: {}.", user.name, changed.join(", "));
+        Output::new(common.output).did(&sentence, COLUMNS, id, &user)
     })
 }
 
