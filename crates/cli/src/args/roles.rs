@@ -249,7 +249,7 @@ pub struct RbacAssignment {
     /// The user or service account
     #[arg(
         id = "holder-user",
-        short,
+        short = 'u',
         long = "user",
         visible_alias = "username-to-assign",
         value_name = "USER"

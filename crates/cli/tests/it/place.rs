@@ -62,20 +62,7 @@ impl Place {
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
-        let mut said = String::new();
-        let url = loop {
-            let mut line = String::new();
-            if lines.read_line(&mut line).unwrap() == 0 {
-                panic!("the server ended: {said}");
-            }
-            said.push_str(&line);
-            if let Some((_, url)) = line.trim().split_once("listening on ") {
-                break url.to_owned();
-            }
-        };
-        // Somebody has to read on, or the server would wait for it.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let url = listening(&mut child);
         place.server = Some(Server { child, url });
         place.login("admin");
         place
@@ -155,6 +142,25 @@ impl Place {
         .done();
         self.login(name);
     }
+}
+
+/// The address of a server that is starting, once it listens.
+pub fn listening(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut said = String::new();
+    let url = loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() == 0 {
+            panic!("the server ended: {said}");
+        }
+        said.push_str(&line);
+        if let Some((_, url)) = line.trim().split_once("listening on ") {
+            break url.to_owned();
+        }
+    };
+    // Somebody has to read on, or the server would wait for it.
+    std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+    url
 }
 
 pub fn finish(mut command: Command) -> Said {
