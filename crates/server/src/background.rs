@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, assignments, audit, shadow};
+use bailiwick_store::{StoreError, assignments, audit, requests, shadow};
 
 use crate::access::Shared;
 
@@ -150,11 +150,15 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
 async fn clear_ended_assignments(access: Arc<Access>, shared: Arc<Shared>) {
     let system = access.system("end of assignments");
     let mut complaint = Complaint {
-        what: "clearing ended role assignments",
+        what: "clearing ended role assignments and requests",
         failing: false,
     };
     loop {
-        let more = complaint.note(assignments::clear_ended(&system).await);
+        let clear = async {
+            requests::expire(&system).await?;
+            assignments::clear_ended(&system).await
+        };
+        let more = complaint.note(clear.await);
         if more != Some(true) && !pause(&shared, Duration::from_secs(1)).await {
             break;
         }

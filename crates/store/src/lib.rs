@@ -10,6 +10,7 @@ pub mod audit;
 pub mod code;
 pub mod credentials;
 pub mod db;
+pub mod document;
 pub mod experiments;
 pub mod groups;
 pub mod jobs;

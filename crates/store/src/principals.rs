@@ -464,7 +464,7 @@ fn last_admin(name: &str) -> String {
 }
 
 /// Every session, key and link, for good; and the tokens of jobs that run. The jobs themselves go on.
-async fn end_credentials(work: &mut Work, id: PrincipalId) -> Result<()> {
+pub(crate) async fn end_credentials(work: &mut Work, id: PrincipalId) -> Result<()> {
     let now = work.now();
     sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND revoked_at IS NULL")
         .bind(now.0)

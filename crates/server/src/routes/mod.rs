@@ -9,6 +9,7 @@ mod assignments;
 mod audit;
 mod authzen;
 mod code;
+mod document;
 mod experiments;
 mod groups;
 mod logs;
@@ -315,6 +316,21 @@ pub fn table() -> Routes {
         access::clear_shadow_report,
     );
     r.get("/api/v1/access/check", "whom mode rbac would lock out", access::check);
+    r.get(
+        "/api/v1/access/export",
+        "who may do what, as one document",
+        document::export,
+    );
+    r.post(
+        "/api/v1/access/plan",
+        "what applying a document would change, give and take",
+        document::plan,
+    );
+    r.post(
+        "/api/v1/access/apply",
+        "make everything as a document says, or nothing",
+        document::apply,
+    );
     r.get(
         "/api/v1/access/requests",
         "list requests for access: one's own, and those that one may decide",
