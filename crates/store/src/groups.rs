@@ -1,5 +1,7 @@
 //! Groups and who belongs to them. What a group holds, its members hold; so nobody puts others into a group that holds more than he does himself.
 
+use std::collections::BTreeSet;
+
 use bailiwick_access::{Assignment, Holder, Scope};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
 use bailiwick_api::names::{check_name, name_key};
@@ -20,6 +22,8 @@ use crate::principals::read_state;
 const ROLES_SHOWN: usize = 1000;
 /// Most names that one audit event holds.
 const NAMES_KEPT: usize = 1000;
+/// Most users whom one request names.
+const USERS_MAX: usize = 10_000;
 /// Longest description, in characters.
 const DESCRIPTION_MAX: usize = 2000;
 
@@ -189,6 +193,11 @@ fn roles(actor: &Actor, id: GroupId) -> Vec<AssignmentView> {
 
 /// The ids of those named, each once. Whom the actor may not know of is as unknown as who is not there; all unknown names stand in the refusal.
 fn named(actor: &Actor, names: &[String]) -> Outcome<Vec<PrincipalId>> {
+    if names.len() > USERS_MAX {
+        return Err(GroupError::Invalid(format!(
+            "more than {USERS_MAX} users are named: do it in several requests"
+        )));
+    }
     let picture = actor.picture();
     let full = actor.may(Permission::UsersRead, &Default::default()).is_some();
     let known = |name: &String| {
@@ -196,17 +205,16 @@ fn named(actor: &Actor, names: &[String]) -> Outcome<Vec<PrincipalId>> {
         let removed = picture.principal(id)?.removed;
         (!removed && (full || picture.world().is_active(id))).then_some(id)
     };
-    let mut ids = Vec::new();
+    let mut ids = BTreeSet::new();
     let mut unknown: Vec<&str> = Vec::new();
     for name in names {
         match known(name) {
-            Some(id) if ids.contains(&id) => {}
-            Some(id) => ids.push(id),
+            Some(id) => drop(ids.insert(id)),
             None => unknown.push(name),
         }
     }
     if unknown.is_empty() {
-        return Ok(ids);
+        return Ok(ids.into_iter().collect());
     }
     Err(GroupError::Refused(Refusal::NotFound {
         what: "user",
@@ -400,7 +408,7 @@ pub async fn remove(by: &Granted<permit::GroupsUpdate>, id: GroupId, users: &[St
     let there = members(&mut work, id, Some(&ids)).await?;
     let absent: Vec<String> = ids
         .iter()
-        .filter(|id| there.iter().all(|member| member.id != **id))
+        .filter(|id| !is_among(&there, **id))
         .map(|id| by.actor.picture().principal_name(*id).to_string())
         .collect();
     if !absent.is_empty() {
@@ -475,6 +483,11 @@ async fn members(work: &mut Work, id: GroupId, among: Option<&[PrincipalId]>) ->
     Ok(members)
 }
 
+/// `members` are sorted by id.
+fn is_among(members: &[GroupMember], id: PrincipalId) -> bool {
+    members.binary_search_by_key(&id, |member| member.id).is_ok()
+}
+
 async fn insert_members(work: &mut Work, group: GroupId, ids: &[PrincipalId]) -> Outcome<Vec<GroupMember>> {
     let sql = format!(
         "INSERT INTO group_members (group_id, principal_id) SELECT $1, id FROM principals WHERE state <> 'removed' AND id IN ({})",
@@ -487,7 +500,7 @@ async fn insert_members(work: &mut Work, group: GroupId, ids: &[PrincipalId]) ->
     let users = members(work, group, Some(ids)).await?;
     if done.rows_affected() != ids.len() as u64 {
         // Removed since the names were looked up.
-        let gone = ids.iter().filter(|id| users.iter().all(|user| user.id != **id));
+        let gone = ids.iter().filter(|id| !is_among(&users, **id));
         let gone: Vec<String> = gone.map(ToString::to_string).collect();
         return Err(GroupError::Refused(Refusal::NotFound {
             what: "user",
