@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bailiwick_api::permission::{PermissionScope, Reach, RolePermissions};
+use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, Permission, PrincipalId, RoleId};
 
 use crate::decide::{by_mode, counts, mode_allows, roles_count};
@@ -129,7 +130,10 @@ impl World {
     /// Everybody active who may do this, by id, and through what.
     pub fn who_can(&self, permission: Permission, target: &Target, now: i64) -> Vec<WhoCan> {
         let now = now.max(self.latest);
-        let mut found: Vec<(PrincipalId, Option<Reason>)> = Vec::new();
+        // Whom each reason reaches, by its place in the list; `MODE` stands for the mode.
+        const MODE: usize = usize::MAX;
+        let mut reasons: Vec<Reason> = Vec::new();
+        let mut found: Vec<(PrincipalId, usize)> = Vec::new();
         for one in target.scopes().flat_map(|scope| self.assignments_at(scope)) {
             let group = match one.holder {
                 Holder::Principal(_) => None,
@@ -141,7 +145,7 @@ impl World {
             let mut add = |who: PrincipalId| {
                 let owned = target.owner == Some(who);
                 if self.is_active(who) && self.in_the_way(&reason, permission, target, owned, now).is_none() {
-                    found.push((who, Some(reason)));
+                    found.push((who, reasons.len()));
                 }
             };
             match one.holder {
@@ -152,29 +156,26 @@ impl World {
                     reached.for_each(add);
                 }
             }
+            reasons.push(reason);
         }
-        let mode_allows =
-            |who: PrincipalId, is_service| mode_allows(self.mode, is_service, permission, target.owner == Some(who));
-        if mode_allows(PrincipalId(0), false) || mode_allows(PrincipalId(0), true) {
-            let active = self.principals().filter(|who| self.is_active(*who));
-            found.extend(active.map(|who| (who, None)));
-        } else if let Some(owner) = target.owner.filter(|owner| self.is_active(*owner)) {
-            found.push((owner, None));
-        }
-        found.sort_unstable();
-        let people = found.chunk_by(|one, next| one.0 == next.0);
-        let answers = people.map(|those| {
-            let who = those[0].0;
+        let by_mode = |who: PrincipalId| {
             let is_service = self.principal(who).is_some_and(|state| state.is_service);
-            WhoCan {
-                who,
-                by_mode: mode_allows(who, is_service),
-                reasons: those.iter().filter_map(|(_, reason)| *reason).collect(),
-            }
+            mode_allows(self.mode, is_service, permission, target.owner == Some(who))
+        };
+        // Without roles only `rbac` allows nothing: there the walk over everybody is spared.
+        if self.mode != AccessMode::Rbac {
+            let active = self.principals().filter(|who| self.is_active(*who));
+            found.extend(active.filter(|who| by_mode(*who)).map(|who| (who, MODE)));
+        }
+        // Mostly whole groups in their order, which a merging sort keeps.
+        found.sort();
+        let people = found.chunk_by(|one, next| one.0 == next.0);
+        let answers = people.map(|those| WhoCan {
+            who: those[0].0,
+            by_mode: those.iter().any(|(_, at)| *at == MODE),
+            reasons: those.iter().filter_map(|(_, at)| reasons.get(*at)).copied().collect(),
         });
-        answers
-            .filter(|answer| answer.by_mode || !answer.reasons.is_empty())
-            .collect()
+        answers.collect()
     }
 
     /// All that `who` may do: per scope the union of what counts there now, what the mode allows included. A credential may do what the answer says at a

@@ -85,7 +85,7 @@ impl Row {
     fn place(&self, key: Key) -> usize {
         let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         let places = (self.slots.len() + 1).saturating_sub(WINDOW) as u64;
-        (spread * places >> 32) as usize
+        ((spread * places) >> 32) as usize
     }
 
     #[inline]

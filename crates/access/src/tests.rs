@@ -226,6 +226,474 @@ fn nobody_hands_out_more_than_he_holds() {
     assert_eq!(missing("ClusterAdmin", 1), Some(Permission::WorkspacesCreate));
 }
 
+fn at_workspace(id: i64, holder: Holder, role: &str, workspace: i64) -> Assignment {
+    give(id, holder, role, Scope::Workspace(WorkspaceId(workspace)))
+}
+
+fn someone(id: i64) -> Holder {
+    Holder::Principal(PrincipalId(id))
+}
+
+fn ids<'a>(list: impl Iterator<Item = &'a Assignment>) -> Vec<i64> {
+    list.map(|one| one.id.0).collect()
+}
+
+#[test]
+fn an_explanation_names_each_reason_and_each_near_miss() {
+    let team = Holder::Group(GroupId(2));
+    let until = |end, one| Assignment {
+        expires: Some(end),
+        ..one
+    };
+    let project = Scope::Project(ProjectId(1));
+    let assignments = [
+        at_workspace(1, team, "Viewer", 1),
+        give(2, someone(1), "ClusterAdmin", Scope::Global),
+        give(3, someone(1), "OwnViewer", project),
+        until(5, give(4, someone(1), "Reader", project)),
+        at_workspace(5, team, "Viewer", 7),
+        at_workspace(6, Holder::Group(USERS), "Viewer", 1),
+        at_workspace(7, someone(1), "WorkspaceCreator", 1),
+        at_workspace(8, someone(2), "Viewer", 1),
+    ];
+    let vic = Principal {
+        own_roles_only: true,
+        ..person(1, &[2])
+    };
+    let explain = |mode, permission| {
+        let world = World::new(mode, USERS, [vic.clone(), person(2, &[])], roles(), assignments);
+        world.explain(PrincipalId(1), None, permission, &experiment(1, 1, 1, 9), 5)
+    };
+    let told = |explanation: &Explanation| -> Vec<(i64, Why)> {
+        let near = explanation.near.iter();
+        near.map(|miss| (miss.reason.assignment.0, miss.why)).collect()
+    };
+    let read = explain(AccessMode::Rbac, Permission::ExperimentsRead);
+    assert!(read.allowed && !read.by_mode && !read.inactive && read.stopped_by.is_none());
+    let reasons: Vec<_> = read
+        .reasons
+        .iter()
+        .map(|one| (one.assignment.0, one.group, one.administrative))
+        .collect();
+    assert_eq!(reasons, [(2, None, true), (1, Some(GroupId(2)), false)]);
+    assert_eq!(
+        told(&read),
+        [
+            (3, Why::NotOwned),
+            (4, Why::Expired),
+            (5, Why::Elsewhere(Scope::Workspace(WorkspaceId(7)))),
+            (6, Why::LeftOutByOwnRolesOnly),
+        ]
+    );
+    let create = explain(AccessMode::Rbac, Permission::WorkspacesCreate);
+    assert_eq!(told(&create), [(7, Why::GlobalOnly)]);
+    let basic = explain(AccessMode::Basic, Permission::ExperimentsRead);
+    assert_eq!(ids_of(&basic.reasons), [2]);
+    assert!(told(&basic).contains(&(1, Why::ModeIgnoresIt)));
+    let world = World::new(AccessMode::Basic, USERS, [person(2, &[])], roles(), []);
+    let by_mode = world.explain(
+        PrincipalId(2),
+        None,
+        Permission::ExperimentsRead,
+        &experiment(1, 1, 1, 2),
+        0,
+    );
+    assert!(by_mode.allowed && by_mode.by_mode && by_mode.reasons.is_empty());
+    let nobody = world.explain(
+        PrincipalId(77),
+        None,
+        Permission::ExperimentsRead,
+        &experiment(1, 1, 1, 77),
+        0,
+    );
+    assert!(nobody.inactive && !nobody.allowed);
+}
+
+fn ids_of(reasons: &[Reason]) -> Vec<i64> {
+    reasons.iter().map(|one| one.assignment.0).collect()
+}
+
+#[test]
+fn an_explanation_tells_the_nearest_twenty_misses() {
+    let elsewhere = (1..=30).map(|id| at_workspace(id, someone(1), "Viewer", id + 1));
+    let own = at_workspace(31, someone(1), "OwnViewer", 1);
+    let world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[])],
+        roles(),
+        elsewhere.chain([own]),
+    );
+    let near = world
+        .explain(
+            PrincipalId(1),
+            None,
+            Permission::ExperimentsRead,
+            &experiment(1, 1, 1, 9),
+            0,
+        )
+        .near;
+    assert_eq!((near.len(), near[0].why), (NEAR_MISSES, Why::NotOwned));
+}
+
+#[test]
+fn who_can_names_everybody_with_every_reason() {
+    let admin = give(1, someone(3), "ClusterAdmin", Scope::Global);
+    let team = at_workspace(2, Holder::Group(GroupId(2)), "Viewer", 1);
+    let own = at_workspace(3, someone(4), "OwnViewer", 1);
+    let people = || {
+        let gone = Principal {
+            active: false,
+            ..person(5, &[2])
+        };
+        [person(1, &[2]), person(2, &[]), person(3, &[2]), person(4, &[]), gone]
+    };
+    let told = |mode| -> Vec<(i64, bool, Vec<i64>)> {
+        let world = World::new(mode, USERS, people(), roles(), [admin, team, own]);
+        let told = world.who_can(Permission::ExperimentsRead, &experiment(1, 1, 1, 4), 0);
+        told.iter()
+            .map(|one| (one.who.0, one.by_mode, ids_of(&one.reasons)))
+            .collect()
+    };
+    assert_eq!(
+        told(AccessMode::Rbac),
+        [(1, false, vec![2]), (3, false, vec![1, 2]), (4, false, vec![3])]
+    );
+    assert_eq!(told(AccessMode::Shadow), [(3, false, vec![1]), (4, true, vec![])]);
+    assert_eq!(told(AccessMode::Off).len(), 4);
+}
+
+#[test]
+fn what_can_says_per_scope_what_counts_and_a_narrowed_token_stays_in_its_workspaces() {
+    let assignments = [
+        give(1, someone(1), "TokenCreator", Scope::Global),
+        at_workspace(2, someone(1), "ModelRegistryViewer", 1),
+        at_workspace(3, someone(1), "ModelRegistryViewer", 2),
+    ];
+    let world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), assignments);
+    let words = |narrowing: Option<&Narrowing>| -> Vec<(Scope, String)> {
+        let told = world.what_can(PrincipalId(1), narrowing, 0).into_iter();
+        told.map(|(scope, held)| (scope, held.words().join(" "))).collect()
+    };
+    let workspace = |id| Scope::Workspace(WorkspaceId(id));
+    let tokens = "tokens:create:own tokens:read:own tokens:revoke:own";
+    assert_eq!(
+        words(None),
+        [
+            (Scope::Global, tokens.into()),
+            (workspace(1), "models:read".into()),
+            (workspace(2), "models:read".into())
+        ]
+    );
+    let narrowing = Narrowing {
+        permissions: PermissionSet::of(Permission::ModelsRead).union(PermissionSet::of(Permission::TokensRead)),
+        workspaces: Some(vec![WorkspaceId(2)]),
+        object: None,
+    };
+    assert_eq!(
+        words(Some(&narrowing)),
+        [(workspace(2), "models:read tokens:read:own".into())]
+    );
+}
+
+#[test]
+fn a_difference_says_what_is_gained_and_lost_and_says_it_once() {
+    let before = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[]), person(2, &[])],
+        roles(),
+        [
+            at_workspace(1, someone(1), "OwnViewer", 1),
+            at_workspace(2, someone(1), "ModelRegistryViewer", 2),
+        ],
+    );
+    let mut after = before.clone();
+    after.set_assignment(give(1, someone(1), "ModelRegistryViewer", Scope::Global));
+    let told = difference(&before, &after, before.principals(), 0);
+    let words: Vec<_> = told
+        .iter()
+        .map(|one| {
+            (
+                one.who.0,
+                one.scope,
+                one.gained.words().join(" "),
+                one.lost.words().join(" "),
+            )
+        })
+        .collect();
+    assert_eq!(
+        words,
+        [
+            (1, Scope::Global, "models:read".into(), String::new()),
+            (
+                1,
+                Scope::Workspace(WorkspaceId(1)),
+                String::new(),
+                "workspaces:read projects:read experiments:read:own experiments:read-artifacts:own".into()
+            )
+        ]
+    );
+}
+
+#[test]
+fn a_change_of_a_large_group_holds_at_once_and_is_taken_into_the_rows_bit_by_bit() {
+    let people = (1..=300).map(|id| person(id, &[]));
+    let viewer = at_workspace(1, Holder::Group(GroupId(2)), "Viewer", 1);
+    let mut world = World::new(AccessMode::Rbac, USERS, people, roles(), [viewer]);
+    let many: Vec<PrincipalId> = (1..=200).map(PrincipalId).collect();
+    let target = experiment(1, 1, 1, 999);
+    let reads = |world: &World| {
+        (1..=300)
+            .filter(|id| may(world, *id, Permission::ExperimentsRead, &target))
+            .count()
+    };
+    assert_eq!(world.refresh(10, 0), 0);
+    world.add_members(GroupId(2), &many);
+    assert_eq!(reads(&world), 200);
+    assert_eq!(world.members_of(GroupId(2)), many);
+    assert_eq!(*world.groups_of(PrincipalId(7)), [USERS, GroupId(2)]);
+    assert_eq!(world.refresh(150, 0), 50);
+    assert_eq!(reads(&world), 200);
+    // One leaves, and many: some rows know of their joining and some do not.
+    world.remove_members(GroupId(2), &[PrincipalId(200), PrincipalId(300)]);
+    world.remove_members(GroupId(2), &many[100..199]);
+    assert_eq!(reads(&world), 100);
+    assert_eq!(world.members_of(GroupId(2)), &many[..100]);
+    assert_eq!(*world.groups_of(PrincipalId(199)), [USERS]);
+    while world.refresh(7, 0) > 0 {
+        assert_eq!(reads(&world), 100);
+    }
+    assert_eq!(*world.groups_of(PrincipalId(150)), [USERS]);
+    // Strangers are passed over.
+    world.add_members(GroupId(2), &[PrincipalId(4000)]);
+    assert_eq!(world.members_of(GroupId(2)).len(), 100);
+    world.remove_group(GroupId(2));
+    assert_eq!(reads(&world), 0);
+    assert!(world.members_of(GroupId(2)).is_empty() && world.assignment(AssignmentId(1)).is_none());
+    while world.refresh(7, 0) > 0 {}
+    assert_eq!(*world.groups_of(PrincipalId(1)), [USERS]);
+}
+
+#[test]
+fn rows_that_expire_are_announced_and_rebuilt() {
+    let until = |id, holder, end| Assignment {
+        expires: Some(end),
+        ..at_workspace(id, holder, "Viewer", id)
+    };
+    let mut world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[]), person(2, &[])],
+        roles(),
+        [
+            until(1, someone(1), 30),
+            until(2, someone(2), 20),
+            until(3, someone(1), 40),
+        ],
+    );
+    assert_eq!(world.next_expiry(), Some(20));
+    world.set_assignment(until(4, Holder::Group(USERS), 10));
+    assert_eq!(world.next_expiry(), Some(10));
+    assert_eq!(world.refresh(9, 10), 0);
+    assert_eq!(world.next_expiry(), Some(20));
+    assert_eq!(world.refresh(1, 30), 1);
+    assert_eq!(world.refresh(1, 30), 0);
+    assert_eq!(world.next_expiry(), Some(40));
+    // What a refresh has found expired does not come back when a clock goes backwards.
+    assert!(!may(&world, 2, Permission::ExperimentsRead, &experiment(1, 2, 2, 9)));
+    assert!(may(&world, 1, Permission::ExperimentsRead, &experiment(1, 3, 3, 9)));
+    world.remove_assignment(AssignmentId(3));
+    assert_eq!(world.refresh(9, 99), 0);
+    assert_eq!(world.next_expiry(), None);
+}
+
+#[test]
+fn assignments_are_found_by_holder_scope_and_role() {
+    let project = Scope::Project(ProjectId(4));
+    let share = Scope::Object(ObjectKind::Experiment, 9);
+    let mut world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[2])],
+        roles(),
+        [
+            at_workspace(1, someone(1), "Viewer", 1),
+            give(2, Holder::Group(GroupId(2)), "Editor", project),
+            give(3, someone(1), "Reader", share),
+        ],
+    );
+    world.set_assignment(give(4, someone(1), "Reader", Scope::Global));
+    assert_eq!(ids(world.assignments()), [1, 2, 3, 4]);
+    assert_eq!(ids(world.assignments_at(project)), [2]);
+    assert_eq!(ids(world.assignments_at(share)), [3]);
+    assert_eq!(ids(world.assignments_at(Scope::Global)), [4]);
+    assert_eq!(ids(world.assignments_of_role(role_id("Reader"))), [3, 4]);
+    assert_eq!(ids(world.assignments_held_by(someone(1))), [4, 1, 3]);
+    assert_eq!(ids(world.assignments_held_by(Holder::Group(GroupId(2)))), [2]);
+    let reach: Vec<_> = world
+        .assignments_of(PrincipalId(1))
+        .map(|one| (one.0.0, one.3))
+        .collect();
+    assert_eq!(reach, [(4, None), (1, None), (2, Some(GroupId(2))), (3, None)]);
+    assert_eq!(world.roles().count(), BUILT_IN_ROLES.len());
+    let state = world.principal(PrincipalId(1)).unwrap();
+    assert!(state.active && !state.own_roles_only && !state.is_service && world.principal(PrincipalId(2)).is_none());
+    assert_eq!(world.principals().collect::<Vec<_>>(), [PrincipalId(1)]);
+    world.remove_assignment(AssignmentId(2));
+    world.remove_role(role_id("Reader"));
+    assert_eq!(ids(world.assignments_at(project)), [0; 0]);
+    assert_eq!(world.assignments_of(PrincipalId(1)).count(), 1);
+    assert!(world.role(role_id("Reader")).is_none());
+}
+
+#[test]
+fn a_principal_with_a_thousand_places_holds_each_of_them() {
+    let own = (1..=1000).map(|id| at_workspace(id, someone(1), "Viewer", id * 3));
+    let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), own);
+    for id in 1001..=2000 {
+        world.set_assignment(at_workspace(id, someone(1), "Editor", (id - 1000) * 3 + 1));
+    }
+    for id in (1..=2000).step_by(2) {
+        world.remove_assignment(AssignmentId(id));
+    }
+    for workspace in 1..=3005 {
+        let first = workspace % 3 == 0 && workspace <= 3000 && (workspace / 3) % 2 == 0;
+        let second = workspace % 3 == 1 && (4..=3001).contains(&workspace) && (workspace / 3) % 2 == 0;
+        let reads = may(
+            &world,
+            1,
+            Permission::ExperimentsRead,
+            &Target::workspace(WorkspaceId(workspace)),
+        );
+        assert_eq!(reads, first || second, "{workspace}");
+    }
+    let visible = world.visible(
+        PrincipalId(1),
+        None,
+        Permission::ExperimentsRead,
+        ObjectKind::Experiment,
+        0,
+    );
+    assert_eq!(visible.workspaces.len(), 1000);
+}
+
+#[test]
+fn ids_that_no_counter_gives_hold_nothing() {
+    for id in [-1, i64::MIN, 1 << 31, i64::MAX] {
+        let scopes = [
+            Scope::Workspace(WorkspaceId(id)),
+            Scope::Project(ProjectId(id)),
+            Scope::Object(ObjectKind::Experiment, id),
+        ];
+        let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[]), person(id, &[])], roles(), []);
+        for (at, scope) in (1..).zip(scopes) {
+            world.set_assignment(give(at, someone(1), "Viewer", scope));
+        }
+        world.set_assignment(give(id, someone(1), "Viewer", Scope::Global));
+        world.set_assignment(give(8, someone(id), "Viewer", Scope::Global));
+        world.set_assignment(give(9, Holder::Group(GroupId(id)), "Viewer", Scope::Global));
+        world.add_members(GroupId(id), &[PrincipalId(1)]);
+        for who in [1, id] {
+            assert!(!may(
+                &world,
+                who,
+                Permission::ExperimentsRead,
+                &experiment(id, id, id, 9)
+            ));
+        }
+        assert!(ids(world.assignments()).is_empty() && !world.is_active(PrincipalId(id)));
+    }
+}
+
+#[test]
+fn to_give_away_in_other_ways_one_needs_the_permissions_and_not_the_right_to_assign() {
+    let world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[])],
+        roles(),
+        [at_workspace(1, someone(1), "DataScientist", 1)],
+    );
+    let held = |words: &[&str], workspace| {
+        let permissions = RolePermissions::parse(words.iter().copied()).unwrap();
+        let target = Target::workspace(WorkspaceId(workspace));
+        world.missing_to_hold(PrincipalId(1), None, permissions, &target, 0)
+    };
+    assert_eq!(held(&["queues:submit", "experiments:read:own"], 1), None);
+    assert_eq!(held(&["experiments:read"], 1), Some(Permission::ExperimentsRead));
+    assert_eq!(held(&["models:delete:own"], 2), Some(Permission::ModelsDelete));
+}
+
+#[test]
+fn a_list_says_each_thing_once_and_only_what_it_adds() {
+    let own = [
+        at_workspace(1, someone(1), "Viewer", 1),
+        at_workspace(2, someone(1), "OwnViewer", 1),
+        at_workspace(3, Holder::Group(GroupId(2)), "Viewer", 1),
+        at_workspace(4, someone(1), "OwnViewer", 2),
+        give(5, someone(1), "OwnViewer", Scope::Project(ProjectId(3))),
+        give(6, someone(1), "Reader", Scope::Object(ObjectKind::Experiment, 7)),
+        give(7, someone(1), "Reader", Scope::Object(ObjectKind::Model, 8)),
+        give(8, someone(1), "OwnViewer", Scope::Object(ObjectKind::Experiment, 9)),
+    ];
+    let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[2])], roles(), own);
+    let visible = |world: &World, narrowing: Option<&Narrowing>| {
+        world.visible(
+            PrincipalId(1),
+            narrowing,
+            Permission::ExperimentsRead,
+            ObjectKind::Experiment,
+            0,
+        )
+    };
+    let all = visible(&world, None);
+    let expected = Visible {
+        workspaces: vec![WorkspaceId(1)],
+        own_workspaces: vec![WorkspaceId(2)],
+        own_projects: vec![ProjectId(3)],
+        objects: vec![7],
+        own_objects: vec![9],
+        ..Visible::default()
+    };
+    assert_eq!(all, expected);
+    let everything = Narrowing {
+        permissions: PermissionSet::everything(),
+        workspaces: None,
+        object: None,
+    };
+    let within = |list: &[i64]| Narrowing {
+        workspaces: Some(list.iter().map(|id| WorkspaceId(*id)).collect()),
+        ..everything.clone()
+    };
+    let expected = Visible {
+        workspaces: vec![],
+        within: Some(vec![WorkspaceId(2), WorkspaceId(5)]),
+        ..expected
+    };
+    assert_eq!(visible(&world, Some(&within(&[5, 2, 2]))), expected);
+    assert!(visible(&world, Some(&within(&[]))).is_nothing());
+    let job = Narrowing {
+        object: Some((ObjectKind::Experiment, 11)),
+        ..everything.clone()
+    };
+    assert_eq!(visible(&world, Some(&job)).own_objects, [11]);
+    let of_another_kind = Narrowing {
+        object: Some((ObjectKind::Model, 11)),
+        ..everything.clone()
+    };
+    assert!(visible(&world, Some(&of_another_kind)).is_nothing());
+    world.set_assignment(give(9, someone(1), "OwnViewer", Scope::Global));
+    let own = visible(&world, None);
+    assert!(own.own && own.own_workspaces.is_empty() && own.own_projects.is_empty() && own.own_objects.is_empty());
+    world.set_assignment(give(9, someone(1), "Viewer", Scope::Global));
+    let expected = Visible {
+        all: true,
+        ..Visible::default()
+    };
+    assert_eq!(visible(&world, None), expected);
+}
+
 /// The definition of `access.md` §4, written out without any index: what the compiled world must agree with.
 fn by_definition(
     mode: AccessMode,
@@ -329,6 +797,44 @@ proptest! {
                         prop_assert_eq!(shows(&visible, target, who), decided, "list: {:?} {} {:?}", who, permission, target);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn changes_one_by_one_lead_to_what_is_loaded_whole(
+        (mode, principals, assignments) in any_world(), now in 0..4i64, most in 1..8usize, each in 1..5usize
+    ) {
+        let mut world = World::new(mode, USERS, [], [], []);
+        // So few numbers for sets of roles that some rows cannot be held.
+        world.most_sets(most);
+        assignments.iter().for_each(|one| world.set_assignment(*one));
+        roles().into_iter().for_each(|role| world.set_role(role));
+        for (at, principal) in principals.iter().enumerate() {
+            world.set_principal(Principal { groups: vec![USERS], ..principal.clone() });
+            for group in &principal.groups {
+                world.add_members(*group, &[principal.id]);
+            }
+            if at.is_multiple_of(each) {
+                world.refresh(each, 0);
+            }
+        }
+        let mut left: Vec<Assignment> = assignments;
+        loop {
+            for who in (1..4).map(PrincipalId) {
+                for permission in Permission::ALL.iter().copied() {
+                    let target = experiment(1, 2, 2, 2);
+                    for target in [target, Target::default()] {
+                        let decided = world.decide(who, None, permission, &target, now).is_some();
+                        let defined = by_definition(mode, &principals, &left, who, permission, &target, now);
+                        prop_assert_eq!(decided, defined, "{:?} {} {:?}", who, permission, target);
+                    }
+                }
+            }
+            let Some(gone) = left.pop() else { break };
+            world.remove_assignment(gone.id);
+            if left.len().is_multiple_of(each) {
+                world.refresh(each, 0);
             }
         }
     }

@@ -31,7 +31,7 @@ pub struct World {
     groups: Paged<Group>,
     pub(crate) roles: BTreeMap<RoleId, Role>,
     assignments: Paged<Option<Assignment>>,
-    by_scope: BTreeSet<(Key, AssignmentId)>,
+    by_scope: BTreeSet<Assigned>,
     by_role: BTreeSet<(RoleId, AssignmentId)>,
     objects: Objects,
     /// Rows to be rebuilt, each once.
@@ -116,9 +116,11 @@ struct Group {
     held: Held,
 }
 
+type Assigned = (Key, AssignmentId);
+
 /// The assignments of one holder, by scope.
 #[derive(Debug, Clone, Default)]
-struct Held(Vec<(Key, AssignmentId)>);
+struct Held(Vec<Assigned>);
 
 impl Held {
     fn add(&mut self, key: Key, assignment: AssignmentId) {
@@ -140,7 +142,7 @@ impl Held {
     }
 
     /// What stands in flat rows, and what stands with single objects.
-    fn parts(&self) -> (&[(Key, AssignmentId)], &[(Key, AssignmentId)]) {
+    fn parts(&self) -> (&[Assigned], &[Assigned]) {
         self.0.split_at(self.0.partition_point(|one| one.0 < OBJECTS))
     }
 
@@ -548,7 +550,7 @@ impl World {
 
     /// When the next row that is good now will be out of date: the moment for a [`World::refresh`] that nothing else asks for.
     pub fn next_expiry(&self) -> Option<i64> {
-        let users = Some(self.of_users.until).filter(|until| *until != i64::MAX);
+        let users = self.of_users.expires();
         let others = self.expiries.first().map(|(end, _)| *end);
         users.into_iter().chain(others).min()
     }
@@ -759,7 +761,7 @@ impl World {
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
     }
 
-    fn build(&mut self, mut held: Vec<(Key, AssignmentId)>) -> (Row, SetId, i64) {
+    fn build(&mut self, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
         held.sort_unstable();
         let mut until = i64::MAX;
         let mut found: Vec<(Key, SetId)> = Vec::new();
