@@ -188,6 +188,33 @@ impl Stage {
         (agent, job, 7)
     }
 
+    /// A role that nobody holds yet.
+    async fn new_role(&self) -> String {
+        let new = bailiwick_api::roles::NewRole {
+            name: format!("role{}", fresh_number()),
+            permissions: vec!["stacks:read".into()],
+            ..Default::default()
+        };
+        self.world.admin.client.create_role(&new).await.unwrap().name
+    }
+
+    /// A role of its own on the workspace `default`, assigned to this user: its number, and the role.
+    async fn new_assignment(&self, user: &str) -> (i64, String) {
+        let role = self.new_role().await;
+        let one = bailiwick_api::roles::NewAssignment {
+            role: role.clone(),
+            user: Some(user.to_owned()),
+            on: "workspace:default".into(),
+            ..Default::default()
+        };
+        let new = bailiwick_api::roles::NewAssignments {
+            assignments: vec![one],
+            ..Default::default()
+        };
+        let made = self.world.admin.client.assign(&new).await.unwrap();
+        (made.items[0].id.0, role)
+    }
+
     /// Somebody with the same role who may be ended by the request.
     async fn twin(&self, caller: &str, who: &Person) -> Person {
         let name = format!("twin{}", fresh_number());
@@ -298,6 +325,34 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
             _ => call.with(json!({"users": ["other"]})),
         };
     }
+    if route.contains("{role}") {
+        let name = match aim {
+            Aim::Missing => "nowhere".to_owned(),
+            _ => stage.new_role().await,
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{role}", &name)).named(&name);
+        return match route.starts_with("PATCH") {
+            true => call.with(json!({"add": ["models:read"]})),
+            false => call,
+        };
+    }
+    if route.contains("{assignment}") {
+        let holder = match aim {
+            Aim::Own if who.id.0 != 0 => who,
+            _ => &stage.other,
+        };
+        let id = match aim {
+            Aim::Missing => 900_000,
+            _ => stage.new_assignment(&holder.name).await.0,
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{assignment}", &id.to_string())).named(id);
+        return match route.starts_with("PATCH") {
+            true => call.with(json!({"lifetime_ms": 60_000})),
+            false => call,
+        };
+    }
     if route.contains("{token}") {
         let owner = match aim {
             Aim::Own => who,
@@ -399,6 +454,7 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
         | "GET /api/v1/users"
         | "GET /api/v1/service-accounts"
         | "GET /api/v1/roles"
+        | "GET /api/v1/assignments"
         | "GET /api/v1/groups"
         | "GET /api/v1/tokens"
         | "GET /api/v1/experiments"
@@ -431,6 +487,18 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
             Call::to("/api/v1/service-accounts").with(json!({"name": format!("new{number}"), "serve": ["default"]}))
         }
         "POST /api/v1/groups" => Call::to("/api/v1/groups").with(json!({"name": format!("new{number}")})),
+        "POST /api/v1/roles" => {
+            Call::to("/api/v1/roles").with(json!({"name": format!("new{number}"), "permissions": ["jobs:read"]}))
+        }
+        "POST /api/v1/assignments" => {
+            let one = json!({"role": stage.new_role().await, "user": "other", "on": "workspace:default"});
+            Call::to("/api/v1/assignments").with(json!({"assignments": [one]}))
+        }
+        "POST /api/v1/assignments/remove" => {
+            let (_, role) = stage.new_assignment("other").await;
+            let one = json!({"role": role, "user": "other", "on": "workspace:default"});
+            Call::to("/api/v1/assignments/remove").with(json!({"assignments": [one]}))
+        }
         "POST /api/v1/tokens" => Call::to("/api/v1/tokens").with(json!({"label": "new"})),
         "POST /api/v1/experiments" => {
             Call::to("/api/v1/experiments").with(json!({"config": {"name": "new", "entrypoint": "true"}}))
