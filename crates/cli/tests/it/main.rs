@@ -1,5 +1,12 @@
-//! The built `ml`, as a user types it: without a server (`alone`), and against `ml serve` (`served`).
+//! The built `ml`, as a user types it: without a server (`alone`), against `ml serve` (`served`), at a terminal as the pages say from which the product was
+//! asked for (`seeds`), and against several servers on one database (`freshness`).
 
+mod access;
 mod alone;
+mod freshness;
+mod people;
 mod place;
+mod roles;
+mod seeds;
 mod served;
+mod workspaces;

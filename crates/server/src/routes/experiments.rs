@@ -78,14 +78,17 @@ async fn destination(
         return Err(missing::<permit::ExperimentsCreate>(actor, "workspace", workspace).await);
     };
     let found = picture.find_project(id, project);
-    let target = Target {
+    let in_project = Target {
         project: found,
         ..Target::workspace(id)
     };
-    let is_seen = actor
-        .may(Permission::WorkspacesRead, &picture.workspace_target(id))
-        .is_some();
-    let seen_by = (!is_seen).then_some(Permission::ProjectsRead);
+    let may = |permission, target: &Target| actor.may(permission, target).is_some();
+    let sees_workspace = may(Permission::WorkspacesRead, &picture.workspace_target(id));
+    // A refusal names the workspace where that is seen: whether there is a project of that name is then not told.
+    let (target, seen_by) = match may(Permission::ExperimentsCreate, &in_project) {
+        false if sees_workspace => (Target::workspace(id), None),
+        _ => (in_project, Some(Permission::ProjectsRead)),
+    };
     let granted = require(actor, target, "workspace", workspace, seen_by).await?;
     match found {
         Some(_) => Ok(granted),
