@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use bailiwick_access::{ObjectKind, Scope, Target, Visible, World};
 use bailiwick_api::access::{AccessCheck, Finding, Severity, ShadowDifference, ShadowFilter, ShadowReport};
-use bailiwick_api::permission::permit;
+use bailiwick_api::permission::{PermissionScope, permit};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{Permission, PrincipalId, QueueId, Time, WorkspaceId};
@@ -91,11 +91,23 @@ pub(crate) fn note(actor: &Actor, permission: Permission, target: &Target, allow
         return;
     }
     let now = actor.now().0;
-    let by_roles = actor
-        .picture()
-        .world()
-        .decide_in(AccessMode::Rbac, actor.id, actor.narrowing(), permission, target, now)
-        .is_some();
+    let by_roles = {
+        let (world, rbac) = (actor.picture().world(), AccessMode::Rbac);
+        let there = world.decide_in(rbac, actor.id, actor.narrowing(), permission, target, now);
+        // What may be held at any place and is asked about none (code is sent before it is said where to) is there if it is held anywhere.
+        let nowhere = counted_at(target) == Scope::Global && permission.scope() == PermissionScope::Any;
+        let anywhere = || {
+            world.visible_in(
+                rbac,
+                actor.id,
+                actor.narrowing(),
+                permission,
+                ObjectKind::Experiment,
+                now,
+            )
+        };
+        there.is_some() || (nowhere && allowed && !anywhere().is_nothing())
+    };
     if by_roles != allowed {
         let key = Key {
             who: actor.id,

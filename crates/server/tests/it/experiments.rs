@@ -70,7 +70,7 @@ fn a_data_scientist_sees_and_cancels_only_his_own_and_an_administrator_all() {
             .await;
         assert_eq!(
             refused.message(),
-            "Insufficient permissions: viewer needs experiments:create on project \"default\" (workspace \"default\")"
+            "Insufficient permissions: viewer needs experiments:create on workspace \"default\""
         );
         assert_eq!(cancel(&ana, "stop-signs".into()).await.json()["state"], "CANCELED");
         assert_eq!(

@@ -264,8 +264,8 @@ fn a_refusal_says_how_to_ask_why_and_how_to_ask_for_it() {
         assert_eq!(refused.status, 403);
         assert_eq!(
             hint(refused),
-            "`ml access explain experiments:create project:default/default` says why, and who could give it; \
-             `ml access request DataScientist --on project:default/default --for 8h --why \"…\"` asks for it"
+            "`ml access explain experiments:create workspace:default` says why, and who could give it; \
+             `ml access request DataScientist -w default --for 8h --why \"…\"` asks for it"
         );
         let refused = ana.post("/api/v1/workspaces", json!({"name": "Mine"})).await;
         assert_eq!(refused.status, 403);
