@@ -170,6 +170,9 @@ pub struct Me {
     /// When the credential in use ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential_expires_at: Option<Time>,
+    /// When break-glass ends, while it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass_until: Option<Time>,
 }
 
 /// `POST /api/v1/users/{user}/password`. Changing one's own needs the old one.

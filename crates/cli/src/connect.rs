@@ -1,11 +1,14 @@
 //! The way to the server: which one, as whom, and what to say when that fails.
 
+use std::sync::Once;
+
 use bailiwick_api::names::nearest;
 use bailiwick_api::users::Login;
 use bailiwick_client::{Client, Error};
 
 use crate::args::Common;
 use crate::failure::{Failure, Result, exit};
+use crate::output::{now, warn, when};
 use crate::sessions::{Identity, Sessions};
 use crate::settings::{Origin, Settings};
 
@@ -28,6 +31,20 @@ pub struct Connection {
     pub client: Client,
     pub settings: Settings,
     pub credential: Credential,
+    _reminder: Reminder,
+}
+
+/// Says at the end of each command that break-glass is on, as long as it is.
+struct Reminder(Client);
+
+impl Drop for Reminder {
+    fn drop(&mut self) {
+        static ONCE: Once = Once::new();
+        if let Some(until) = self.0.break_glass_until() {
+            let until = format!("{until} ({})", when(until, now()));
+            ONCE.call_once(|| warn(&format!("BREAK-GLASS is on: you are ClusterAdmin until {until}, and every act is on record; `ml access break-glass --end` ends it")));
+        }
+    }
 }
 
 impl Connection {
@@ -37,6 +54,7 @@ impl Connection {
         let (secret, credential) = choose(&settings)?;
         let client = plain_client(&settings)?.with_key(secret.as_deref());
         Ok(Connection {
+            _reminder: Reminder(client.clone()),
             client,
             settings,
             credential,

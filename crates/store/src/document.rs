@@ -402,6 +402,8 @@ struct Draft {
 #[derive(Default)]
 struct Labels {
     principals: HashMap<PrincipalId, String>,
+    /// Which of them are service accounts.
+    services: HashSet<PrincipalId>,
     groups: HashMap<GroupId, String>,
     roles: HashMap<RoleId, String>,
     workspaces: HashMap<WorkspaceId, String>,
@@ -433,9 +435,8 @@ impl Labels {
         match holder {
             Holder::Group(id) => ("group", self.group(picture, id)),
             Holder::Principal(id) => {
-                let is_service = picture
-                    .principal(id)
-                    .is_some_and(|one| one.kind == PrincipalKind::Service);
+                let kind = picture.principal(id).map(|one| one.kind);
+                let is_service = kind == Some(PrincipalKind::Service) || self.services.contains(&id);
                 let kind = if is_service { "service account" } else { "user" };
                 (kind, self.principal(picture, id))
             }
@@ -888,6 +889,7 @@ impl Drafting<'_> {
             let id = PrincipalId(self.fresh());
             self.principals.insert(name_key(name), id);
             self.labels.principals.insert(id, name.clone());
+            self.labels.services.insert(id);
             let missing = self.lacks_globally(Permission::ServiceAccountsCreate);
             let step = Step::MakePrincipal {
                 id,

@@ -595,6 +595,11 @@ pub async fn end_break_glass(actor: &Actor) -> Changed<AccessRequest> {
     Ok(view)
 }
 
+/// Until when break-glass is on for whoever asks.
+pub async fn own_break_glass(actor: &Actor) -> Result<Option<Time>> {
+    break_glass_until(&actor.access, actor.id).await
+}
+
 /// Until when break-glass is on for somebody. Nearly always answered from memory: nobody holds ClusterAdmin with an end.
 pub async fn break_glass_until(access: &Access, who: PrincipalId) -> Result<Option<Time>> {
     let now = access.now();

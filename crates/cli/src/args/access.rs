@@ -65,6 +65,108 @@ pub enum Access {
     /// Say whom mode rbac would lock out, before it is switched on: exit status 1 if anybody
     #[command(after_help = "Examples:\n  ml access check\n  ml access check --json")]
     Check,
+
+    /// Write out who may do what, as a file that can be kept, compared and applied
+    #[command(after_help = "Examples:\n  ml access export > access.yaml\n  ml access export --json")]
+    Export,
+    /// Say what applying a file would change, and what it would give to and take from whom
+    #[command(after_help = "Examples:\n  ml access plan access.yaml\n  ml access export | ml access plan -")]
+    Plan {
+        /// As `ml access export` writes it; `-` reads standard input
+        file: PathBuf,
+    },
+    /// Make everything as a file says, all of it or nothing, after showing what that is
+    #[command(after_help = "Examples:\n  ml access apply access.yaml\n  ml access apply access.yaml --yes")]
+    Apply {
+        file: PathBuf,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+
+    /// Ask for a role for a while; whoever may assign it there decides
+    #[command(
+        after_help = "Examples:\n  ml access request Editor -w 'Stop Signs' --for 8h --why 'the night run fails'\n  ml access request Viewer --on experiment:12 --for 1h --why 'to compare'\n\n\
+        Where nothing is named, it is about the current workspace, or about everything for a role that is only held globally."
+    )]
+    Request {
+        role: String,
+        #[command(flatten)]
+        place: AskedPlace,
+        /// For how long, as in 30m, 8h or 7d
+        #[arg(long = "for", value_name = "DURATION")]
+        lifetime: String,
+        /// What whoever decides should know
+        #[arg(long)]
+        why: String,
+    },
+    /// List the requests that wait for an answer: one's own, and those that one may decide
+    #[command(after_help = "Examples:\n  ml access requests\n  ml access requests --all -o wide")]
+    Requests {
+        /// One's own alone, whatever became of them
+        #[arg(long)]
+        mine: bool,
+        /// Those that are over too, and each use of break-glass
+        #[arg(long)]
+        all: bool,
+    },
+    /// Give what a request asks for, from now on
+    #[command(
+        after_help = "Examples:\n  ml access approve 12\n  ml access approve 12 --for 2h --answer 'until the release'"
+    )]
+    Approve {
+        #[arg(value_name = "ID")]
+        id: i64,
+        /// A shorter time than was asked for
+        #[arg(long = "for", value_name = "DURATION")]
+        lifetime: Option<String>,
+        #[arg(long, default_value = "", value_name = "TEXT")]
+        answer: String,
+    },
+    /// Say no to a request
+    #[command(after_help = "Examples:\n  ml access decline 12\n  ml access decline 12 --why 'ask for Viewer'")]
+    Decline {
+        #[arg(value_name = "ID")]
+        id: i64,
+        #[arg(long, visible_alias = "answer", default_value = "", value_name = "TEXT")]
+        why: String,
+    },
+    /// Take back one's own request
+    #[command(after_help = "Examples:\n  ml access withdraw 12\n  ml access withdraw 12 --json")]
+    Withdraw {
+        #[arg(value_name = "ID")]
+        id: i64,
+    },
+    /// In an emergency: be ClusterAdmin at once for a while, loudly on record (for holders of BreakGlass)
+    #[command(
+        after_help = "Examples:\n  ml access break-glass --why 'the directory is down' --for 2h\n  ml access break-glass --end"
+    )]
+    BreakGlass(BreakTheGlass),
+}
+
+#[derive(Args)]
+pub struct AskedPlace {
+    #[command(flatten)]
+    pub flags: PlaceFlags,
+    /// experiment:12, queue:NAME, installation and the like
+    #[arg(long, value_name = "ON", conflicts_with_all = ["workspace", "project", "experiment", "queue"])]
+    pub on: Option<String>,
+}
+
+#[derive(Args)]
+pub struct BreakTheGlass {
+    /// For the record
+    #[arg(long, required_unless_present = "end")]
+    pub why: Option<String>,
+    /// Five minutes to four hours [default: 1h]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub lifetime: Option<String>,
+    /// Read one's password from a file, or from standard input with `-`
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// End it before its time
+    #[arg(long, conflicts_with_all = ["why", "lifetime", "password_file"])]
+    pub end: bool,
 }
 
 /// A place, by its text or by flags.

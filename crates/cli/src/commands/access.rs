@@ -9,6 +9,7 @@ use bailiwick_api::permission::PermissionScope;
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{PermissionSet, Time};
 
+use super::{document, requests};
 use crate::args::Common;
 use crate::args::access::{Access, AccessDiff, DiffAssignment, Place, PlaceFlags};
 use crate::connect::{Connection, block_on};
@@ -31,11 +32,25 @@ pub fn run(common: &Common, command: Access) -> Result<()> {
             }
         }
         Access::Check => check(common),
+        Access::Export => document::export(common),
+        Access::Plan { file } => document::plan(common, &file),
+        Access::Apply { file, yes } => document::apply(common, &file, yes),
+        Access::Request {
+            role,
+            place,
+            lifetime,
+            why,
+        } => requests::ask(common, &role, &place, &lifetime, why),
+        Access::Requests { mine, all } => requests::list(common, mine, all),
+        Access::Approve { id, lifetime, answer } => requests::approve(common, id, lifetime.as_deref(), answer),
+        Access::Decline { id, why } => requests::decline(common, id, why),
+        Access::Withdraw { id } => requests::withdraw(common, id),
+        Access::BreakGlass(wanted) => requests::break_glass(common, &wanted),
     }
 }
 
 /// The place that the flags name, if they name one.
-fn by_flags(flags: &PlaceFlags, current: Option<&str>) -> Option<On> {
+pub(super) fn by_flags(flags: &PlaceFlags, current: Option<&str>) -> Option<On> {
     if let Some(experiment) = &flags.experiment {
         return Some(On::Experiment(experiment.clone()));
     }

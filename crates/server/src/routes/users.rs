@@ -178,10 +178,18 @@ pub async fn me(door: SignedIn, _: NoInput) -> Result<Json<Me>, Failure> {
     Ok(Json(Me {
         user,
         access: door.context.shared.parts.mode,
-        sees: sees(actor),
+        sees: match credentials::narrowed(actor).workspaces {
+            Some(workspaces) => format!(
+                "{}, as far as this key is for them: in {}",
+                sees(actor),
+                workspaces.join(", ")
+            ),
+            None => sees(actor),
+        },
         credential: actor.credential_kind.name().into(),
         narrowed: credentials::narrowed(actor),
         credential_expires_at: actor.credential_expires_at,
+        break_glass_until: bailiwick_store::requests::own_break_glass(actor).await?,
     }))
 }
 
