@@ -215,6 +215,46 @@ impl Stage {
         (made.items[0].id.0, role)
     }
 
+    /// A workspace of the administrator's; whoever is named holds there what they hold in the workspace `default`.
+    async fn new_workspace(&self, whose: Option<&Person>) -> String {
+        let new = bailiwick_api::workspaces::NewWorkspace {
+            name: format!("workspace{}", fresh_number()),
+            ..Default::default()
+        };
+        let admin = &self.world.admin.client;
+        let made = admin.create_workspace(&new).await.unwrap();
+        let role = whose.and_then(|who| match who.name.as_str() {
+            "owner" => Some("DataScientist"),
+            name => {
+                let role = BUILT_IN_ROLES.iter().find(|role| role.name.to_lowercase() == name)?;
+                (!role.permissions().is_global_only()).then_some(role.name)
+            }
+        });
+        if let (Some(who), Some(role)) = (whose, role) {
+            let one = bailiwick_api::roles::NewAssignment {
+                role: role.into(),
+                user: Some(who.name.clone()),
+                on: format!("workspace:{}", made.name),
+                ..Default::default()
+            };
+            let new = bailiwick_api::roles::NewAssignments {
+                assignments: vec![one],
+                ..Default::default()
+            };
+            admin.assign(&new).await.unwrap();
+        }
+        made.name
+    }
+
+    async fn new_project(&self, workspace: &str) -> String {
+        let new = bailiwick_api::workspaces::NewProject {
+            name: format!("project{}", fresh_number()),
+            ..Default::default()
+        };
+        let made = self.world.admin.client.create_project(workspace, &new).await.unwrap();
+        made.name
+    }
+
     /// Somebody with the same role who may be ended by the request.
     async fn twin(&self, caller: &str, who: &Person) -> Person {
         let name = format!("twin{}", fresh_number());
@@ -252,7 +292,48 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
         };
         let (method, path) = route.split_once(' ').expect("a route is a method and a path");
         let call = Call::to(path.replace("{experiment}", &id.to_string())).named(id);
+        if method == "DELETE" {
+            // Only what has ended can be deleted; what a job is asking for goes on.
+            let sql = format!("UPDATE experiments SET state = 'COMPLETED' WHERE id = {id} AND state = 'QUEUED'");
+            world.sql(sql).await.unwrap();
+        }
+        if path.ends_with("/move") {
+            let project = stage.new_project("default").await;
+            return call.with(json!({"project": project}));
+        }
         return if method == "POST" { call.with(json!({})) } else { call };
+    }
+    if route.contains("{workspace}") {
+        let (method, path) = route.split_once(' ').expect("a route is a method and a path");
+        let (workspace, project) = match aim {
+            Aim::Missing => ("nowhere".to_owned(), "nothing".to_owned()),
+            _ => {
+                let workspace = stage.new_workspace((aim == Aim::Own).then_some(who)).await;
+                let project = stage.new_project(&workspace).await;
+                (workspace, project)
+            }
+        };
+        if path.ends_with("/unarchive") && aim != Aim::Missing {
+            let client = &world.admin.client;
+            match path.contains("{project}") {
+                true => client.archive_project(&workspace, &project, true).await.map(|_| ()),
+                false => client.archive_workspace(&workspace, true).await.map(|_| ()),
+            }
+            .unwrap();
+        }
+        let name = if path.contains("{project}") {
+            &project
+        } else {
+            &workspace
+        };
+        let path = path.replace("{workspace}", &workspace).replace("{project}", &project);
+        let call = Call::to(path).named(name);
+        return match (method, route.ends_with("/projects")) {
+            ("POST", true) => call.with(json!({"name": format!("new{number}")})),
+            ("POST", false) => call.with(json!({})),
+            ("PATCH", _) => call.with(json!({"description": format!("Nr. {number}")})),
+            _ => call,
+        };
     }
     if let Some((_, rest)) = route.split_once("{user}") {
         let service = route.contains("service-accounts");
@@ -456,6 +537,8 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
         | "GET /api/v1/roles"
         | "GET /api/v1/assignments"
         | "GET /api/v1/groups"
+        | "GET /api/v1/workspaces"
+        | "GET /api/v1/projects"
         | "GET /api/v1/tokens"
         | "GET /api/v1/experiments"
         | "GET /api/v1/queues"
@@ -487,6 +570,7 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
             Call::to("/api/v1/service-accounts").with(json!({"name": format!("new{number}"), "serve": ["default"]}))
         }
         "POST /api/v1/groups" => Call::to("/api/v1/groups").with(json!({"name": format!("new{number}")})),
+        "POST /api/v1/workspaces" => Call::to("/api/v1/workspaces").with(json!({"name": format!("new{number}")})),
         "POST /api/v1/roles" => {
             Call::to("/api/v1/roles").with(json!({"name": format!("new{number}"), "permissions": ["jobs:read"]}))
         }
