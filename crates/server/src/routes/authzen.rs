@@ -238,6 +238,9 @@ impl<'a> Asker<'a> {
     }
 }
 
+/// A question with its names looked up; `None` where one of them is of nothing.
+type Question = Result<Option<(PrincipalId, Permission, Target)>, Unanswered>;
+
 /// Whether somebody else may be asked about: the refusal says the same whether or not the account exists.
 async fn must_read_roles(actor: &Actor) -> Result<(), Failure> {
     require::<permit::RolesRead>(actor, Target::default(), "installation", "", None).await?;
@@ -294,7 +297,7 @@ pub async fn evaluations(door: SignedIn, asking: Asking<Evaluations<'static>>) -
     let asker = Asker::of(actor, triples.iter().filter_map(|one| one.as_ref().ok().copied())).await?;
     // Resolved before the engine is locked, and the subject only when it is another than the one before.
     let mut last: Option<((&str, &str), Option<PrincipalId>)> = None;
-    let questions: Vec<Result<Option<(PrincipalId, Permission, Target)>, Unanswered>> = triples
+    let questions: Vec<Question> = triples
         .into_iter()
         .map(|triple| {
             let triple = triple.map_err(Unanswered::Missing)?;
@@ -318,11 +321,7 @@ pub async fn evaluations(door: SignedIn, asking: Asking<Evaluations<'static>>) -
     )))
 }
 
-fn answers(
-    asker: &Asker<'_>,
-    questions: &[Result<Option<(PrincipalId, Permission, Target)>, Unanswered>],
-    semantic: Semantic,
-) -> String {
+fn answers(asker: &Asker<'_>, questions: &[Question], semantic: Semantic) -> String {
     let mut text = String::with_capacity(32 + 20 * questions.len());
     text.push_str(r#"{"evaluations":["#);
     let world = asker.picture.world();
