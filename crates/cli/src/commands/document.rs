@@ -106,9 +106,11 @@ pub fn apply(common: &Common, file: &Path, yes: bool) -> Result<()> {
         let planned = connection.client.plan_access(&plan).await;
         planned.map_err(|why| connection.explain(why))
     })?;
-    say(words(&planned).trim_end());
-    warnings(&planned.warnings);
     let count = planned.changes.len();
+    if count > 0 {
+        say(words(&planned).trim_end());
+    }
+    warnings(&planned.warnings);
     if let Some(missing) = planned.changes.iter().find_map(|change| change.missing.as_ref()) {
         return Err(
             Failure::new(format!("you may not make all of these changes: {missing}"))
