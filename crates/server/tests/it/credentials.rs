@@ -465,6 +465,10 @@ fn a_key_for_some_workspaces_reaches_nothing_outside() {
         assert_eq!(signs.client.groups(None).await.unwrap().items.len(), 1);
         let me = signs.client.me().await.unwrap();
         assert_eq!(me.narrowed.workspaces.unwrap(), ["Stop Signs"]);
+        assert_eq!(
+            me.sees,
+            "all experiments, as far as this key is for them: in Stop Signs"
+        );
         let unknown = json!({"workspaces": ["Stop Signs", "Nowhere", "Elsewhere"]});
         let refused = admin.post("/api/v1/tokens", unknown).await;
         assert_eq!(
