@@ -15,7 +15,7 @@ use crate::world::{Answer, Hand, PASSWORD, Person, World, fresh_number, held, on
 
 /// What a request is aimed at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Aim {
+pub enum Aim {
     /// The route names nothing.
     Plain,
     Own,
@@ -24,7 +24,7 @@ enum Aim {
 }
 
 impl Aim {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Aim::Plain => "",
             Aim::Own => "own",
@@ -36,24 +36,24 @@ impl Aim {
 
 /// How many events a success leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Leaves {
+pub enum Leaves {
     One,
     /// The `&str` says why.
     Nothing(&'static str),
 }
 
 /// A request, ready to be sent.
-struct Call {
-    path: String,
+pub struct Call {
+    pub path: String,
     /// The name in it, which answers may repeat.
-    name: String,
+    pub name: String,
     body: Option<Value>,
     raw: Option<Vec<u8>>,
     leaves: Leaves,
 }
 
 impl Call {
-    fn to(path: impl Into<String>) -> Call {
+    pub fn to(path: impl Into<String>) -> Call {
         Call {
             path: path.into(),
             name: String::new(),
@@ -63,14 +63,14 @@ impl Call {
         }
     }
 
-    fn named(self, name: impl ToString) -> Call {
+    pub fn named(self, name: impl ToString) -> Call {
         Call {
             name: name.to_string(),
             ..self
         }
     }
 
-    fn with(self, body: Value) -> Call {
+    pub fn with(self, body: Value) -> Call {
         Call {
             body: Some(body),
             ..self
@@ -94,7 +94,7 @@ enum Caller {
     Agent(Person),
 }
 
-struct Stage {
+pub struct Stage {
     world: World,
     callers: Vec<(String, Caller)>,
     /// Owns what is another's.
@@ -105,7 +105,7 @@ struct Stage {
 }
 
 impl Stage {
-    async fn build(world: World) -> Stage {
+    pub async fn build(world: World) -> Stage {
         let mut callers = vec![("nobody".to_owned(), Caller::Is(world.nobody()))];
         let stranger = world.person_with("stranger", "OwnViewer").await;
         world
@@ -278,7 +278,7 @@ fn aims(path: &str) -> &'static [Aim] {
 }
 
 /// How to call a route so that nothing but rights is in the way. A route that is not here fails the test: add it.
-async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
+pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
     let world = &stage.world;
     let number = fresh_number();
     if route.contains("{experiment}") {
@@ -451,6 +451,30 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
         };
         return Call::to(format!("/api/v1/tokens/{id}")).named(id);
     }
+    if route.contains("{request}") {
+        let asker = match aim {
+            Aim::Own if who.id.0 != 0 => who,
+            _ => &stage.other,
+        };
+        let id: i64 = match aim {
+            Aim::Missing => 900_000,
+            _ => {
+                // Longer each time: what an earlier caller has approved is not in the way.
+                let sql = format!(
+                    "INSERT INTO access_requests (kind, principal_id, role, scope, lifetime_ms, why, state, created_at)
+                     VALUES ('request', {}, 'ModelRegistryViewer', 'project:default/default', {}, 'to look', 'waiting', {}) RETURNING id",
+                    asker.id,
+                    3_600_000 + number,
+                    world.now().0
+                );
+                world.rows(sql).await[0].get(0)
+            }
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        return Call::to(path.replace("{request}", &id.to_string()))
+            .named(id)
+            .with(json!({}));
+    }
     if route.contains("{sha256}") {
         let content = format!("code {number}").into_bytes();
         let name = key::sha256_hex(&content);
@@ -546,6 +570,8 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
         | "GET /api/v1/audit"
         | "GET /api/v1/audit/export"
         | "GET /api/v1/access/check"
+        | "GET /api/v1/access/export"
+        | "GET /api/v1/access/requests"
         | "GET /api/v1/access/shadow-report"
         | "DELETE /api/v1/access/shadow-report"
         | "GET /.well-known/authzen-configuration" => {
@@ -601,6 +627,20 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
                 .with(json!({"permission": "experiments:read", "on": "workspace:default"}))
                 .leaving_nothing("it only asks")
         }
+        "POST /api/v1/access/plan" | "POST /api/v1/access/apply" => {
+            let path = route.split_once(' ').expect("a route is a method and a path").1;
+            let call = Call::to(path).with(json!({"document": {}}));
+            call.leaving_nothing("an empty document changes nothing")
+        }
+        "POST /api/v1/access/requests" => {
+            let on = format!("workspace:w{number}");
+            let body = json!({"role": "Viewer", "on": on, "lifetime_ms": 3_600_000, "why": "to look"});
+            Call::to("/api/v1/access/requests").with(body)
+        }
+        "POST /api/v1/access/break-glass" => {
+            Call::to("/api/v1/access/break-glass").with(json!({"why": "smoke", "password": PASSWORD}))
+        }
+        "POST /api/v1/access/break-glass/end" => Call::to("/api/v1/access/break-glass/end").with(json!({})),
         "POST /api/v1/access/what-can" => Call::to("/api/v1/access/what-can")
             .with(json!({"who": "other"}))
             .leaving_nothing("it only asks"),
@@ -628,7 +668,7 @@ async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment
     }
 }
 
-async fn send(who: &Person, method: &str, call: &Call) -> Answer {
+pub async fn send(who: &Person, method: &str, call: &Call) -> Answer {
     let mut request = who.request(method, &call.path);
     if let Some(body) = &call.body {
         request = request.json(body);
@@ -648,7 +688,7 @@ async fn send(who: &Person, method: &str, call: &Call) -> Answer {
 }
 
 /// `404`, or `409 conflict` where the status alone does not say it.
-fn cell(answer: &Answer) -> String {
+pub fn cell(answer: &Answer) -> String {
     let usual = match answer.status {
         400 | 422 => "invalid",
         401 => "unauthenticated",
@@ -665,7 +705,7 @@ fn cell(answer: &Answer) -> String {
 }
 
 /// The routes as the router itself lists them.
-fn routes() -> Vec<(String, String)> {
+pub fn routes() -> Vec<(String, String)> {
     let table = bailiwick_server::openapi::table();
     let rows = table
         .lines()
