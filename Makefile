@@ -3,9 +3,10 @@
 # make torture  kill server and agent at random moments over many jobs, and count what is lost
 # make bench    measure, as tables
 # make bench-access  access decisions beside other engines, as tables
+# make mutants  break the access engine in every way that cargo-mutants knows; each must fail a test (an hour or two; cargo install cargo-mutants --locked)
 # What is missing on a fresh Debian with Rust is installed by scripts/setup.sh.
 
-.PHONY: demo test torture bench bench-access
+.PHONY: demo test torture bench bench-access mutants
 
 # Jobs, environment and all: DEMO_EXIT=1 ends the demo instead of waiting.
 demo:
@@ -29,3 +30,7 @@ bench:
 # A build of its own, apart from the workspace: the engines compared with are heavy. ARGS="--only medium" takes half a minute, ARGS=--alone leaves the others out.
 bench-access:
 	cargo run --release --locked --manifest-path bench/access/Cargo.toml --target-dir target/bench-access -- $(ARGS)
+
+# A shorter oracle than in `make test`: what it would find at all, it finds early. ARGS="-f '*/decide.rs'" takes one file.
+mutants:
+	ORACLE_ANSWERS=20000 PROPTEST_CASES=60 cargo mutants -p bailiwick-access --output target $(ARGS)
