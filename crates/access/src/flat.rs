@@ -18,6 +18,8 @@ const SET_MASK: u64 = (1 << SET_BITS) - 1;
 /// A scope as a number that orders as [`Scope`] does; 0 is the global one.
 pub(crate) type Key = u64;
 pub(crate) const GLOBAL: Key = 0;
+/// Where the keys of projects begin.
+pub(crate) const PROJECTS: Key = 2 << ID_BITS;
 /// Where the keys of single objects begin.
 pub(crate) const OBJECTS: Key = 3 << ID_BITS;
 
@@ -51,6 +53,12 @@ pub(crate) fn scope(key: Key) -> Scope {
 
 /// The number of a set of roles; 0 is the empty one.
 pub(crate) type SetId = u32;
+
+/// Whether a key may be among those of a row: a bit for each of 64 parts of all keys.
+#[inline(always)]
+pub(crate) fn filter(key: Key) -> u64 {
+    1 << (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+}
 
 /// Workspaces and projects → sets of roles. A key stands in one of the [`WINDOW`] slots that begin at its place, so that looking is always the same few
 /// steps without a loop; a slot is 44 bits of key and 20 bits of set, or 0.
@@ -215,6 +223,49 @@ impl Masks {
     }
 }
 
+/// What a set of roles gives once more, as most decisions read it: four bits for each permission, at global scope and below it, where `G` permissions don't
+/// count. The bits: over everything, over one's own, and the same by administrative roles.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
+pub(crate) struct Nibbles {
+    pub(crate) globally: [u8; 64],
+    pub(crate) below: [u8; 64],
+}
+
+const _: () = assert!(
+    Permission::ALL.len() <= 128,
+    "each permission has four bits in 64 bytes"
+);
+
+impl Nibbles {
+    fn of(masks: &Masks) -> Nibbles {
+        let mut globally = [0; 64];
+        for part in 0..4 {
+            let mut left = masks.part(part).0;
+            while left != 0 {
+                let permission = left.trailing_zeros() as usize;
+                globally[permission / 2] |= 1 << part << (permission % 2 * 4);
+                left &= left - 1;
+            }
+        }
+        let below = std::array::from_fn(|at| {
+            let four = |odd: usize| {
+                if GLOBAL_ONLY.0 >> (at * 2 + odd) & 1 == 1 {
+                    0
+                } else {
+                    0b1111 << (odd * 4)
+                }
+            };
+            globally[at] & (four(0) | four(1))
+        });
+        Nibbles { globally, below }
+    }
+}
+
+/// So many sets have nibbles: the table is copied when it grows. Whoever holds one beyond is decided with more care;
+/// in the tests of this crate, many are.
+const MOST_NIBBLES: usize = if cfg!(test) { 6 } else { 4096 };
+
 /// A permission as a place in [`Masks`], and whether the target is one's own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asked {
@@ -285,6 +336,7 @@ pub(crate) const GLOBAL_ONLY: PermissionSet = {
 pub(crate) struct Sets {
     /// In pages, so that growing moves nothing.
     masks: Vec<Box<[Masks; SETS_IN_A_PAGE]>>,
+    nibbles: Vec<Nibbles>,
     roles: Vec<Box<[RoleId]>>,
     numbers: BTreeMap<Box<[RoleId]>, SetId>,
     of_role: BTreeMap<RoleId, Vec<SetId>>,
@@ -298,6 +350,7 @@ impl Sets {
     pub(crate) fn new() -> Sets {
         Sets {
             masks: vec![Box::new([Masks::default(); SETS_IN_A_PAGE])],
+            nibbles: vec![Nibbles::of(&Masks::default())],
             roles: vec![Box::default()],
             numbers: BTreeMap::new(),
             of_role: BTreeMap::new(),
@@ -308,6 +361,11 @@ impl Sets {
     #[inline(always)]
     pub(crate) fn masks(&self, set: SetId) -> &Masks {
         &self.masks[set as usize / SETS_IN_A_PAGE][set as usize % SETS_IN_A_PAGE]
+    }
+
+    #[inline(always)]
+    pub(crate) fn nibbles(&self, set: SetId) -> Option<&Nibbles> {
+        self.nibbles.get(set as usize)
     }
 
     /// The number of this set, a new one if it was never held. Sorts.
@@ -342,6 +400,11 @@ impl Sets {
         let roles = roles.filter_map(|id| known.get(id));
         roles.for_each(|role| masks.add(&Masks::of(role)));
         self.masks[set as usize / SETS_IN_A_PAGE][set as usize % SETS_IN_A_PAGE] = masks;
+        match self.nibbles.get_mut(set as usize) {
+            Some(nibbles) => *nibbles = Nibbles::of(&masks),
+            None if set as usize >= MOST_NIBBLES => {}
+            None => self.nibbles.push(Nibbles::of(&masks)),
+        }
     }
 
     /// After a role came, changed or went.
@@ -356,25 +419,21 @@ impl Sets {
 /// sharing with a group touches none of its members.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Objects {
-    of_kind: [Paged<Shared>; KINDS.len()],
-}
-
-/// 64 objects: a bit for each on which anything is assigned, and what it is, by object.
-#[derive(Debug, Clone, Default)]
-struct Shared {
-    some: u64,
-    here: Vec<(u8, AssignmentId)>,
+    /// By 64 objects: a bit for each on which anything is assigned.
+    some: [Paged<u64>; KINDS.len()],
+    /// What it is, by object.
+    here: [Paged<Vec<(u8, AssignmentId)>>; KINDS.len()],
 }
 
 impl Objects {
     #[inline(always)]
     pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
-        let shared = self.of_kind[kind as usize].get(id >> 6);
-        shared.is_some_and(|shared| shared.some >> (id & 63) & 1 == 1)
+        let some = self.some[kind as usize].get(id >> 6);
+        some.is_some_and(|some| some >> (id & 63) & 1 == 1)
     }
 
     pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = AssignmentId> {
-        let here = self.of_kind[kind as usize].get(id >> 6).map(|shared| &shared.here);
+        let here = self.here[kind as usize].get(id >> 6);
         let here = here.map_or(&[][..], Vec::as_slice);
         let at = (id & 63) as u8;
         let from = here.partition_point(|one| one.0 < at);
@@ -383,25 +442,27 @@ impl Objects {
     }
 
     pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
-        let Some(shared) = self.of_kind[kind as usize].make(id >> 6) else {
+        let (some, here) = (&mut self.some[kind as usize], &mut self.here[kind as usize]);
+        let (Some(some), Some(here)) = (some.make(id >> 6), here.make(id >> 6)) else {
             return;
         };
         let one = ((id & 63) as u8, assignment);
-        if let Err(at) = shared.here.binary_search(&one) {
-            shared.here.insert(at, one);
-            shared.some |= 1 << one.0;
+        if let Err(at) = here.binary_search(&one) {
+            here.insert(at, one);
+            *some |= 1 << one.0;
         }
     }
 
     pub(crate) fn remove(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
-        let Some(shared) = self.of_kind[kind as usize].get_mut(id >> 6) else {
+        let (some, here) = (&mut self.some[kind as usize], &mut self.here[kind as usize]);
+        let (Some(some), Some(here)) = (some.get_mut(id >> 6), here.get_mut(id >> 6)) else {
             return;
         };
         let one = ((id & 63) as u8, assignment);
-        if let Ok(at) = shared.here.binary_search(&one) {
-            shared.here.remove(at);
-            if shared.here.iter().all(|other| other.0 != one.0) {
-                shared.some &= !(1 << one.0);
+        if let Ok(at) = here.binary_search(&one) {
+            here.remove(at);
+            if here.iter().all(|other| other.0 != one.0) {
+                *some &= !(1 << one.0);
             }
         }
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Key, Masks, OBJECTS, Objects, Paged, Row, SetId, Sets, key};
+use crate::flat::{GLOBAL, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, SetId, Sets, filter, key};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
 /// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
@@ -27,6 +27,8 @@ pub struct World {
     pub(crate) sets: Sets,
     /// What `Users` holds.
     pub(crate) of_users: Flat,
+    /// Where it may hold anything below global scope: [`filter`] of each key.
+    pub(crate) users_at: u64,
     principals: Paged<Kept>,
     groups: Paged<Group>,
     pub(crate) roles: BTreeMap<RoleId, Role>,
@@ -66,6 +68,7 @@ pub(crate) enum OfUsers {
 
 /// Half a cache line that each decision begins with.
 #[derive(Debug, Clone, Default)]
+#[repr(align(32))]
 pub(crate) struct Flat {
     pub(crate) row: Row,
     /// The row is good before this moment (µs since 1970); [`STALE`] when it is not good at all.
@@ -73,7 +76,8 @@ pub(crate) struct Flat {
     /// What is held at global scope.
     pub(crate) global: SetId,
     pub(crate) state: State,
-    pub(crate) is_service: bool,
+    /// Whether the row may hold anything at a project.
+    pub(crate) has_projects: bool,
     pub(crate) of_users: OfUsers,
     /// Whether it stands in `World::stale`.
     queued: bool,
@@ -85,6 +89,7 @@ const STALE: i64 = i64::MIN;
 #[derive(Debug, Clone, Default)]
 struct Kept {
     own_roles_only: bool,
+    is_service: bool,
     /// Where it stands in `World::expiries`.
     expires: Option<i64>,
     /// Sorted; `Users` included.
@@ -169,6 +174,7 @@ impl World {
                 until: i64::MAX,
                 ..Flat::default()
             },
+            users_at: 0,
             principals: Paged::default(),
             groups: Paged::default(),
             roles: roles.into_iter().map(|role| (role.id, role)).collect(),
@@ -235,13 +241,17 @@ impl World {
         self.flat.get(who.0).is_some_and(|flat| flat.state == State::Active)
     }
 
+    pub(crate) fn is_service(&self, who: PrincipalId) -> bool {
+        self.principals.get(who.0).is_some_and(|kept| kept.is_service)
+    }
+
     pub fn principal(&self, who: PrincipalId) -> Option<PrincipalState> {
         let flat = self.flat.get(who.0).filter(|flat| flat.state != State::Unknown)?;
         let kept = self.principals.get(who.0)?;
         Some(PrincipalState {
             active: flat.state == State::Active,
             own_roles_only: kept.own_roles_only,
-            is_service: flat.is_service,
+            is_service: kept.is_service,
         })
     }
 
@@ -565,10 +575,10 @@ impl World {
         } else {
             State::Inactive
         };
-        flat.is_service = principal.is_service;
         let kept = self.principals.make(principal.id.0).expect("it has the same ids");
         kept.settled = self.moved;
         kept.own_roles_only = principal.own_roles_only;
+        kept.is_service = principal.is_service;
         kept.groups.clone_from(&principal.groups);
         kept.groups.sort_unstable();
         kept.groups.dedup();
@@ -583,7 +593,7 @@ impl World {
         flat.of_users = match kept.groups.binary_search(&self.users) {
             Err(_) => OfUsers::Nothing,
             Ok(_) if !kept.own_roles_only => OfUsers::Everything,
-            Ok(_) if flat.is_service => OfUsers::Nothing,
+            Ok(_) if kept.is_service => OfUsers::Nothing,
             Ok(_) => OfUsers::Global,
         };
     }
@@ -734,6 +744,7 @@ impl World {
         let (mut roles, until) = World::gather(&self.assignments, held.into_iter(), key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
         put(&mut self.of_users, key, set, until);
+        self.users_at |= filter(key);
     }
 
     /// Builds the row of one principal anew.
@@ -749,6 +760,7 @@ impl World {
         let (row, global, until) = self.build(held);
         let flat = self.flat.get_mut(who.0).expect("whoever is kept has a row");
         (flat.row, flat.global, flat.until) = (row, global, until);
+        flat.has_projects = flat.row.iter().any(|(key, _)| key >= PROJECTS);
         let expires = flat.expires();
         let kept = self.principals.get_mut(who.0).expect("it was just read");
         expect(&mut self.expiries, kept, who, expires);
@@ -759,6 +771,8 @@ impl World {
         let held = group.map(|group| group.held.parts().0.to_vec()).unwrap_or_default();
         let (row, global, until) = self.build(held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
+        self.of_users.has_projects = self.of_users.row.iter().any(|(key, _)| key >= PROJECTS);
+        self.users_at = self.of_users.row.iter().fold(0, |all, (key, _)| all | filter(key));
     }
 
     fn build(&mut self, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
@@ -818,6 +832,7 @@ fn put(flat: &mut Flat, key: Key, set: Option<SetId>, until: i64) {
         Some(set) => flat.row.set(key, set),
         None => false,
     };
+    flat.has_projects |= key >= PROJECTS;
     // What cannot be held in a row is decided by the slow walk from now on.
     flat.until = if held { flat.until.min(until) } else { STALE };
 }
