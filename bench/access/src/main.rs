@@ -87,18 +87,19 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
     let mut loads = Loads::new(world.floor_bytes);
     let mut own_loads = Loads::new(heap);
     let count = world.requests.len();
-    let mut loops: [Vec<f64>; 4] = Default::default();
+    let mut loops: [Vec<f64>; 5] = Default::default();
     for _ in 0..LOOPS {
         loops[0].push(in_a_loop(count, 0.3, |at| {
             black_box(no_op(at));
         }));
         loops[1].push(in_a_loop(count, 1.0, |_| loads.next()));
         loops[2].push(in_a_loop(count, 1.0, |_| own_loads.next()));
-        loops[3].push(in_a_loop(count, 1.5, |at| {
+        loops[3].push(in_a_loop(count, 0.3, |_| ours.only_lock()));
+        loops[4].push(in_a_loop(count, 1.5, |at| {
             ours.decide(world, at);
         }));
     }
-    let [empty_ns, load_ns, own_load_ns, ours_ns] = loops.map(|mut times| median(&mut times));
+    let [empty_ns, load_ns, own_load_ns, lock_ns, ours_ns] = loops.map(|mut times| median(&mut times));
     let singly = 200_000;
     let empty = clock.alone(singly, |at| {
         black_box(no_op(at));
@@ -116,6 +117,8 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
         own_load_ns,
         &own_floor,
     );
+    let only_lock = clock.alone(singly, |_| ours.only_lock());
+    decisions.floor("our lock taken and given back", lock_ns, &only_lock);
     let mut from = 0;
     let times = best(|| {
         from += singly;

@@ -55,6 +55,12 @@ impl Ours {
         black_box(engine.decide(who, None, permission, target, NOW)).is_some()
     }
 
+    /// What of a decision is the lock's.
+    #[inline]
+    pub fn only_lock(&self) {
+        black_box(&*self.lock.read().expect("no thread panics"));
+    }
+
     fn may_read(&self, who: PrincipalId, workspace: WorkspaceId) -> bool {
         self.allows(who, Permission::ExperimentsRead, &Target::workspace(workspace))
     }
