@@ -639,6 +639,28 @@ fn to_give_away_in_other_ways_one_needs_the_permissions_and_not_the_right_to_ass
         let target = Target::workspace(WorkspaceId(workspace));
         world.missing_to_hold(PrincipalId(1), None, permissions, &target, 0)
     };
+    // What she owns there herself makes nothing of hers reach what others own.
+    let hers = Target {
+        owner: Some(PrincipalId(1)),
+        ..Target::workspace(WorkspaceId(1))
+    };
+    let read = RolePermissions::parse(["experiments:read"]).unwrap();
+    let missing = world.missing_to_hold(PrincipalId(1), None, read, &hers, 0);
+    assert_eq!(missing, Some(Permission::ExperimentsRead));
+    let own_roles = Role {
+        id: RoleId(99),
+        name: "assigns on her own".into(),
+        permissions: RolePermissions::parse(["roles:assign:own"]).unwrap(),
+        administrative: false,
+    };
+    let mut assigning = world.clone();
+    assigning.set_role(own_roles);
+    assigning.set_assignment(Assignment {
+        role: RoleId(99),
+        ..at_workspace(2, someone(1), "Viewer", 1)
+    });
+    let missing = assigning.missing_to_grant(PrincipalId(1), None, RolePermissions::default(), &hers, 0);
+    assert_eq!(missing, Some(Permission::RolesAssign));
     assert_eq!(held(&["queues:submit", "experiments:read:own"], 1), None);
     assert_eq!(held(&["experiments:read"], 1), Some(Permission::ExperimentsRead));
     assert_eq!(held(&["models:delete:own"], 2), Some(Permission::ModelsDelete));
@@ -702,6 +724,11 @@ fn an_agent_serves_its_queue_in_every_mode_and_changes_none() {
         };
         assert!(may_at(Permission::QueuesServe, 5) && !may_at(Permission::QueuesServe, 6));
         assert!(!may_at(Permission::QueuesUpdate, 5));
+        let listed = world.visible(PrincipalId(1), None, Permission::QueuesServe, ObjectKind::Queue, 0);
+        assert_eq!(listed.objects, [5]);
+        let held = world.what_can(PrincipalId(1), None, 0);
+        let expected = RolePermissions::parse(["queues:read", "queues:submit", "queues:serve"]).unwrap();
+        assert_eq!(held, [(Scope::Object(ObjectKind::Queue, 5), expected)]);
     }
 }
 
