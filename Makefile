@@ -29,7 +29,7 @@ bench:
 
 # A build of its own, apart from the workspace: the engines compared with are heavy. ARGS="--only medium" takes half a minute, ARGS=--alone leaves the others out.
 bench-access:
-	cargo run --release --locked --manifest-path bench/access/Cargo.toml --target-dir target/bench-access -- $(ARGS)
+	cargo run --release --manifest-path bench/access/Cargo.toml --target-dir target/bench-access -- $(ARGS)
 
 # A shorter oracle than in `make test`: what it would find at all, it finds early. ARGS="-f '*/decide.rs'" takes one file.
 mutants:

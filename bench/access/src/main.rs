@@ -11,8 +11,8 @@ mod world;
 
 use std::hint::black_box;
 
-use bailiwick_access::{Assignment, Holder, Scope};
-use bailiwick_api::{AssignmentId, PrincipalId, WorkspaceId};
+use bailiwick_access::{self as access, Assignment, Holder, Scope};
+use bailiwick_api::{AssignmentId, Permission, PrincipalId, WorkspaceId};
 use clap::Parser;
 
 use crate::measure::{Clock, Counting, Loads, Times, build, in_a_loop, median, no_op, ticks};
@@ -21,7 +21,7 @@ use crate::table::{Decisions, InForce, Target, Verdicts};
 use crate::with_casbin::Casbin;
 use crate::with_cedar::Cedar;
 use crate::with_rego::Rego;
-use crate::world::{Dice, Size, World, role_id};
+use crate::world::{Dice, Request, Size, World, role_id};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -180,35 +180,51 @@ fn agree_with_cedar(world: &World, answers: &[bool]) {
     );
 }
 
-/// Changes for the peers: somebody gets a role at a workspace at which nothing was held, and loses it again.
-fn assignments(world: &World, holder: Option<Holder>, count: usize) -> Vec<Assignment> {
+/// Changes for the peers, each with a question whose answer shows it: a role that is otherwise given for single experiments alone, at a whole workspace.
+fn changes(world: &World, holder: Option<Holder>, count: usize) -> Vec<(Assignment, Request)> {
     let dice = &mut Dice(77);
     let first = world.assignments.len() as i64 + 1;
-    let make = |at| Assignment {
-        id: AssignmentId(first + at as i64),
-        holder: holder.unwrap_or_else(|| Holder::Principal(PrincipalId(dice.below(world.principals.len()) as i64 + 1))),
-        role: role_id("OwnViewer"),
-        scope: Scope::Workspace(WorkspaceId(dice.below(world.workspaces as usize) as i64 + 1)),
-        expires: None,
+    let make = |at| {
+        let holder =
+            holder.unwrap_or_else(|| Holder::Principal(PrincipalId(dice.below(world.principals.len()) as i64 + 1)));
+        let workspace = WorkspaceId(dice.below(world.workspaces as usize) as i64 + 1);
+        let assignment = Assignment {
+            id: AssignmentId(first + at as i64),
+            holder,
+            role: role_id("Reader"),
+            scope: Scope::Workspace(workspace),
+            expires: None,
+        };
+        let who = match holder {
+            Holder::Principal(who) => who,
+            Holder::Group(group) => dice.of(&world.members[group.0 as usize - 1]),
+        };
+        let request = Request {
+            who,
+            permission: Permission::ExperimentsRead,
+            target: access::Target::workspace(workspace),
+        };
+        (assignment, request)
     };
     (0..count).map(make).collect()
 }
 
-/// The time of each change with the decision after it.
-fn timed<E>(
+/// The time of each change, there and back, with the decision after it.
+fn timed<E, P>(
     clock: &Clock,
     engine: &mut E,
-    list: &[Assignment],
+    list: &[(Assignment, P)],
     change: impl Fn(&mut E, &Assignment, bool),
-    mut decide: impl FnMut(&mut E),
+    decide: impl Fn(&mut E, &P) -> bool,
 ) -> Times {
     let mut times = Vec::new();
-    for assignment in list {
+    for (assignment, question) in list {
         for there in [true, false] {
             let from = ticks();
             change(engine, assignment, there);
-            decide(engine);
+            let answer = decide(engine, question);
             times.push(clock.ns(from, ticks()));
+            assert!(answer || !there, "the change is in force at once: {assignment:?}");
         }
     }
     Times::new(times)
@@ -235,19 +251,16 @@ fn rego(world: &World, clock: &Clock, answers: &[bool], decisions: &mut Decision
         rego.allows(&inputs[at]);
     });
     decisions.engine("regorus", median(&mut loops), &alone, built.bytes, built.seconds);
-    let mut changed = |list: &[Assignment]| {
-        timed(
-            clock,
-            &mut rego,
-            list,
-            |rego, assignment, there| rego.change(world, assignment, there),
-            |rego| {
-                rego.allows(&inputs[0]);
-            },
-        )
+    let mut changed = |list: Vec<(Assignment, Request)>| {
+        let list: Vec<_> = list
+            .into_iter()
+            .map(|(one, asked)| (one, with_rego::input(&asked)))
+            .collect();
+        let change = |rego: &mut Rego, assignment: &Assignment, there| rego.change(world, assignment, there);
+        timed(clock, &mut rego, &list, change, Rego::allows)
     };
-    let one = changed(&assignments(world, None, 500));
-    let group = changed(&assignments(world, Some(Holder::Group(world.biggest_group)), 50));
+    let one = changed(changes(world, None, 500));
+    let group = changed(changes(world, Some(Holder::Group(world.biggest_group)), 50));
     in_force.peer("regorus", &one, &group);
 }
 
@@ -273,22 +286,19 @@ fn casbin(world: &World, clock: &Clock, answers: &[bool], decisions: &mut Decisi
     });
     let name = format!("casbin, {} rows", casbin.rows);
     decisions.engine(&name, median(&mut loops), &alone, built.bytes, built.seconds);
-    let mut changed = |list: &[Assignment]| {
-        timed(
-            clock,
-            &mut casbin,
-            list,
-            |casbin, assignment, there| match there {
-                true => casbin.assign(world, assignment),
-                false => casbin.take_away(world, assignment),
-            },
-            |casbin| {
-                casbin.allows(&requests[0]);
-            },
-        )
+    let mut changed = |list: Vec<(Assignment, Request)>| {
+        let list: Vec<_> = list
+            .into_iter()
+            .map(|(one, asked)| (one, with_casbin::words(&asked)))
+            .collect();
+        let change = |casbin: &mut Casbin, assignment: &Assignment, there| match there {
+            true => casbin.assign(world, assignment),
+            false => casbin.take_away(world, assignment),
+        };
+        timed(clock, &mut casbin, &list, change, |casbin, words| casbin.allows(words))
     };
-    let one = changed(&assignments(world, None, 500));
-    let group = changed(&assignments(world, Some(Holder::Group(world.biggest_group)), 5));
+    let one = changed(changes(world, None, 500));
+    let group = changed(changes(world, Some(Holder::Group(world.biggest_group)), 5));
     in_force.peer("casbin", &one, &group);
 }
 
@@ -324,22 +334,21 @@ fn cedar(world: &World, clock: &Clock, decisions: &mut Decisions, in_force: &mut
         built.bytes,
         built.seconds,
     );
-    let mut changed = |list: &[Assignment]| {
-        timed(
-            clock,
-            &mut cedar,
-            list,
-            |cedar, assignment, there| match there {
-                true => cedar.assign(*assignment),
-                false => cedar.take_away(assignment),
-            },
-            |cedar| {
-                cedar.allows(&prepared[0], &cedar.slice(&requests[0]));
-            },
-        )
+    let mut changed = |list: Vec<(Assignment, Request)>| {
+        let list = list
+            .into_iter()
+            .map(|(one, asked)| (one, (cedar.request(&asked), asked)));
+        let list: Vec<_> = list.collect();
+        let change = |cedar: &mut Cedar, assignment: &Assignment, there| match there {
+            true => cedar.assign(*assignment),
+            false => cedar.take_away(assignment),
+        };
+        timed(clock, &mut cedar, &list, change, |cedar, (prepared, asked)| {
+            cedar.allows(prepared, &cedar.slice(asked))
+        })
     };
-    let one = changed(&assignments(world, None, 500));
-    let group = changed(&assignments(world, Some(Holder::Group(world.biggest_group)), 50));
+    let one = changed(changes(world, None, 500));
+    let group = changed(changes(world, Some(Holder::Group(world.biggest_group)), 50));
     in_force.peer("cedar, sliced per request", &one, &group);
     // Seconds each in the large world.
     let mut times = Vec::new();
