@@ -1,6 +1,6 @@
 //! `ml rbac …`: Determined's words for roles, assignments and what one may do.
 
-use bailiwick_api::access::{Ability, WhatCan, WhatCanAnswer};
+use bailiwick_api::access::{Ability, WhatCan};
 use bailiwick_api::roles::{AssignmentFilter, NewAssignment, NewAssignments, OldAssignments, WhichAssignment};
 
 use super::roles::{self, End};
@@ -97,8 +97,8 @@ fn my_permissions(common: &Common) -> Result<()> {
                 after,
                 ..WhatCan::default()
             };
-            let answer = connection.client.post("/api/v1/access/what-can", &question).await;
-            let answer: WhatCanAnswer = answer.map_err(|why| connection.explain(why))?;
+            let answer = connection.client.what_can(&question).await;
+            let answer = answer.map_err(|why| connection.explain(why))?;
             abilities.extend(answer.items);
             after = answer.next;
             if after.is_none() {
