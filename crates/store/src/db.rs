@@ -250,7 +250,7 @@ impl Db {
     /// A transaction for writing. What reads in it sees the newest state.
     pub async fn begin(&self) -> Result<Tx> {
         match self.kind {
-            Kind::Postgres => Ok(self.write.begin().await?),
+            Kind::Postgres => begin_beside(&self.write, "BEGIN").await,
             Kind::Sqlite => {
                 // SQLite ends a transaction by itself when the disk is full, and the connection no longer knows where it stands: a new one does. Several times,
                 // since whoever writes in between may leave the next one in the same state.
@@ -270,10 +270,7 @@ impl Db {
     /// A transaction for reading: everything in it is of one moment.
     pub(crate) async fn begin_look(&self) -> Result<Tx> {
         Ok(match self.kind {
-            Kind::Postgres => {
-                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                self.read.begin_with(begin).await?
-            }
+            Kind::Postgres => begin_beside(&self.read, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?,
             Kind::Sqlite => self.read.begin().await?,
         })
     }
@@ -395,6 +392,14 @@ where
     T: sqlx::Decode<'r, Any> + sqlx::Type<Any>,
 {
     Ok(row.try_get(name)?)
+}
+
+/// In a task of its own: a request that is given up while `BEGIN` is under way would hand the connection back with a transaction open that nobody knows of, and
+/// whoever got it next would read the state of that moment for ever.
+async fn begin_beside(pool: &AnyPool, begin: &'static str) -> Result<Tx> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(begin).await });
+    Ok(begun.await.map_err(|why| StoreError::Broken(why.to_string()))??)
 }
 
 /// `?`-style lists are not portable; a list of ids is written out, which is safe for numbers.
