@@ -136,6 +136,18 @@ fn an_assignment_ends_at_its_moment_and_a_deactivated_principal_may_nothing() {
             .is_some()
     };
     assert!(at(99) && !at(100));
+    let listed = |now| {
+        world
+            .visible(
+                PrincipalId(1),
+                None,
+                Permission::ExperimentsRead,
+                ObjectKind::Experiment,
+                now,
+            )
+            .all
+    };
+    assert!(listed(99) && !listed(100));
     let everybody = Assignment {
         holder: Holder::Group(USERS),
         ..until
@@ -704,6 +716,125 @@ fn a_job_reaches_its_own_experiment_alone() {
         )
     };
     assert!(reads(3).is_some() && reads(4).is_none());
+}
+
+#[test]
+fn roles_held_together_at_one_place_come_and_go_one_by_one() {
+    let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), []);
+    let holds = |world: &World| {
+        let at = Target::workspace(WorkspaceId(1));
+        let may = |permission| may(world, 1, permission, &at);
+        (
+            may(Permission::ModelsRead),
+            may(Permission::QueuesServe),
+            may(Permission::TokensRead),
+        )
+    };
+    world.set_assignment(at_workspace(1, someone(1), "ModelRegistryViewer", 1));
+    assert_eq!(holds(&world), (true, false, false));
+    world.set_assignment(at_workspace(2, someone(1), "QueueAdmin", 1));
+    assert_eq!(holds(&world), (true, true, false));
+    world.remove_assignment(AssignmentId(1));
+    assert_eq!(holds(&world), (false, true, false));
+    world.remove_assignment(AssignmentId(2));
+    assert_eq!(holds(&world), (false, false, false));
+}
+
+#[test]
+fn a_use_is_administrative_only_where_nothing_else_allows_it() {
+    let places = [
+        Scope::Global,
+        Scope::Workspace(WorkspaceId(1)),
+        Scope::Project(ProjectId(1)),
+        Scope::Object(ObjectKind::Experiment, 1),
+    ];
+    for (group, place) in [false, true]
+        .into_iter()
+        .flat_map(|group| places.map(|place| (group, place)))
+    {
+        let holder = if group { Holder::Group(USERS) } else { someone(1) };
+        let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[2])], roles(), []);
+        let basis = |world: &World| {
+            let target = experiment(1, 1, 1, 9);
+            let basis = world.decide(PrincipalId(1), None, Permission::ExperimentsRead, &target, 0);
+            basis.map(|basis| basis.administrative)
+        };
+        world.set_assignment(give(1, holder, "WorkspaceAdmin", place));
+        assert_eq!(basis(&world), Some(true), "{place:?}");
+        for other in places {
+            // Through a group, so that the row is stale first and good afterwards.
+            world.set_assignment(give(2, Holder::Group(GroupId(2)), "Viewer", other));
+            assert_eq!(basis(&world), Some(false), "{place:?} {other:?}");
+            world.refresh(9, 0);
+            assert_eq!(basis(&world), Some(false), "{place:?} {other:?}");
+        }
+        world.remove_assignment(AssignmentId(2));
+        assert_eq!(basis(&world), Some(true), "{place:?}");
+        world.remove_assignment(AssignmentId(1));
+        assert_eq!(basis(&world), None, "{place:?}");
+    }
+}
+
+#[test]
+fn shares_of_neighbouring_objects_do_not_touch_each_other() {
+    let share = |id, object| give(id, someone(1), "Reader", Scope::Object(ObjectKind::Experiment, object));
+    let mut world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[])],
+        roles(),
+        (1..=200).map(|id| share(id, id)),
+    );
+    world.set_assignment(share(1000, 7));
+    for id in (1..=200).step_by(3) {
+        world.remove_assignment(AssignmentId(id));
+    }
+    for id in 1..=200 {
+        let left = id % 3 != 1 || id == 7;
+        assert_eq!(
+            may(&world, 1, Permission::ExperimentsRead, &experiment(id, 1, 1, 9)),
+            left,
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn who_leaves_or_joins_everybody_loses_or_gains_what_everybody_holds() {
+    let everybody = at_workspace(1, Holder::Group(USERS), "Viewer", 1);
+    let mut world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        (1..=30).map(|id| person(id, &[])),
+        roles(),
+        [everybody],
+    );
+    let many: Vec<PrincipalId> = (1..=20).map(PrincipalId).collect();
+    let reads = |world: &World| {
+        (1..=30)
+            .filter(|id| may(world, *id, Permission::ExperimentsRead, &experiment(1, 1, 1, 99)))
+            .count()
+    };
+    world.remove_members(USERS, &many);
+    assert_eq!(reads(&world), 10);
+    world.add_members(USERS, &many[..15]);
+    assert_eq!(reads(&world), 25);
+    let told = world.explain(
+        PrincipalId(20),
+        None,
+        Permission::ExperimentsRead,
+        &experiment(1, 1, 1, 99),
+        0,
+    );
+    assert!(!told.allowed && told.reasons.is_empty());
+    let told = world.explain(
+        PrincipalId(2),
+        None,
+        Permission::ExperimentsRead,
+        &experiment(1, 1, 1, 99),
+        0,
+    );
+    assert_eq!(ids_of(&told.reasons), [1]);
 }
 
 #[test]

@@ -112,7 +112,7 @@ struct Move {
 }
 
 /// As many memberships as may be changed one by one within a moment.
-const FEW: usize = 64;
+const FEW: usize = 8;
 
 #[derive(Debug, Clone, Default)]
 struct Group {
