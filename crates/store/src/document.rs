@@ -345,7 +345,11 @@ pub async fn plan(actor: &Actor, document: AccessDocument) -> Changed<AccessPlan
         let (of, document) = (actor.clone(), document.clone());
         // Copying the picture may take a while at large: beside the other requests, not among them.
         let worked_out = tokio::task::spawn_blocking(move || {
-            let before = of.picture().world().clone().in_mode(AccessMode::Rbac);
+            let mut before = of.picture().world().clone().in_mode(AccessMode::Rbac);
+            // What those who have not signed in yet will be able to do is told, too.
+            for (id, _) in have.users.iter().filter(|(_, user)| user.state == UserState::Pending) {
+                set_active(&mut before, of.picture(), *id);
+            }
             let draft = draft(&of, &have, &document, &places)?;
             Ok::<_, ChangeError>(try_out(&of, &have, draft, before))
         });
@@ -400,6 +404,19 @@ fn try_out(actor: &Actor, have: &Have, draft: Draft, before: World) -> AccessPla
     }
 }
 
+fn set_active(world: &mut World, picture: &Picture, id: PrincipalId) {
+    let state = world.principal(id).unwrap_or_default();
+    let groups = world.groups_of(id).to_vec();
+    world.set_principal(Principal {
+        id,
+        name: picture.principal_name(id).to_string(),
+        active: true,
+        groups,
+        own_roles_only: state.own_roles_only,
+        is_service: state.is_service,
+    });
+}
+
 /// As `assignments::is_last_admin_gone` sees it.
 fn has_admin(picture: &Picture, world: &World, have: &Have, steps: &[Drafted]) -> bool {
     let Some(role) = picture.find_role("ClusterAdmin") else {
@@ -413,7 +430,12 @@ fn has_admin(picture: &Picture, world: &World, have: &Have, steps: &[Drafted]) -
         })
         .collect();
     let can_sign_in = |id: PrincipalId| {
-        world.is_active(id) && have.users.get(&id).is_some_and(|user| !user.remote) && !becomes_remote.contains(&id)
+        world.is_active(id)
+            && have
+                .users
+                .get(&id)
+                .is_some_and(|user| !user.remote && user.state == UserState::Active)
+            && !becomes_remote.contains(&id)
     };
     world.assignments_of_role(role).any(|one| {
         let lasts = one.scope == Scope::Global && one.expires.is_none();
@@ -448,7 +470,7 @@ fn make_in(world: &mut World, picture: &Picture, step: &Step, who: &mut BTreeSet
             world.set_principal(Principal {
                 id: *id,
                 name: name.clone(),
-                active: *state == UserState::Active,
+                active: *state != UserState::Deactivated,
                 groups: vec![users],
                 own_roles_only: *own_roles_only,
                 is_service: *kind == PrincipalKind::Service,
@@ -466,7 +488,7 @@ fn make_in(world: &mut World, picture: &Picture, step: &Step, who: &mut BTreeSet
             world.set_principal(Principal {
                 id: *id,
                 name: name.clone(),
-                active: *state == UserState::Active,
+                active: *state != UserState::Deactivated,
                 groups,
                 own_roles_only: *own_roles_only,
                 is_service: false,

@@ -3,7 +3,9 @@
 
 mod access;
 mod alone;
+mod document;
 mod freshness;
+mod on_request;
 mod people;
 mod place;
 mod roles;

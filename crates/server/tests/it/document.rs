@@ -215,6 +215,7 @@ fn what_is_not_in_a_section_that_is_there_is_taken_away() {
 fn a_plan_says_what_it_gives_and_takes_and_changes_nothing() {
     on_both(|world| async move {
         world.person("ben").await;
+        world.admin.post("/api/v1/users", json!({"name": "pia"})).await;
         let document = json!({
             "users": [{"name": "BEN", "display_name": "Ben"}],
             "groups": [{"name": "Team", "members": ["ben"]}],
@@ -246,6 +247,7 @@ fn a_plan_says_what_it_gives_and_takes_and_changes_nothing() {
             json!([
                 {"who": "ben", "on": "installation", "lost": ["me:update"]},
                 {"who": "ben", "on": "workspace:Stop Signs", "gained": ["models:read"]},
+                {"who": "pia", "on": "installation", "lost": ["me:update"]},
             ])
         );
         assert_eq!(
