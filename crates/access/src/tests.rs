@@ -486,6 +486,12 @@ fn a_change_of_a_large_group_holds_at_once_and_is_taken_into_the_rows_bit_by_bit
     assert_eq!(*world.groups_of(PrincipalId(7)), [USERS, GroupId(2)]);
     assert_eq!(world.refresh(150, 0), 50);
     assert_eq!(reads(&world), 200);
+    // What is said again of those whose rows know of it is not counted for those whose rows do not.
+    for id in 1..=60 {
+        world.set_principal(person(id, &[2]));
+        world.set_principal(person(id, &[2]));
+    }
+    assert_eq!(reads(&world), 200);
     // One leaves, and many: some rows know of their joining and some do not.
     world.remove_members(GroupId(2), &[PrincipalId(200), PrincipalId(300)]);
     world.remove_members(GroupId(2), &many[100..199]);
@@ -504,6 +510,7 @@ fn a_change_of_a_large_group_holds_at_once_and_is_taken_into_the_rows_bit_by_bit
     assert!(world.members_of(GroupId(2)).is_empty() && world.assignment(AssignmentId(1)).is_none());
     while world.refresh(7, 0) > 0 {}
     assert_eq!(*world.groups_of(PrincipalId(1)), [USERS]);
+    assert_eq!(world.waiting_moves(), 0);
 }
 
 #[test]
@@ -773,6 +780,117 @@ fn a_use_is_administrative_only_where_nothing_else_allows_it() {
         world.remove_assignment(AssignmentId(1));
         assert_eq!(basis(&world), None, "{place:?}");
     }
+}
+
+#[test]
+fn several_assignments_that_give_the_same_give_it() {
+    let project = Scope::Project(ProjectId(1));
+    let workspace = Scope::Workspace(WorkspaceId(1));
+    let (team, users) = (Holder::Group(GroupId(2)), Holder::Group(USERS));
+    let all = [
+        give(1, someone(1), "Viewer", project),
+        give(2, someone(1), "OwnViewer", project),
+        give(3, team, "Viewer", project),
+        give(4, team, "Editor", project),
+        give(5, users, "Viewer", project),
+        give(6, users, "OwnViewer", workspace),
+        give(7, someone(1), "Viewer", workspace),
+        give(8, someone(1), "ClusterAdmin", Scope::Global),
+        give(9, users, "WorkspaceAdmin", project),
+    ];
+    // Every choice of them, loaded whole and put in one by one.
+    for choice in 0..1 << all.len() {
+        let some: Vec<_> = (0..all.len())
+            .filter(|at| choice >> at & 1 == 1)
+            .map(|at| all[at])
+            .collect();
+        let whole = World::new(AccessMode::Rbac, USERS, [person(1, &[2])], roles(), some.clone());
+        let mut grown = World::new(AccessMode::Rbac, USERS, [person(1, &[2])], roles(), []);
+        some.iter().for_each(|one| grown.set_assignment(*one));
+        let holds = |name: &str| some.iter().any(|one| one.role == role_id(name));
+        let others = holds("Viewer") || holds("Editor") || holds("ClusterAdmin") || holds("WorkspaceAdmin");
+        for _ in 0..2 {
+            for world in [&whole, &grown] {
+                let reads = |owner| may(world, 1, Permission::ExperimentsRead, &experiment(1, 1, 1, owner));
+                assert_eq!((reads(9), reads(1)), (others, others || holds("OwnViewer")), "{some:?}");
+                assert_eq!(
+                    reads(1),
+                    !world
+                        .who_can(Permission::ExperimentsRead, &experiment(1, 1, 1, 1), 0)
+                        .is_empty()
+                );
+            }
+            grown.refresh(9, 0);
+        }
+    }
+}
+
+#[test]
+fn an_assignment_that_moves_leaves_nothing_behind() {
+    let scopes = [
+        Scope::Global,
+        Scope::Workspace(WorkspaceId(1)),
+        Scope::Project(ProjectId(1)),
+        Scope::Object(ObjectKind::Experiment, 100),
+        Scope::Object(ObjectKind::Experiment, 101),
+        Scope::Object(ObjectKind::Queue, 100),
+    ];
+    let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[]), person(2, &[])], roles(), []);
+    for from in scopes {
+        for to in scopes {
+            for (who, role) in [(1, "Viewer"), (2, "ModelRegistryViewer")] {
+                world.set_assignment(give(1, someone(1), "Viewer", from));
+                world.set_assignment(give(1, someone(who), role, to));
+                let reads = |id| {
+                    let target = experiment(id, 1, 1, 9);
+                    let decided = may(&world, 1, Permission::ExperimentsRead, &target);
+                    let list = world.visible(
+                        PrincipalId(1),
+                        None,
+                        Permission::ExperimentsRead,
+                        ObjectKind::Experiment,
+                        0,
+                    );
+                    assert_eq!(shows(&list, &target, PrincipalId(1)), decided);
+                    decided
+                };
+                let above = matches!(to, Scope::Global | Scope::Workspace(_) | Scope::Project(_));
+                let at = |id| who == 1 && (above || to == Scope::Object(ObjectKind::Experiment, id));
+                assert_eq!((reads(100), reads(101)), (at(100), at(101)), "{from:?} {to:?} {role}");
+                let lists = |who| {
+                    world.visible(
+                        PrincipalId(who),
+                        None,
+                        Permission::ExperimentsRead,
+                        ObjectKind::Experiment,
+                        0,
+                    )
+                };
+                assert!(
+                    who == 1 || (lists(1).is_nothing() && lists(2).is_nothing()),
+                    "{from:?} {to:?} {role}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn who_can_leaves_out_whom_everybodys_assignment_does_not_reach() {
+    let everybody = at_workspace(1, Holder::Group(USERS), "Viewer", 1);
+    let vic = Principal {
+        own_roles_only: true,
+        ..person(2, &[])
+    };
+    let world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[]), vic, person(3, &[])],
+        roles(),
+        [everybody],
+    );
+    let told = world.who_can(Permission::ExperimentsRead, &experiment(1, 1, 1, 9), 0);
+    assert_eq!(told.iter().map(|one| one.who.0).collect::<Vec<_>>(), [1, 3]);
 }
 
 #[test]

@@ -879,6 +879,10 @@ fn expect(expiries: &mut BTreeSet<(i64, PrincipalId)>, kept: &mut Kept, who: Pri
 
 #[cfg(test)]
 impl World {
+    pub(crate) fn waiting_moves(&self) -> usize {
+        self.moves.len()
+    }
+
     pub(crate) fn most_sets(&mut self, most: usize) {
         self.sets.most = most;
     }
