@@ -13,8 +13,9 @@ const PIECE: i64 = 100_000;
 pub struct People {
     /// Owns every row that nobody special owns, with the ids after it.
     pub first_owner: i64,
-    pub workspaces: [i64; 2],
-    pub projects: [i64; 2],
+    /// Where the experiment `i` lies: its workspace and project, as SQL.
+    workspace: String,
+    project: String,
 }
 
 async fn connect(place: &Place) -> Outcome<AnyConnection> {
@@ -59,9 +60,80 @@ pub async fn people(place: &Place) -> Outcome<People> {
     db.close().await.map_err(text)?;
     Ok(People {
         first_owner: before + 1,
-        workspaces: [workspace, other],
-        projects: [first_project, project],
+        workspace: format!("CASE WHEN i % 2 = 0 THEN {workspace} ELSE {other} END"),
+        project: format!("CASE WHEN i % 2 = 0 THEN {first_project} ELSE {project} END"),
     })
+}
+
+/// Workspaces, of one project each, over which the experiments are scattered.
+pub const PLACES: i64 = 5_000;
+
+/// The same owners, and [`PLACES`] workspaces named `place-0` and so on; gives the id of the first.
+pub async fn places(place: &Place) -> Outcome<(People, i64)> {
+    let owners = people(place).await?;
+    let mut db = connect(place).await?;
+    let number = async |db: &mut AnyConnection, sql: &'static str| {
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(db).await.map_err(text)
+    };
+    let sql = format!(
+        "WITH RECURSIVE n(i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {PLACES} - 1)
+         INSERT INTO workspaces (name, name_key, created_at) SELECT 'place-' || i, 'place-' || i, 0 FROM n ORDER BY i"
+    );
+    db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
+    let first = number(&mut db, "SELECT MIN(id) FROM workspaces WHERE name LIKE 'place-%'").await?;
+    let sql = format!(
+        "INSERT INTO projects (workspace_id, name, name_key, created_at) SELECT id, 'default', 'default', 0 FROM workspaces WHERE id >= {first} ORDER BY id"
+    );
+    db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
+    let project = number(
+        &mut db,
+        "SELECT MIN(p.id) FROM projects p JOIN workspaces w ON w.id = p.workspace_id WHERE w.name LIKE 'place-%'",
+    )
+    .await?;
+    db.close().await.map_err(text)?;
+    let people = People {
+        first_owner: owners.first_owner,
+        // Neighbours in time are far from each other.
+        workspace: format!("{first} + (i * 48271) % {PLACES}"),
+        project: format!("{project} + (i * 48271) % {PLACES}"),
+    };
+    Ok((people, first))
+}
+
+/// Gives a user a role, through a new group of its own, at the scopes whose ids `scopes` (a select of `id`) gives.
+pub async fn assign(place: &Place, user: &str, role: &str, kind: &str, scopes: &str) -> Outcome<()> {
+    let mut db = connect(place).await?;
+    let group = format!("{user} at {kind} by {role} {}", crate::ground::now_us());
+    let sql = [
+        format!("INSERT INTO groups (name, name_key, description, built_in) VALUES ('{group}', '{}', '', 0)", group.to_lowercase()),
+        format!("INSERT INTO group_members (group_id, principal_id) SELECT g.id, p.id FROM groups g, principals p WHERE g.name = '{group}' AND p.name = '{user}'"),
+        format!(
+            "INSERT INTO assignments (group_id, role_id, scope_kind, scope_id, created_at)
+             SELECT (SELECT id FROM groups WHERE name = '{group}'), (SELECT id FROM roles WHERE name = '{role}'), '{kind}', id, 0 FROM ({scopes}) AS scopes"
+        ),
+    ];
+    for sql in sql {
+        db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
+    }
+    db.close().await.map_err(text)
+}
+
+/// Gives a user a role at `count` experiments, spread over the whole age of the installation, one by one; what was shared so before is not any more.
+pub async fn share(place: &Place, user: &str, role: &str, count: i64) -> Outcome<()> {
+    let mut db = connect(place).await?;
+    let who = format!("(SELECT id FROM principals WHERE name = '{user}')");
+    let sql = [
+        format!("DELETE FROM assignments WHERE principal_id = {who} AND scope_kind = 'experiment'"),
+        format!(
+            "INSERT INTO assignments (principal_id, role_id, scope_kind, scope_id, created_at)
+             SELECT {who}, (SELECT id FROM roles WHERE name = '{role}'), 'experiment', id, 0 FROM experiments
+             WHERE id % ((SELECT MAX(id) FROM experiments) / {count}) = 0 ORDER BY experiments.id DESC LIMIT {count}"
+        ),
+    ];
+    for sql in sql {
+        db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
+    }
+    db.close().await.map_err(text)
 }
 
 /// Adds experiments until there are `total`: half of them in each workspace, most of them completed, names shared by a hundred each.
@@ -76,8 +148,8 @@ pub async fn experiments(place: &Place, people: &People, total: i64) -> Outcome<
         let (first, last) = (there + 1, until);
         let People {
             first_owner,
-            workspaces: [here, other],
-            projects: [project, other_project],
+            workspace,
+            project,
         } = people;
         let config = r#"{"name":"digits","workspace":null,"project":null,"command":["python3","train.py"],"queue":null,"slots":1,"priority":42,"env":{},"max_restarts":0,"limits":{},"grace_ms":15000,"whole":{"name":"digits","entrypoint":"python3 train.py","hyperparameters":{"lr":0.1,"layers":3,"optimizer":"adam"}}}"#;
         let state = |number: &str| {
@@ -89,7 +161,7 @@ pub async fn experiments(place: &Place, people: &People, total: i64) -> Outcome<
         let sql = format!(
             "WITH RECURSIVE n(i) AS (SELECT CAST({first} AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < {last})
              INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, config)
-             SELECT 'digits-' || (i / 100), {first_owner} + (i * 7919) % {OWNERS}, CASE WHEN i % 2 = 0 THEN {here} ELSE {other} END, CASE WHEN i % 2 = 0 THEN {project} ELSE {other_project} END, 1,
+             SELECT 'digits-' || (i / 100), {first_owner} + (i * 7919) % {OWNERS}, {workspace}, {project}, 1,
                     {of_experiment}, 'finished', 1, 42, 0, 0, 0, 1750000000000000 + i * 1000000, 1750000000000000 + i * 1000000, CASE WHEN i % 1000 IN (0, 501) THEN NULL ELSE 1750000100000000 + i * 1000000 END, NULL, '{config}' FROM n"
         );
         let jobs = format!(
@@ -121,10 +193,23 @@ pub async fn give(place: &Place, to: i64, from: i64, count: i64) -> Outcome<()> 
     // Odd steps would leave the workspace that the new owner is a member of.
     let step = (total / count / 2 * 2).max(1);
     let sql = format!(
-        "UPDATE experiments SET owner_id = {to} WHERE id IN (SELECT id FROM experiments WHERE id % {step} = 0 ORDER BY id DESC LIMIT {count})"
+        "UPDATE experiments SET owner_id = {to} WHERE id IN (SELECT id FROM experiments WHERE id % {step} = 0 ORDER BY experiments.id DESC LIMIT {count})"
     );
     tx.execute(AssertSqlSafe(back)).await.map_err(text)?;
     tx.execute(AssertSqlSafe(sql)).await.map_err(text)?;
     tx.commit().await.map_err(text)?;
+    db.close().await.map_err(text)
+}
+
+/// Makes a user the owner of whatever the first of the owners owns.
+pub async fn own(place: &Place, user: &str, first_owner: i64) -> Outcome<()> {
+    let mut db = connect(place).await?;
+    let sql = format!(
+        "UPDATE experiments SET owner_id = (SELECT id FROM principals WHERE name = '{user}') WHERE owner_id = {first_owner}"
+    );
+    db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
+    if place.kind == Kind::Postgres {
+        db.execute("VACUUM ANALYZE experiments").await.map_err(text)?;
+    }
     db.close().await.map_err(text)
 }

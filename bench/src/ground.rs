@@ -232,9 +232,9 @@ impl Server {
         let user = NewUser {
             name: name.into(),
             password: Some(PASSWORD.into()),
-            display_name: None,
             role: Some(role.into()),
             workspace: workspace.map(str::to_owned),
+            ..NewUser::default()
         };
         admin
             .create_user(&user)

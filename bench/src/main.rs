@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod can_i;
 mod fill;
 mod get;
 mod ground;
 mod idle;
+mod leaks;
+mod lists;
 mod load;
 mod log_latency;
 mod postgres;
@@ -54,6 +57,20 @@ enum What {
         /// The largest size
         #[arg(long, default_value_t = 1_000_000)]
         most: i64,
+    },
+    /// A page of 50 among up to 1,000,000 experiments in 5,000 workspaces, in two orders, by how much one sees
+    Lists {
+        /// The largest size
+        #[arg(long, default_value_t = 1_000_000)]
+        most: i64,
+    },
+    /// Questions about rights, one by one and a thousand at once
+    CanI,
+    /// Whether time tells what is hidden from what is not there
+    Leaks {
+        /// Of each sort
+        #[arg(long, default_value_t = 2_000)]
+        requests: usize,
     },
     /// Cold start, memory at rest, start of the command line
     Idle,
@@ -113,6 +130,9 @@ async fn run(cli: Cli) -> Outcome<()> {
             What::LogLatency => log_latency::run(&bench).await,
             What::Get => get::run(&bench).await,
             What::Status { most } => status::run(&bench, most).await,
+            What::Lists { most } => lists::run(&bench, most).await,
+            What::CanI => can_i::run(&bench).await,
+            What::Leaks { requests } => leaks::run(&bench, requests).await,
             What::Idle => idle::run(&bench).await,
             What::Torture(options) => torture::run(&bench, options).await,
             What::All => {
@@ -121,7 +141,10 @@ async fn run(cli: Cli) -> Outcome<()> {
                 log_latency::run(&bench).await?;
                 submit::run(&bench, 20).await?;
                 get::run(&bench).await?;
-                status::run(&bench, 1_000_000).await
+                status::run(&bench, 1_000_000).await?;
+                lists::run(&bench, 1_000_000).await?;
+                can_i::run(&bench).await?;
+                leaks::run(&bench, 2_000).await
             }
             #[cfg(feature = "unchecked")]
             What::ServeUnchecked { .. } => unreachable!("handled before"),

@@ -257,7 +257,7 @@ pub struct Status {
     /// Only this experiment, or all of this name
     #[arg(value_name = "NAME|ID")]
     pub experiment: Option<String>,
-    /// All of them, not only the newest 50
+    /// All of them, not only the first 50
     #[arg(long, conflicts_with = "limit")]
     pub all: bool,
     /// Only one's own
@@ -266,7 +266,16 @@ pub struct Status {
     /// Only those in this state
     #[arg(long)]
     pub state: Option<String>,
-    /// The newest N [default: 50]
+    /// Only those in this workspace
+    #[arg(short, long, value_name = "NAME|ID")]
+    pub workspace: Option<String>,
+    /// Only those in this project of the workspace
+    #[arg(long, value_name = "NAME|ID")]
+    pub project: Option<String>,
+    /// In which order: newest, or name
+    #[arg(long, value_name = "ORDER", default_value = "newest")]
+    pub sort: String,
+    /// The first N in that order [default: 50]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
     pub limit: Option<i64>,
     /// Show it anew every second, until Ctrl-C

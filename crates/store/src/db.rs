@@ -95,8 +95,7 @@ impl Kind {
 
     /// A select of `keys` of the rows that `few` gives for each row of `list`, whose columns it may name.
     pub(crate) fn for_each(self, list: &str, table: &str, keys: &str, few: impl Fn(&str) -> String) -> String {
-        let of_row: Vec<String> = keys.split(", ").map(|key| format!("e.{key}")).collect();
-        let of_row = of_row.join(", ");
+        let of_row = of("e", keys);
         match self {
             Kind::Sqlite => format!(
                 "SELECT {of_row} FROM {list} CROSS JOIN {table} AS e ON e.id IN ({})",
@@ -105,6 +104,30 @@ impl Kind {
             Kind::Postgres => format!("SELECT {of_row} FROM {list} CROSS JOIN LATERAL ({}) AS e", few(keys)),
         }
     }
+
+    /// The FROM of the rows `e` whose ids `list` has, looked up one by one: neither database may take it for a reason to walk the table beside the list.
+    pub(crate) fn looked_up(self, list: &str, table: &str) -> String {
+        match self {
+            Kind::Sqlite => format!("{list} CROSS JOIN {table} AS e ON e.id = {list}.id"),
+            Kind::Postgres => {
+                format!("{list} CROSS JOIN LATERAL (SELECT * FROM {table} WHERE id = {list}.id LIMIT 1) AS e")
+            }
+        }
+    }
+
+    /// Says by which index a table is to be walked, where that can be said. PostgreSQL chooses by itself, and knows more of what its tables hold.
+    pub(crate) fn by_index(self, index: &str) -> String {
+        match self {
+            Kind::Sqlite => format!(" INDEXED BY {index}"),
+            Kind::Postgres => String::new(),
+        }
+    }
+}
+
+/// `a, b` of `t` as `t.a, t.b`.
+pub(crate) fn of(table: &str, columns: &str) -> String {
+    let columns: Vec<String> = columns.split(", ").map(|column| format!("{table}.{column}")).collect();
+    columns.join(", ")
 }
 
 /// Where `now` comes from: the system, or a test's hand.

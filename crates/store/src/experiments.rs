@@ -202,6 +202,10 @@ pub async fn create(
 pub async fn find<P: Permit>(actor: &Actor, which: &str) -> std::result::Result<(Granted<P>, ExperimentRow), Refusal> {
     let (actor, row) = fetch(actor, which).await?;
     let Some(row) = row else {
+        // What is not there leaves the same trace, and takes the same time, as what may not be seen.
+        if actor.may(P::PERMISSION, &Target::default()).is_none() {
+            audit::record(&actor, Entry::denied(P::PERMISSION, "experiment", which)).await?;
+        }
         return Err(Refusal::NotFound {
             what: "experiment",
             which: which.to_owned(),

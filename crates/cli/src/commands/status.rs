@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
+use bailiwick_api::experiments::{Experiment, ExperimentFilter, Sort, State};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::Me;
 
@@ -57,16 +57,31 @@ struct Shown {
 pub fn status(common: &Common, status: &Status) -> Result<()> {
     let state = status.state.as_deref().map(str::parse::<State>).transpose();
     let state = state.map_err(|why| Failure::wrong_usage(format!("--state: {why}")))?;
+    let sort = status.sort.parse::<Sort>();
+    let sort = sort.map_err(|why| Failure::wrong_usage(format!("--sort: {why}")))?;
+    let by_id = |text: &str| bailiwick_api::ids::as_number(text).is_some();
+    if status.workspace.is_none() && status.project.as_deref().is_some_and(|project| !by_id(project)) {
+        return Err(Failure::wrong_usage("--project NAME needs --workspace beside it"));
+    }
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
+    let filter = ExperimentFilter {
+        name: status.experiment.clone(),
+        state,
+        mine: status.mine.then_some(true),
+        workspace: status.workspace.clone(),
+        project: status.project.clone(),
+        sort: Some(sort).filter(|sort| *sort != Sort::Newest),
+        ..ExperimentFilter::default()
+    };
     let page = |shown: &Shown| page(&connection, &output, status, shown);
     block_on(async {
         if !status.watch {
-            return page(&read(&connection, status, state).await?);
+            return page(&read(&connection, status, filter.clone()).await?);
         }
         let watch = async {
             loop {
-                let shown = read(&connection, status, state).await?;
+                let shown = read(&connection, status, filter.clone()).await?;
                 if output.terminal {
                     // To the top left, and everything below away.
                     write("\x1b[H\x1b[2J\x1b[3J")?;
@@ -79,7 +94,7 @@ pub fn status(common: &Common, status: &Status) -> Result<()> {
     })
 }
 
-async fn read(connection: &Connection, status: &Status, state: Option<State>) -> Result<Shown> {
+async fn read(connection: &Connection, status: &Status, mut filter: ExperimentFilter) -> Result<Shown> {
     let client = &connection.client;
     let limit = match status.all {
         true => i64::MAX,
@@ -94,13 +109,7 @@ async fn read(connection: &Connection, status: &Status, state: Option<State>) ->
             there_are_more: false,
         });
     }
-    let mut filter = ExperimentFilter {
-        name: status.experiment.clone(),
-        state,
-        mine: status.mine.then_some(true),
-        after: None,
-        limit: Some(limit.min(1000)),
-    };
+    filter.limit = Some(limit.min(1000));
     // Both at once: the page is there a round trip earlier.
     let (me, first) =
         tokio::try_join!(client.me(), client.experiments(&filter)).map_err(|why| connection.explain(why))?;
@@ -117,7 +126,9 @@ async fn read(connection: &Connection, status: &Status, state: Option<State>) ->
     }
     if let Some(name) = &status.experiment
         && experiments.is_empty()
-        && state.is_none()
+        && filter.state.is_none()
+        && filter.workspace.is_none()
+        && filter.project.is_none()
         && !status.mine
     {
         // The server's own words for what is not there, with the nearest name that is.
@@ -144,8 +155,8 @@ fn page(connection: &Connection, output: &Output, status: &Status, shown: &Shown
     output.list(COLUMNS, id, &shown.experiments)?;
     if shown.there_are_more {
         say(&match status.limit {
-            None => format!("The newest {NEWEST}; --all shows the rest."),
-            Some(limit) => format!("The newest {limit}; --all shows all."),
+            None => format!("The first {NEWEST}; --all shows the rest."),
+            Some(limit) => format!("The first {limit}; --all shows all."),
         });
     }
     Ok(())

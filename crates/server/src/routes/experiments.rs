@@ -36,7 +36,9 @@ pub async fn create(
 
     let queue_name = checked.queue.as_deref().unwrap_or("default");
     let no_queue = || Failure::not_found("queue", queue_name);
-    let (queue, open) = actor.picture().find_queue(queue_name).ok_or_else(no_queue)?;
+    let Some((queue, open)) = actor.picture().find_queue(queue_name) else {
+        return Err(missing::<permit::QueuesSubmit>(actor, "queue", queue_name).await);
+    };
     let may_submit = (open && actor.may(Permission::QueuesSubmit, &granted.target).is_some())
         || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();
     if !may_submit {

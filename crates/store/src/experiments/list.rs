@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{COLUMNS, ExperimentRow, read_row};
 use crate::access::{Actor, Refusal};
-use crate::db::{Kind, Result};
+use crate::db::{Kind, Result, of};
 
 /// From so many workspaces and projects on the walk over everybody's rows is tried first.
 const MANY_PLACES: usize = 300;
@@ -106,7 +106,7 @@ struct Arm {
     own: bool,
     /// Walked one by one: a column and its values.
     probed: Option<(&'static str, Vec<i64>)>,
-    /// What else is asked of each row: it is no part of what is walked (but that ids are looked up).
+    /// What else is asked of each row: it is no part of what is walked.
     compared: Vec<(&'static str, Vec<i64>)>,
 }
 
@@ -291,12 +291,10 @@ impl Plan {
         inside.extend(self.project.map(|id| projects(vec![id])));
         for (is_own, objects) in [(false, seen.objects), (true, seen.own_objects)] {
             if !objects.is_empty() {
-                let mut compared = vec![("id", objects)];
-                compared.extend(inside.iter().cloned());
                 arms.push(Arm {
                     own: is_own,
-                    compared,
-                    probed: None,
+                    probed: Some(("id", objects)),
+                    compared: inside.clone(),
                 });
             }
         }
@@ -435,12 +433,10 @@ impl Plan {
                 rows.push_str(&format!(" AND owner_id = {me}"));
             }
             for (column, values) in &arm.compared {
-                rows.push_str(&match (*column, values.as_slice()) {
-                    ("id", [one]) => format!(" AND id = {}", statement.number(*one)),
-                    (_, [one]) => format!(" AND {column} + 0 = {}", statement.number(*one)),
-                    ("id", many) => format!(" AND id IN ({})", self.kind.numbers(&statement.numbers(many))),
+                rows.push_str(&match values.as_slice() {
+                    [one] => format!(" AND {column} + 0 = {}", statement.number(*one)),
                     // Neither a condition to search by nor, in PostgreSQL, a join.
-                    (_, many) => {
+                    many => {
                         let list = self.kind.numbers(&statement.numbers(many));
                         format!(" AND CASE WHEN {column} IN ({list}) THEN 1 ELSE 0 END = 1")
                     }
@@ -459,16 +455,21 @@ impl Plan {
                 }
                 None => {}
             }
-            parts.push((rows, list));
+            let index = self
+                .index(arm)
+                .map_or(String::new(), |index| self.kind.by_index(&index));
+            parts.push((rows, index, list));
         }
         let keys = if self.by_name { "id, name" } else { "id" };
         let few = |more: &str, limit: usize| {
             let parts: Vec<String> = parts
                 .iter()
                 .enumerate()
-                .map(|(number, (rows, list))| {
+                .map(|(number, (rows, index, list))| {
                     let rows = |keys: &str| {
-                        format!("SELECT {keys} FROM experiments WHERE {rows}{more} ORDER BY {order} LIMIT {limit}")
+                        format!(
+                            "SELECT {keys} FROM experiments{index} WHERE {rows}{more} ORDER BY {order} LIMIT {limit}"
+                        )
                     };
                     match list {
                         None => format!("SELECT {keys} FROM ({}) AS arm{number}", rows(keys)),
@@ -484,7 +485,7 @@ impl Plan {
         let mut more = String::new();
         if places > FEW_PLACES {
             let column = if self.by_name { "name" } else { "id" };
-            let first = few("", limit / places + 2);
+            let first = few("", limit * 2 / places + 2);
             lists.push(format!(
                 "bound AS (SELECT {column} FROM ({first}) AS first_few ORDER BY {found} LIMIT 1 OFFSET {})",
                 limit - 1
@@ -500,17 +501,43 @@ impl Plan {
             few(&more, limit)
         ));
         statement.sql = format!(
-            "WITH {} SELECT {COLUMNS}, {VERSION} FROM experiments WHERE id IN (SELECT id FROM page) ORDER BY {found}",
-            lists.join(", ")
+            "WITH {} SELECT {}, {VERSION} FROM {} ORDER BY {}",
+            lists.join(", "),
+            of("e", COLUMNS),
+            self.kind.looked_up("page", "experiments"),
+            if self.by_name { "e.name, e.id" } else { "e.id DESC" }
         );
         statement
+    }
+
+    /// The index that holds an arm, or each of its places, in order.
+    fn index(&self, arm: &Arm) -> Option<String> {
+        let of = match arm.probed.as_ref().map(|(column, _)| *column) {
+            Some("id") => return None,
+            Some("workspace_id") if arm.own => "_owner_workspace",
+            Some("workspace_id") => "_workspace",
+            Some(_) => "_project",
+            None if arm.own => "_owner",
+            None => "",
+        };
+        let by_name = self.by_name || self.filter.name.is_some();
+        let order = match self.filter.state {
+            Some(state) if by_name && state.is_ended() => "_ended",
+            Some(_) => "_state",
+            None if by_name => "_name",
+            None => "",
+        };
+        Some(format!("experiments{of}{order}"))
     }
 }
 
 impl Arm {
-    /// Looks into an index that it costs.
+    /// How many places have rows in an order of their own; single experiments are looked up by their ids, which costs less.
     fn places(&self) -> usize {
-        self.probed.as_ref().map_or(1, |(_, places)| places.len())
+        match &self.probed {
+            Some(("id", _)) | None => 1,
+            Some((_, places)) => places.len(),
+        }
     }
 }
 
