@@ -260,3 +260,45 @@ fn the_version_names_the_server_too() {
     let version = place.ml("--version").done();
     assert!(version.contains(&format!("at {}", place.url())), "{version}");
 }
+
+#[test]
+fn experiments_are_listed_by_name_and_by_the_place_they_lie_in() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.ml_args(&["workspace", "create", "Stop Signs"]).done();
+    place.ml_args(&["project", "create", "Stop Signs", "Euro"]).done();
+    place.write("train.py", "print('ready')\n");
+    for (name, flags) in [
+        ("c", &[][..]),
+        ("b", &["--workspace", "Stop Signs"]),
+        ("a", &["--workspace", "Stop Signs", "--project", "Euro"]),
+    ] {
+        place
+            .ml_args(&[&["run", "train.py", "--name", name], flags].concat())
+            .done();
+    }
+    let names = |arguments: &[&str]| -> Vec<String> {
+        let listed = place
+            .ml_args(&[&["experiment", "list", "-o", "jsonl"], arguments].concat())
+            .done();
+        let name = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["name"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        listed.lines().map(name).collect()
+    };
+    assert_eq!(names(&[]), ["a", "b", "c"], "newest first");
+    assert_eq!(names(&["--sort", "name", "--limit", "2"]), ["a", "b"]);
+    assert_eq!(names(&["--sort", "name", "--all"]), ["a", "b", "c"]);
+    assert_eq!(names(&["-w", "stop signs"]), ["a", "b"]);
+    assert_eq!(names(&["-w", "Stop Signs", "--project", "Euro"]), ["a"]);
+    assert!(names(&["-w", "Nothing"]).is_empty());
+    let wrong = place.ml("experiment list --sort age").failed(2);
+    assert_eq!(
+        wrong,
+        "error: --sort: experiments are sorted by `newest` or `name`, not `age`\n"
+    );
+    let wrong = place.ml("experiment list --project Euro").failed(2);
+    assert_eq!(wrong, "error: --project NAME needs --workspace beside it\n");
+}

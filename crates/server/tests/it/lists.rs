@@ -37,8 +37,11 @@ struct Filled {
 
 const PLACES: i64 = 720;
 
-/// Everybody with what is assigned: role, kind of scope, and which numbers of that scope.
-const PEOPLE: &[(&str, &[(&str, &str, &str)], Sees)] = &[
+/// Role, kind of scope, and which numbers of that scope.
+type Assigned = &'static [(&'static str, &'static str, &'static str)];
+
+/// Everybody with what is assigned.
+const PEOPLE: &[(&str, Assigned, Sees)] = &[
     ("all", &[("Viewer", "global", "n = 0")], |_, _| true),
     ("own", &[("OwnViewer", "global", "n = 0")], |row, me| row.owner == me),
     ("half", &[("Viewer", "workspace", "n % 2 = 0")], |row, _| {
