@@ -53,6 +53,7 @@ impl Client {
     pub(crate) fn note_break_glass(&self, response: &Response) {
         let until = response.headers().get(BREAK_GLASS_HEADER);
         let until = until.and_then(|until| Time::parse(until.to_str().ok()?));
-        self.break_glass.store(until.map_or(0, |until| until.0), Ordering::Relaxed);
+        self.break_glass
+            .store(until.map_or(0, |until| until.0), Ordering::Relaxed);
     }
 }

@@ -153,7 +153,11 @@ impl Config {
             Some("basic") => AccessMode::Basic,
             Some("shadow") => AccessMode::Shadow,
             Some("off") => AccessMode::Off,
-            Some(other) => return Err(format!("security.access is `{other}`; it is off, basic, shadow or rbac")),
+            Some(other) => {
+                return Err(format!(
+                    "security.access is `{other}`; it is off, basic, shadow or rbac"
+                ));
+            }
         };
         let listen = text("listen").unwrap_or_else(|| "127.0.0.1:8080".into());
         let tls = match (text("tls_cert"), text("tls_key")) {

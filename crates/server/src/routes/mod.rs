@@ -112,8 +112,16 @@ pub fn table() -> Routes {
     r.get("/api/v1/roles", "list roles", roles::list);
     r.post("/api/v1/roles", "make a role", roles::create);
     r.get("/api/v1/roles/{role}", "show a role, and who holds it", roles::show);
-    r.patch("/api/v1/roles/{role}", "change a role of one's own making", roles::update);
-    r.delete("/api/v1/roles/{role}", "delete a role of one's own making", roles::delete);
+    r.patch(
+        "/api/v1/roles/{role}",
+        "change a role of one's own making",
+        roles::update,
+    );
+    r.delete(
+        "/api/v1/roles/{role}",
+        "delete a role of one's own making",
+        roles::delete,
+    );
     r.get("/api/v1/assignments", "list role assignments", assignments::list);
     r.post("/api/v1/assignments", "assign roles, all or none", assignments::give);
     r.post(
@@ -336,11 +344,7 @@ pub fn table() -> Routes {
         "list requests for access: one's own, and those that one may decide",
         requests::list,
     );
-    r.post(
-        "/api/v1/access/requests",
-        "ask for a role for a while",
-        requests::ask,
-    );
+    r.post("/api/v1/access/requests", "ask for a role for a while", requests::ask);
     r.post(
         "/api/v1/access/requests/{request}/approve",
         "give what was asked for, or for a shorter time",
