@@ -44,7 +44,7 @@ const SAMPLE: usize = 5_000;
 /// Loops, of which the median counts.
 const LOOPS: usize = 5;
 /// Fresh engines on which the same changes are made.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 fn main() {
     let cli = Cli::parse();

@@ -257,13 +257,9 @@ fn one_round(world: &World, clock: &Clock, ours: &Ours) -> ([Kind; KINDS.len()],
         }
     }
 
-    for at in 0..before.len() {
-        assert_eq!(
-            before[at],
-            ours.decide(world, at),
-            "all was undone, and {:?} is answered anew",
-            world.requests[at]
-        );
+    for (at, answer) in before.iter().enumerate() {
+        let request = &world.requests[at];
+        assert_eq!(*answer, ours.decide(world, at), "all was undone: {request:?}");
     }
 
     let held = ours.change(clock, |engine| engine.remove_group(world.biggest_group));

@@ -436,14 +436,14 @@ fn people(counts: &Counts, dice: &mut Dice) -> (Vec<Principal>, Vec<Vec<Principa
     shuffled[..counts.biggest_group]
         .iter()
         .for_each(|at| in_biggest[*at] = true);
-    for at in 0..counts.users {
+    for (at, in_biggest) in in_biggest.into_iter().enumerate() {
         let id = PrincipalId(at as i64 + 1);
         let mut groups = Vec::new();
         for _ in 0..counts.leaves_of_a_user {
             let leaf = dice.below(leaves);
             groups.extend([leaf, leaves + leaf % middle, leaves + middle + leaf % top]);
         }
-        if in_biggest[at] {
+        if in_biggest {
             groups.push(biggest);
         }
         groups.sort_unstable();
