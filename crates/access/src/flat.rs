@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bailiwick_api::permission::PermissionScope;
 use bailiwick_api::{AssignmentId, Permission, PermissionSet, ProjectId, RoleId, WorkspaceId};
 
-use crate::{ObjectKind, Role, Scope};
+use crate::{Holder, ObjectKind, Role, Scope};
 
 /// Ids come from a database's counters and start at 1. A scope, principal, group or assignment with an id beyond this, or below zero, holds nothing.
 const ID_BITS: u32 = 31;
@@ -422,7 +422,21 @@ pub(crate) struct Objects {
     /// By 64 objects: a bit for each on which anything is assigned.
     some: [Paged<u64>; KINDS.len()],
     /// What it is, by object.
-    here: [Paged<Vec<(u8, AssignmentId)>>; KINDS.len()],
+    here: [Paged<Vec<Here>>; KINDS.len()],
+}
+
+/// An assignment on one of 64 objects, with its holder beside it: whom it does not reach need not look further.
+#[derive(Debug, Clone, Copy)]
+struct Here {
+    at: u8,
+    assignment: AssignmentId,
+    holder: Holder,
+}
+
+impl Here {
+    fn order(&self) -> (u8, AssignmentId) {
+        (self.at, self.assignment)
+    }
 }
 
 impl Objects {
@@ -432,24 +446,25 @@ impl Objects {
         some.is_some_and(|some| some >> (id & 63) & 1 == 1)
     }
 
-    pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = AssignmentId> {
+    pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = (AssignmentId, Holder)> {
         let here = self.here[kind as usize].get(id >> 6);
         let here = here.map_or(&[][..], Vec::as_slice);
         let at = (id & 63) as u8;
-        let from = here.partition_point(|one| one.0 < at);
-        let there = here[from..].iter().take_while(move |one| one.0 == at);
-        there.map(|one| one.1)
+        let from = here.partition_point(|one| one.at < at);
+        let there = here[from..].iter().take_while(move |one| one.at == at);
+        there.map(|one| (one.assignment, one.holder))
     }
 
-    pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
+    pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId, holder: Holder) {
         let (some, here) = (&mut self.some[kind as usize], &mut self.here[kind as usize]);
         let (Some(some), Some(here)) = (some.make(id >> 6), here.make(id >> 6)) else {
             return;
         };
-        let one = ((id & 63) as u8, assignment);
-        if let Err(at) = here.binary_search(&one) {
-            here.insert(at, one);
-            *some |= 1 << one.0;
+        let at = (id & 63) as u8;
+        let one = Here { at, assignment, holder };
+        if let Err(place) = here.binary_search_by_key(&one.order(), Here::order) {
+            here.insert(place, one);
+            *some |= 1 << at;
         }
     }
 
@@ -458,11 +473,11 @@ impl Objects {
         let (Some(some), Some(here)) = (some.get_mut(id >> 6), here.get_mut(id >> 6)) else {
             return;
         };
-        let one = ((id & 63) as u8, assignment);
-        if let Ok(at) = here.binary_search(&one) {
-            here.remove(at);
-            if here.iter().all(|other| other.0 != one.0) {
-                *some &= !(1 << one.0);
+        let at = (id & 63) as u8;
+        if let Ok(place) = here.binary_search_by_key(&(at, assignment), Here::order) {
+            here.remove(place);
+            if here.iter().all(|other| other.at != at) {
+                *some &= !(1 << at);
             }
         }
     }

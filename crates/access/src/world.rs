@@ -401,14 +401,14 @@ impl World {
         now: i64,
         mut tell: impl FnMut(&Masks),
     ) {
-        for id in self.objects.on(kind, id) {
-            let holds = self.assignment(id).is_some_and(|one| match one.holder {
+        for (assignment, holder) in self.objects.on(kind, id) {
+            let holds = match holder {
                 Holder::Principal(id) => id == who,
-                Holder::Group(id) if id == self.users => self.reached_by_users(who, one.scope),
-                Holder::Group(id) => self.groups_of(who).binary_search(&id).is_ok(),
-            });
+                Holder::Group(group) if group == self.users => self.reached_by_users(who, Scope::Object(kind, id)),
+                Holder::Group(group) => self.groups_of(who).binary_search(&group).is_ok(),
+            };
             if holds {
-                self.tell(GLOBAL, id, now, &mut |_, masks| tell(masks));
+                self.tell(GLOBAL, assignment, now, &mut |_, masks| tell(masks));
             }
         }
     }
@@ -611,7 +611,7 @@ impl World {
         let place = self.assignments.make(assignment.id.0)?;
         held.add(key, assignment.id);
         if let Scope::Object(kind, id) = assignment.scope {
-            self.objects.add(kind, id, assignment.id);
+            self.objects.add(kind, id, assignment.id, assignment.holder);
         }
         *place = Some(assignment);
         Some(key)
