@@ -35,7 +35,8 @@ impl On {
         Ok(match kind {
             "workspace" => On::Workspace(name),
             "project" if crate::ids::as_number(&name).is_some() => On::Project(String::new(), name),
-            // Both names may hold a slash: the first that leaves something on both sides is taken.
+            // Names from before may hold a slash: the first that leaves something on both sides is taken. By such
+            // a name a project is meant by its id alone.
             "project" => match name.split_once('/') {
                 Some((workspace, project)) if !workspace.is_empty() && !project.is_empty() => {
                     On::Project(workspace.into(), project.into())

@@ -172,11 +172,5 @@ pub struct BreakGlass {
 /// # Errors
 /// It is too long or would do something to a terminal, in words.
 pub fn check_words(what: &str, text: &str) -> Result<(), String> {
-    if text.chars().count() > WHY_MAX {
-        return Err(format!("{what} is longer than {WHY_MAX} characters"));
-    }
-    if text.chars().any(|c| c.is_control() && c != '\n') {
-        return Err(format!("{what} contains a control character"));
-    }
-    Ok(())
+    crate::names::check_text(what, text, WHY_MAX)
 }

@@ -23,9 +23,23 @@ pub struct Role {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum ScopeView {
     Global,
-    Workspace { id: i64, name: String },
-    Project { id: i64, name: String },
-    Object { object: String, id: i64, name: String },
+    Workspace {
+        id: i64,
+        name: String,
+    },
+    Project {
+        id: i64,
+        name: String,
+        /// The name of its workspace.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workspace: Option<String>,
+    },
+    Object {
+        object: String,
+        id: i64,
+        /// Of a queue; else empty.
+        name: String,
+    },
 }
 
 /// One role assignment as shown beside a user.

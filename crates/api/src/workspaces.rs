@@ -162,10 +162,7 @@ pub struct MoveExperiment {
 /// Checks a description.
 ///
 /// # Errors
-/// It is too long, in words.
+/// It is too long, or not one line of what can be seen, in words.
 pub fn check_description(text: &str) -> Result<(), String> {
-    if text.chars().count() > DESCRIPTION_MAX {
-        return Err(format!("the description is longer than {DESCRIPTION_MAX} characters"));
-    }
-    Ok(())
+    crate::names::check_text("the description", text, DESCRIPTION_MAX)
 }

@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 
 use bailiwick_access::{Holder, ObjectKind, Scope, Target};
+use bailiwick_api::names;
 use bailiwick_api::on::On;
 use bailiwick_api::permission::RolePermissions;
+use bailiwick_api::requests::WHY_MAX;
 use bailiwick_api::roles::{
-    Assignment, AssignmentChange, AssignmentFilter, NewAssignment, NewAssignments, OldAssignments, ScopeView,
+    Assignment, AssignmentChange, AssignmentFilter, NewAssignment, NewAssignments, OldAssignments,
 };
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{
@@ -787,14 +789,9 @@ fn check_length(count: usize) -> Changed<()> {
     )))
 }
 
-/// Free text of people: bounded, and nothing in it that a terminal would act on.
+/// A reason, or what a role is for.
 pub(crate) fn check_text(what: &str, text: &str) -> Changed<()> {
-    if text.chars().count() > 1000 || text.chars().any(|c| c.is_control() && c != '\n') {
-        return Err(ChangeError::Invalid(format!(
-            "{what} has at most 1000 characters and no control characters"
-        )));
-    }
-    Ok(())
+    names::check_text(what, text, WHY_MAX).map_err(ChangeError::Invalid)
 }
 
 /// A twin past its date is not there any more, whether or not it was cleared away.
@@ -905,29 +902,6 @@ pub fn on(picture: &Picture, scope: Scope) -> On {
     }
 }
 
-/// A scope as shown.
-pub fn scope_view(picture: &Picture, scope: Scope) -> ScopeView {
-    match scope {
-        Scope::Global => ScopeView::Global,
-        Scope::Workspace(id) => ScopeView::Workspace {
-            id: id.0,
-            name: picture.workspace_name(id).to_string(),
-        },
-        Scope::Project(id) => ScopeView::Project {
-            id: id.0,
-            name: picture.project_name(id).to_string(),
-        },
-        Scope::Object(kind, id) => ScopeView::Object {
-            object: scope_columns(scope).0.to_owned(),
-            id,
-            name: match kind {
-                ObjectKind::Queue => picture.queue_name(QueueId(id)).to_string(),
-                _ => String::new(),
-            },
-        },
-    }
-}
-
 /// An assignment as shown.
 pub fn view(picture: &Picture, row: &AssignmentRow) -> Assignment {
     let (user, group) = match row.is.holder {
@@ -941,7 +915,7 @@ pub fn view(picture: &Picture, row: &AssignmentRow) -> Assignment {
         user: user.map(|id| picture.principal_name(id).to_string()),
         user_id: user,
         group: group.map(|id| picture.group_name(id).to_string()),
-        scope: scope_view(picture, row.is.scope),
+        scope: picture.scope_view(row.is.scope),
         on: on(picture, row.is.scope).to_string(),
         until: row.is.expires,
         built_in: row.built_in,

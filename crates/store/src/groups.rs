@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bailiwick_access::{Assignment, Holder, Scope};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
-use bailiwick_api::names::{check_name, name_key};
+use bailiwick_api::names::{check_name, check_text, name_key};
 use bailiwick_api::permission::{PermissionSet, RolePermissions, permit};
 use bailiwick_api::roles::AssignmentView;
 use bailiwick_api::users::PrincipalKind;
@@ -263,12 +263,7 @@ fn check_group_name(name: &str) -> Outcome<()> {
 }
 
 fn check_description(text: &str) -> Outcome<()> {
-    if text.chars().count() > DESCRIPTION_MAX {
-        return Err(GroupError::Invalid(format!(
-            "the description is longer than {DESCRIPTION_MAX} characters"
-        )));
-    }
-    Ok(())
+    check_text("the description", text, DESCRIPTION_MAX).map_err(GroupError::Invalid)
 }
 
 fn taken(name: &str) -> impl Fn(sqlx::Error) -> GroupError {

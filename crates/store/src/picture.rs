@@ -356,6 +356,9 @@ impl Picture {
             Scope::Project(id) => ScopeView::Project {
                 id: id.0,
                 name: self.project_name(id).to_string(),
+                workspace: self
+                    .project(id)
+                    .map(|project| self.workspace_name(project.workspace).to_string()),
             },
             Scope::Object(kind, id) => ScopeView::Object {
                 object: scope_columns(scope).0.to_owned(),

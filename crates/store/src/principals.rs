@@ -1,7 +1,7 @@
 //! Users and service accounts.
 
 use bailiwick_access::{Scope, Target};
-use bailiwick_api::names::{check_username, name_key};
+use bailiwick_api::names::{LABEL_MAX, check_text, check_username, name_key};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::users::{ChangeUser, NewUser, PrincipalKind, User, UserState};
 use bailiwick_api::{AssignmentId, GroupId, Page, Permission, PrincipalId, QueueId, Time};
@@ -87,6 +87,10 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
     user.display_name = row.try_get(3)?;
     user.created_at = Some(Time(row.try_get(6)?));
     user.last_seen_at = row.try_get::<Option<i64>, _>(7)?.map(Time);
+    // Whoever has been removed belongs to nothing any more, not even to `Users`.
+    if user.state == UserState::Removed {
+        return Ok(user);
+    }
     user.roles = picture.assignments_of(id);
     let users = picture.users_group();
     let groups: Vec<GroupId> = picture.world().groups_of(id).to_vec();
@@ -102,19 +106,17 @@ pub async fn get(actor: &Actor, which: &str) -> std::result::Result<User, Refusa
         what: "user",
         which: which.to_owned(),
     };
-    let id = actor.picture().find_principal(which).ok_or_else(missing)?;
-    let sql = format!("SELECT {COLUMNS} FROM principals WHERE id = $1");
+    // What is not there is looked for as well, and what may not be seen is not found: the time tells neither from the other.
+    let id = actor.picture().find_principal(which).unwrap_or(PrincipalId(0));
+    let full = id == actor.id || actor.may(Permission::UsersRead, &Target::default()).is_some();
+    let seen = if full { "" } else { " AND state = 'active'" };
+    let sql = format!("SELECT {COLUMNS} FROM principals WHERE id = $1{seen}");
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(id.0)
         .fetch_optional(&actor.db().read)
         .await?
         .ok_or_else(missing)?;
-    let user = view(actor, actor.picture(), &row)?;
-    let full = id == actor.id || actor.may(Permission::UsersRead, &Target::default()).is_some();
-    if !full && user.state != UserState::Active {
-        return Err(missing());
-    }
-    Ok(user)
+    Ok(view(actor, actor.picture(), &row)?)
 }
 
 /// By id, oldest first. `all`: deactivated and removed ones too (needs `users:read`, else the word is ignored).
@@ -162,16 +164,8 @@ impl<T: Into<Refusal>> From<T> for CreateError {
     }
 }
 
-/// Longest display name, in characters.
-const DISPLAY_NAME_MAX: usize = 255;
-
 fn check_display_name(name: &str) -> std::result::Result<(), CreateError> {
-    if name.chars().count() > DISPLAY_NAME_MAX {
-        return Err(CreateError::Invalid(format!(
-            "the display name is longer than {DISPLAY_NAME_MAX} characters"
-        )));
-    }
-    Ok(())
+    check_text("the display name", name, LABEL_MAX).map_err(CreateError::Invalid)
 }
 
 /// Makes a user: active with a password hash or a remote one, else pending. `link` is the stored form of the activation link and its end.

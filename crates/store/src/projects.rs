@@ -1,7 +1,7 @@
 //! Projects: making, listing, changing, deleting them.
 
 use bailiwick_access::Target;
-use bailiwick_api::names::{check_name, name_key};
+use bailiwick_api::names::{check_place_name, name_key};
 use bailiwick_api::permission::permit;
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, NewProject, PlaceFilter, Project, Rename, check_description};
 use bailiwick_api::{Page, Permission, PrincipalId, ProjectId, Time, WorkspaceId};
@@ -128,7 +128,7 @@ pub async fn create(
     workspace: WorkspaceId,
     new: &NewProject,
 ) -> Changed<ProjectId> {
-    check_name("a project", &new.name).map_err(PlaceError::Invalid)?;
+    check_place_name("a project", &new.name).map_err(PlaceError::Invalid)?;
     check_description(&new.description).map_err(PlaceError::Invalid)?;
     let actor = &by.actor;
     let mut work = by.begin().await?;

@@ -88,14 +88,14 @@ fn parse(words: &[String]) -> Changed<RolePermissions> {
     RolePermissions::parse(words.iter().map(String::as_str)).map_err(ChangeError::Invalid)
 }
 
-fn check(name: &str, description: &str) -> Changed<()> {
+fn check_role_name(name: &str) -> Changed<()> {
     check_name("a role", name).map_err(ChangeError::Invalid)?;
     if name_key(name) == "admin" {
         return Err(ChangeError::Conflict(
             "`admin` is another name of the role ClusterAdmin".into(),
         ));
     }
-    check_text("the description", description)
+    Ok(())
 }
 
 fn taken(name: &str) -> impl FnOnce(StoreError) -> ChangeError {
@@ -109,7 +109,8 @@ fn taken(name: &str) -> impl FnOnce(StoreError) -> ChangeError {
 
 /// Makes a role that nobody holds yet: it may hold more than its maker, since giving it to somebody is another act.
 pub async fn create(by: &Granted<permit::RolesCreate>, new: &NewRole) -> Changed<Role> {
-    check(&new.name, &new.description)?;
+    check_role_name(&new.name)?;
+    check_text("the description", &new.description)?;
     let permissions = parse(&new.permissions)?;
     let mut work = by.begin().await?;
     let inserted = sqlx::query_scalar::<_, i64>(
@@ -154,7 +155,13 @@ pub async fn update(by: &Granted<permit::RolesUpdate>, which: &str, change: &Rol
     let held = parse(&before.permissions)?;
     let name = change.name.as_ref().unwrap_or(&before.name);
     let description = change.description.as_ref().unwrap_or(&before.description);
-    check(name, description)?;
+    // What stays may be from before a rule.
+    if change.name.is_some() {
+        check_role_name(name)?;
+    }
+    if change.description.is_some() {
+        check_text("the description", description)?;
+    }
     let permissions = changed(&before.name, held, change)?;
     let gains = RolePermissions {
         all: permissions.all.without(held.all),

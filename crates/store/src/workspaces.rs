@@ -1,7 +1,7 @@
 //! Workspaces: making, listing, changing, deleting them, and who holds which role there.
 
 use bailiwick_access::{Assignment, Holder, ObjectKind, Scope, Target};
-use bailiwick_api::names::{check_name, name_key};
+use bailiwick_api::names::{check_place_name, name_key};
 use bailiwick_api::permission::{PermissionSet, permit};
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::workspaces::{
@@ -113,7 +113,7 @@ pub async fn create(
     new: &NewWorkspace,
     creators_role: Option<RoleId>,
 ) -> Changed<WorkspaceId> {
-    check_name("a workspace", &new.name).map_err(PlaceError::Invalid)?;
+    check_place_name("a workspace", &new.name).map_err(PlaceError::Invalid)?;
     check_description(&new.description).map_err(PlaceError::Invalid)?;
     let actor = &by.actor;
     let mut work = by.begin().await?;
@@ -246,7 +246,7 @@ pub(crate) fn check_change(what: &str, change: &Rename) -> Changed<()> {
         ));
     }
     if let Some(name) = &change.name {
-        check_name(what, name).map_err(PlaceError::Invalid)?;
+        check_place_name(what, name).map_err(PlaceError::Invalid)?;
     }
     if let Some(description) = &change.description {
         check_description(description).map_err(PlaceError::Invalid)?;

@@ -34,13 +34,25 @@ pub fn roles(user: &User) -> String {
     user.roles.iter().map(role_words).collect::<Vec<_>>().join(", ")
 }
 
+/// `globally`, `on workspace "Stop Signs"`, `on project "Euro" (workspace "Stop Signs")`, `on experiment 12`.
+pub fn place_words(scope: &ScopeView) -> String {
+    match scope {
+        ScopeView::Global => "globally".into(),
+        ScopeView::Workspace { name, .. } => format!("on workspace \"{name}\""),
+        ScopeView::Project { name, workspace, .. } => match workspace {
+            Some(workspace) => format!("on project \"{name}\" (workspace \"{workspace}\")"),
+            None => format!("on project \"{name}\""),
+        },
+        ScopeView::Object { object, id, name } if name.is_empty() => format!("on {object} {id}"),
+        ScopeView::Object { object, name, .. } => format!("on {object} \"{name}\""),
+    }
+}
+
 /// `Viewer on workspace "vision" (through Users) until 2027-01-31T00:00:00Z`
 pub fn role_words(assignment: &AssignmentView) -> String {
     let place = match &assignment.scope {
         ScopeView::Global => String::new(),
-        ScopeView::Workspace { name, .. } => format!(" on workspace \"{name}\""),
-        ScopeView::Project { name, .. } => format!(" on project \"{name}\""),
-        ScopeView::Object { object, name, .. } => format!(" on {object} \"{name}\""),
+        scope => format!(" {}", place_words(scope)),
     };
     let through = match &assignment.through_group {
         Some(group) => format!(" (through {group})"),

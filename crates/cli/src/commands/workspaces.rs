@@ -53,7 +53,7 @@ pub const MEMBERS: &[Column<Member>] = &[
     column("NAME", |member| member.name.as_str().into()),
     column("KIND", |member| member.kind.name().into()),
     column("ROLE", |member| member.role.as_str().into()),
-    column("ASSIGNED", |member| assigned(&member.scope).into()),
+    column("ASSIGNED", |member| super::users::place_words(&member.scope).into()),
     column("UNTIL", |member| member.until.into()),
     wide("ID", |member| member.id.into()),
     wide("STATE", |member| {
@@ -64,15 +64,6 @@ pub const MEMBERS: &[Column<Member>] = &[
     }),
     wide("ASSIGNMENT", |member| member.assignment.0.into()),
 ];
-
-fn assigned(scope: &ScopeView) -> String {
-    match scope {
-        ScopeView::Global => "globally".into(),
-        ScopeView::Workspace { name, .. } => format!("on workspace \"{name}\""),
-        ScopeView::Project { name, .. } => format!("on project \"{name}\""),
-        ScopeView::Object { object, name, .. } => format!("on {object} \"{name}\""),
-    }
-}
 
 /// Where a role was assigned: the nearer first.
 fn distance(scope: &ScopeView) -> u8 {

@@ -2,6 +2,7 @@
 
 use bailiwick_access::{Narrowing, Scope, Target, World};
 use bailiwick_api::key::KeyKind;
+use bailiwick_api::names::{LABEL_MAX, check_text};
 use bailiwick_api::permission::{PermissionSet, Permit, Reach, RolePermissions, permit};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
@@ -73,11 +74,7 @@ pub async fn create(
     Json(new): Json<NewToken>,
 ) -> Result<Json<TokenWithSecret>, Failure> {
     let actor = &door.actor;
-    if new.label.chars().count() > 255 || new.label.chars().any(char::is_control) {
-        return Err(Failure::invalid(
-            "a label has at most 255 characters and no control characters",
-        ));
-    }
+    check_text("the label", &new.label, LABEL_MAX).map_err(Failure::invalid)?;
     let expires = end(&new, actor.now())?;
     let whose = whose(actor, new.user.as_deref()).await?;
     let granted = door

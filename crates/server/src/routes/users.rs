@@ -329,7 +329,9 @@ pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeU
         principals::change(&granted, &user, &change).await
     } else {
         let granted = door.at(Target::default(), "user", &user.name, None).await?;
-        if change.remote.is_some_and(|remote| remote != user.remote) {
+        let another_name = change.name.as_ref().is_some_and(|name| *name != user.name);
+        // The name that another leaves could be taken, and be looked upon as his.
+        if change.remote.is_some_and(|remote| remote != user.remote) || (another_name && user.id != actor.id) {
             must_cover(actor, Permission::UsersUpdate, user.id).await?;
         }
         principals::change(&granted, &user, &change).await

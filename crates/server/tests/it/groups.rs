@@ -421,7 +421,7 @@ fn groups_have_names_that_are_unique_whatever_their_case() {
         );
         let taken = patch(admin, "/api/v1/groups/a%2Fb", json!({"name": "VISION"})).await;
         assert_eq!(taken.status, 409);
-        for bad in ["", " x", "12", "a\nb", &"x".repeat(256)] {
+        for bad in ["", " x", "12", "a\nb", ".", "..", "a  b", "a\u{A0}b", &"x".repeat(256)] {
             assert_eq!(
                 admin.post("/api/v1/groups", json!({"name": bad})).await.status,
                 422,
@@ -431,6 +431,10 @@ fn groups_have_names_that_are_unique_whatever_their_case() {
             assert_eq!(changed.status, 422, "{bad:?}");
         }
         assert_eq!(patch(admin, "/api/v1/groups/Vision", json!({})).await.status, 422);
+        for bad in ["two\nlines", "a\u{202E}b"] {
+            let changed = patch(admin, "/api/v1/groups/Vision", json!({"description": bad})).await;
+            assert_eq!(changed.status, 422, "{bad:?}");
+        }
         let change = ChangeGroup {
             name: Some("VISION".into()),
             description: Some("everything with a camera".into()),

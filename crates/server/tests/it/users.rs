@@ -386,9 +386,16 @@ fn nobody_gets_into_an_account_that_may_do_more_than_he() {
                 answer.text
             );
         }
+        // The name that is left could be taken, and whoever looks for it would meet somebody else.
+        let renamed = edit(&lesser, "admin", json!({"name": "root"})).await;
+        assert_eq!((renamed.status, renamed.code().as_str()), (403, "forbidden"));
         let events = world.events(&format!("id > {before}")).await;
-        assert_eq!(events.len(), 5);
+        assert_eq!(events.len(), 6);
         assert!(events.iter().all(|event| event.ends_with("denied")), "{events:?}");
+        assert_eq!(edit(&lesser, "ana", json!({"name": "anna"})).await.status, 200);
+        assert_eq!(edit(&lesser, "anna", json!({"name": "ana"})).await.status, 200);
+        assert_eq!(edit(&lesser, "lesser", json!({"name": "less"})).await.status, 200);
+        assert_eq!(edit(&lesser, "less", json!({"name": "lesser"})).await.status, 200);
         assert_eq!(lesser.post("/api/v1/users/ana/link", json!({})).await.status, 200);
         assert_eq!(lesser.post("/api/v1/tokens", json!({"user": "ana"})).await.status, 200);
         // Others neither make nor see keys of others.
@@ -436,6 +443,12 @@ fn fellow_users_see_names_and_nothing_else() {
             ana.get("/api/v1/users/nemo").await,
         );
         assert_eq!(hidden.without("invited"), missing.without("nemo"));
+        assert_eq!(
+            world.admin.post("/api/v1/users/bob/deactivate", json!({})).await.status,
+            200
+        );
+        let shut_out = ana.get("/api/v1/users/bob").await;
+        assert_eq!(shut_out.without("bob"), missing.without("nemo"));
     });
 }
 
@@ -601,6 +614,18 @@ fn administrators_change_users_and_everybody_his_own_display_name() {
         assert_eq!(edit(&ana, "nemo", json!({"display_name": "x"})).await.status, 404);
         assert_eq!(edit(admin, "ana", json!({})).await.status, 422);
         assert_eq!(edit(admin, "ana", json!({"name": "a b"})).await.status, 422);
+        for bad in ["two\nlines", "a\u{202E}b", "a\u{200B}b", "\u{1b}[2J"] {
+            assert_eq!(
+                edit(admin, "ana", json!({"display_name": bad})).await.status,
+                422,
+                "{bad:?}"
+            );
+            assert_eq!(
+                admin.post("/api/v1/tokens", json!({"label": bad})).await.status,
+                422,
+                "{bad:?}"
+            );
+        }
         assert_eq!(
             edit(admin, "ana", json!({"display_name": "x".repeat(256)}))
                 .await
@@ -644,6 +669,8 @@ fn administrators_change_users_and_everybody_his_own_display_name() {
         );
         admin.client.remove_user("bob").await.unwrap();
         assert_eq!(edit(admin, &bob.id.to_string(), json!({"name": "b"})).await.status, 409);
+        let removed = admin.client.user(&bob.id.to_string()).await.unwrap();
+        assert!(removed.roles.is_empty(), "whoever is gone holds nothing: {removed:?}");
     });
 }
 

@@ -24,6 +24,7 @@ async fn project(who: &Person, workspace: &str, name: &str) -> i64 {
 }
 
 async fn assign(world: &World, role: &str, user: &str, on: &str) {
+    let on = if on.is_empty() { "installation" } else { on };
     let assignments = json!([{"role": role, "user": user, "on": on}]);
     let made = world
         .admin
@@ -59,6 +60,7 @@ async fn names(who: &Person, path: &str) -> Vec<String> {
 
 /// A submission into a place.
 async fn submit(who: &Person, name: &str, workspace: &str, project: &str) -> Answer {
+    let project = Some(project).filter(|project| !project.is_empty());
     let config = json!({"name": name, "entrypoint": "true", "workspace": workspace, "project": project});
     who.post("/api/v1/experiments", json!({"config": config})).await
 }
@@ -231,23 +233,82 @@ fn names_of_workspaces_and_projects_are_unique_whatever_their_case() {
         project(admin, "Träning", "Red").await;
         let renamed = patch(admin, &format!("{path}/red"), json!({"name": "gReEn"})).await;
         assert_eq!(renamed.status, 409);
-        for bad in ["", " x", "12", "a\nb", "a\u{202E}b", &"x".repeat(256)] {
+        let long = "x".repeat(256);
+        for bad in [
+            "",
+            " x",
+            "12",
+            "a\nb",
+            "a\u{202E}b",
+            "a/b",
+            ".",
+            "..",
+            "a  b",
+            "a\u{A0}b",
+            &long,
+        ] {
             let made = admin.post("/api/v1/workspaces", json!({"name": bad})).await;
             assert_eq!(made.status, 422, "{bad:?}");
             assert_eq!(admin.post(path, json!({"name": bad})).await.status, 422, "{bad:?}");
             let renamed = patch(admin, "/api/v1/workspaces/Träning", json!({"name": bad})).await;
             assert_eq!(renamed.status, 422, "{bad:?}");
         }
-        for name in ["a/b", "x'; DROP TABLE workspaces--", "{{7*7}}", "😀", "%2e"] {
+        for name in ["a:b", "x'; DROP TABLE workspaces--", "{{7*7}}", "😀", "%2e"] {
             let id = workspace(admin, name).await;
             let found = admin.client.workspace(name).await.unwrap();
             assert_eq!((found.id.0, found.name.as_str()), (id, name));
         }
         let long = json!({"name": "long", "description": "x".repeat(4001)});
         assert_eq!(admin.post("/api/v1/workspaces", long).await.status, 422);
+        for bad in ["two\nlines", "a\u{202E}b", "\u{1b}[2J"] {
+            let body = json!({"name": "new", "description": bad});
+            assert_eq!(admin.post("/api/v1/workspaces", body.clone()).await.status, 422);
+            assert_eq!(admin.post(path, body).await.status, 422);
+            let described = patch(admin, "/api/v1/workspaces/Träning", json!({"description": bad})).await;
+            assert_eq!(described.status, 422, "{bad:?}");
+        }
         assert_eq!(
             patch(admin, "/api/v1/workspaces/Träning", json!({})).await.message(),
             "there is nothing to change: give a name or a description"
+        );
+    });
+}
+
+#[test]
+fn places_named_with_a_slash_from_before_are_still_there_and_planned_again() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        world.person("ana").await;
+        let old = workspace(admin, "old").await;
+        let euro = project(admin, "old", "Euro").await;
+        assign(&world, "Viewer", "ana", &format!("project:{euro}")).await;
+        world
+            .sql("UPDATE workspaces SET name = 'A/B', name_key = 'a/b', description = 'two\nlines' WHERE name = 'old'")
+            .await
+            .unwrap();
+        let admin = &admin.at(&world.restart(|_| ()).await);
+        assert_eq!(admin.client.workspace("A/B").await.unwrap().id.0, old);
+        let roles = admin.client.user("ana").await.unwrap().roles;
+        let scope = serde_json::to_value(&roles.iter().find(|one| one.role == "Viewer").unwrap().scope).unwrap();
+        assert_eq!(
+            scope,
+            json!({"kind": "project", "id": euro, "name": "Euro", "workspace": "A/B"})
+        );
+        let document = serde_json::to_value(admin.client.export_access().await.unwrap()).unwrap();
+        let planned = admin.post("/api/v1/access/plan", json!({"document": document})).await;
+        assert_eq!(
+            (planned.status, &planned.json()["changes"]),
+            (200, &json!([])),
+            "{}",
+            planned.text
+        );
+        let document = json!({"workspaces": [{"name": "C/D", "description": "x"}]});
+        assert_eq!(
+            admin
+                .post("/api/v1/access/plan", json!({"document": document}))
+                .await
+                .status,
+            422
         );
     });
 }

@@ -8,7 +8,8 @@ use bailiwick_api::document::{
     AccessDocument, DocumentAssignment, DocumentGroup, DocumentProject, DocumentRole, DocumentUser, DocumentWorkspace,
     PlannedAct,
 };
-use bailiwick_api::names::{check_name, check_username, name_key, nearest};
+use bailiwick_api::ids::as_number;
+use bailiwick_api::names::{LABEL_MAX, check_name, check_place_name, check_text, check_username, name_key, nearest};
 use bailiwick_api::on::On;
 use bailiwick_api::permission::{PermissionSet, RolePermissions};
 use bailiwick_api::users::{PrincipalKind, UserState};
@@ -434,15 +435,12 @@ impl Drafting<'_> {
                 self.fault(&place, "the name stands here twice (letter case does not matter)");
                 continue;
             }
-            if user
-                .display_name
-                .as_ref()
-                .is_some_and(|name| name.chars().count() > 255 || name.chars().any(char::is_control))
+            let have = self.principal(&user.name).and_then(|id| self.have.users.get(&id));
+            let old = have.and_then(|user| user.display_name.as_deref()).unwrap_or_default();
+            if let Some(name) = user.display_name.as_deref().filter(|name| *name != old)
+                && let Err(why) = check_text("the display name", name, LABEL_MAX)
             {
-                self.fault(
-                    &place,
-                    "the display name is longer than 255 characters, or contains a control character",
-                );
+                self.fault(&place, why);
             }
             if user.state == Some(UserState::Removed) {
                 self.fault(
@@ -615,7 +613,10 @@ impl Drafting<'_> {
         let mut seen = HashSet::new();
         for (at, role) in roles.iter().enumerate() {
             let place = format!("roles, entry {} ({})", at + 1, role.name);
-            if let Err(why) = check_name("a role", &role.name) {
+            let found = by_name(&role.name, |name| self.picture.find_role(name));
+            if found.is_none()
+                && let Err(why) = check_name("a role", &role.name)
+            {
                 self.fault(&place, why);
                 continue;
             }
@@ -623,7 +624,9 @@ impl Drafting<'_> {
                 self.fault(&place, "the name stands here twice (letter case does not matter)");
                 continue;
             }
-            if let Some(text) = &role.description
+            let have = found.and_then(|id| self.have.roles.get(&id));
+            let old = have.map(|(description, _)| description.as_str()).unwrap_or_default();
+            if let Some(text) = role.description.as_deref().filter(|text| *text != old)
                 && let Err(why) = check_description(text)
             {
                 self.fault(&place, why);
@@ -635,7 +638,7 @@ impl Drafting<'_> {
                     continue;
                 }
             };
-            let Some(id) = self.picture.find_role(&role.name) else {
+            let Some(id) = found else {
                 self.make_role(role, permissions);
                 continue;
             };
@@ -720,17 +723,22 @@ impl Drafting<'_> {
         let mut seen = HashSet::new();
         for (at, group) in groups.iter().enumerate() {
             let place = format!("groups, entry {} ({})", at + 1, group.name);
-            if let Err(why) = check_name("a group", &group.name) {
+            let found = by_name(&group.name, |name| self.picture.find_group(name));
+            if found.is_none()
+                && let Err(why) = check_name("a group", &group.name)
+            {
                 self.fault(&place, why);
                 continue;
             }
-            let found = self.picture.find_group(&group.name);
             let is_twice = !seen.insert(name_key(&group.name)) || found.is_some_and(|id| !kept.insert(id));
             if is_twice {
                 self.fault(&place, "the group stands here twice (letter case does not matter)");
                 continue;
             }
-            if let Some(text) = &group.description
+            let old = found
+                .and_then(|id| self.have.groups.get(&id))
+                .map_or("", String::as_str);
+            if let Some(text) = group.description.as_deref().filter(|text| *text != old)
                 && let Err(why) = check_description(text)
             {
                 self.fault(&place, why);
@@ -825,7 +833,10 @@ impl Drafting<'_> {
         let mut seen = HashSet::new();
         for (at, workspace) in workspaces.iter().enumerate() {
             let place = format!("workspaces, entry {} ({})", at + 1, workspace.name);
-            if let Err(why) = check_name("a workspace", &workspace.name) {
+            let found = by_name(&workspace.name, |name| self.picture.find_workspace(name));
+            if found.is_none()
+                && let Err(why) = check_place_name("a workspace", &workspace.name)
+            {
                 self.fault(&place, why);
                 continue;
             }
@@ -833,7 +844,10 @@ impl Drafting<'_> {
                 self.fault(&place, "the name stands here twice (letter case does not matter)");
                 continue;
             }
-            if let Some(text) = &workspace.description
+            let old = found
+                .and_then(|id| self.have.workspaces.get(&id))
+                .map_or("", String::as_str);
+            if let Some(text) = workspace.description.as_deref().filter(|text| *text != old)
                 && let Err(why) = check_description(text)
             {
                 self.fault(&place, why);
@@ -841,7 +855,6 @@ impl Drafting<'_> {
             if workspace.archived == Some(true) && name_key(&workspace.name) == DEFAULT_WORKSPACE {
                 self.fault(&place, "the workspace `default` cannot be archived");
             }
-            let found = self.picture.find_workspace(&workspace.name);
             let id = found.unwrap_or_else(|| {
                 let id = WorkspaceId(self.fresh());
                 self.workspaces.insert(name_key(&workspace.name), id);
@@ -852,7 +865,10 @@ impl Drafting<'_> {
             let mut seen = HashSet::new();
             for project in &workspace.projects {
                 let place = format!("{place}, project {}", project.name);
-                if let Err(why) = check_name("a project", &project.name) {
+                let found = by_name(&project.name, |name| self.picture.find_project(id, name));
+                if found.is_none()
+                    && let Err(why) = check_place_name("a project", &project.name)
+                {
                     self.fault(&place, why);
                     continue;
                 }
@@ -860,7 +876,10 @@ impl Drafting<'_> {
                     self.fault(&place, "the name stands here twice (letter case does not matter)");
                     continue;
                 }
-                if let Some(text) = &project.description
+                let old = found
+                    .and_then(|id| self.have.projects.get(&id))
+                    .map_or("", String::as_str);
+                if let Some(text) = project.description.as_deref().filter(|text| *text != old)
                     && let Err(why) = check_description(text)
                 {
                     self.fault(&place, why);
@@ -1345,4 +1364,9 @@ fn meant<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(name, known)
         .map(|meant| format!("; did you mean `{meant}`?"))
         .unwrap_or_default()
+}
+
+/// What is there under a name, and so keeps it, whatever is asked of names by now; never by an id.
+fn by_name<T>(name: &str, find: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    as_number(name).is_none().then(|| find(name)).flatten()
 }
