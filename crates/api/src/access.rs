@@ -26,6 +26,9 @@ pub struct CanIAnswer {
     pub allowed: bool,
     /// The same for people.
     pub words: String,
+    /// The place is not there, or may not be seen: then nothing is said about rights on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub not_there: bool,
     /// Where the word stands for several permissions: each of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub each: Vec<OneAnswer>,

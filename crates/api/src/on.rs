@@ -17,6 +17,17 @@ pub enum On {
 }
 
 impl On {
+    /// A place where something is to be given or taken. An empty text, from a variable that was never set say, must not mean everywhere there.
+    ///
+    /// # Errors
+    /// As [`On::parse`], and that the text is empty.
+    pub fn parse_named(text: &str) -> Result<On, String> {
+        if text.trim().is_empty() {
+            return Err("the place is empty: write `installation` for everywhere, or leave it out".into());
+        }
+        On::parse(text)
+    }
+
     /// # Errors
     /// Which part cannot be read, and what would be right.
     pub fn parse(text: &str) -> Result<On, String> {
@@ -84,6 +95,7 @@ mod tests {
             assert_eq!(On::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(On::parse(""), Ok(On::Installation));
+        assert!(On::parse_named(" ").is_err());
         for bad in ["twelve", "experiment:", "project:a", "planet:earth"] {
             assert!(On::parse(bad).is_err(), "{bad}");
         }

@@ -110,9 +110,9 @@ pub struct AccessRequest {
 #[serde(deny_unknown_fields)]
 pub struct NewAccessRequest {
     pub role: String,
-    /// `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`; left out: everywhere.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub on: String,
+    /// `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `installation`; left out: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// Five minutes to 90 days.
     pub lifetime_ms: i64,
     /// For whoever decides, and for the record.

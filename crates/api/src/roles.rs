@@ -178,9 +178,9 @@ pub struct NewAssignment {
     pub user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Where: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`; left out: everywhere.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub on: String,
+    /// Where: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `installation`; left out: everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
     /// When it ends by itself; at most one of `until` and `lifetime_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
@@ -208,8 +208,8 @@ pub struct WhichAssignment {
     pub user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub on: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<String>,
 }
 
 /// `POST /api/v1/assignments/remove`: all of them or none.

@@ -6,6 +6,8 @@ use bailiwick_client::Error;
 pub mod exit {
     pub const FAILED: u8 = 1;
     pub const WRONG_USAGE: u8 = 2;
+    /// A question to which no answer could be had.
+    pub const NO_ANSWER: u8 = 3;
     pub const SIGN_IN_NEEDED: u8 = 4;
     pub const STILL_GOING: u8 = 8;
     pub const INTERRUPTED: u8 = 130;

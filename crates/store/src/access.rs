@@ -101,6 +101,8 @@ pub enum Refusal {
         question: String,
         /// What to type to ask for it, where a role below administration would do.
         ask: Option<String>,
+        /// Where it is the key that lacks it and not its owner: the words that say so.
+        narrowed: Option<String>,
     },
     Store(StoreError),
 }
@@ -661,6 +663,7 @@ impl Actor {
             place: place(self.picture(), target),
             question,
             ask,
+            narrowed: crate::questions::narrowed(self, permission, target),
         }
     }
 

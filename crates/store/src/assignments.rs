@@ -59,6 +59,8 @@ pub enum ChangeError {
     Refused(Refusal),
     /// Visible, and this permission is missing there.
     Forbidden(Permission, Target),
+    /// This permission is missing somewhere that this actor may not be told of.
+    ForbiddenSomewhere(Permission),
     Invalid(String),
     Conflict(String),
 }
@@ -256,11 +258,12 @@ pub async fn give(actor: &Actor, new: &NewAssignments) -> Changed<Vec<Assignment
     let list = &new.assignments;
     check_length(list.len())?;
     check_text("the reason", &new.reason)?;
-    let targets = targets(actor, list.iter().map(|one| one.on.as_str()).collect()).await?;
+    let targets = targets(actor, list.iter().map(|one| one.on.as_deref()).collect()).await?;
     let (mut work, actor) = actor.begin_in_order().await?;
     let mut made = Vec::with_capacity(list.len());
     for one in list {
-        let target = still_there(&mut work, &targets[one.on.as_str()], &one.on).await?;
+        let on = one.on.as_deref().unwrap_or(EVERYWHERE);
+        let target = still_there(&mut work, &targets[on], on).await?;
         let is = look_up(&actor, one, &target, &new.reason)?;
         let id = write(&mut work, &actor, &is).await?;
         note(&mut work, &actor, "assign", id, None, Some(&is), &target).await?;
@@ -299,11 +302,12 @@ fn look_up(actor: &Actor, one: &NewAssignment, target: &Target, reason: &str) ->
 pub async fn take_all(actor: &Actor, old: &OldAssignments) -> Changed<Vec<Assignment>> {
     let list = &old.assignments;
     check_length(list.len())?;
-    let targets = targets(actor, list.iter().map(|one| one.on.as_str()).collect()).await?;
+    let targets = targets(actor, list.iter().map(|one| one.on.as_deref()).collect()).await?;
     let (mut work, actor) = actor.begin_in_order().await?;
     let mut taken = Vec::with_capacity(list.len());
     for one in list {
-        let target = still_there(&mut work, &targets[one.on.as_str()], &one.on).await?;
+        let on = one.on.as_deref().unwrap_or(EVERYWHERE);
+        let target = still_there(&mut work, &targets[on], on).await?;
         may_assign(&actor, &target)?;
         let (role, name, _) = find_role(&actor, &one.role)?;
         let scope = scope_of(&target);
@@ -370,6 +374,9 @@ pub async fn change(actor: &Actor, id: AssignmentId, change: &AssignmentChange) 
             "this assignment is built in and stays as it is".into(),
         ));
     }
+    if is_break_glass(&mut work, id).await? {
+        return Err(ChangeError::Conflict(STAYS_BREAK_GLASS.into()));
+    }
     let before = row.is.clone();
     let (role, name, permissions) = match &change.role {
         Some(role) => find_role(&actor, role)?,
@@ -394,11 +401,34 @@ pub async fn change(actor: &Actor, id: AssignmentId, change: &AssignmentChange) 
         .execute(&mut **work)
         .await;
     updated.map_err(|why| twice(why, actor.picture(), &row.is))?;
+    becomes_ordinary(&mut work, id).await?;
     work.touches(&[Touched::Assignment(id)]).await?;
     keep_an_admin(&mut work).await?;
     note(&mut work, &actor, "change", id, Some(&before), Some(&row.is), &target).await?;
     work.commit().await?;
     Ok(view(actor.picture(), &row))
+}
+
+/// Why nothing but its end happens to an assignment from break-glass: changed, it would be power that nobody is told of any more.
+pub const STAYS_BREAK_GLASS: &str = "this assignment comes from break-glass and stays as it is until its end; `ml access break-glass --end` ends it at once";
+
+/// Whether an assignment comes from break-glass.
+pub(crate) async fn is_break_glass(work: &mut Work, id: AssignmentId) -> Result<bool> {
+    let found: Option<i64> =
+        sqlx::query_scalar("SELECT id FROM access_requests WHERE assignment_id = $1 AND kind = 'break-glass' LIMIT 1")
+            .bind(id.0)
+            .fetch_optional(&mut ***work)
+            .await?;
+    Ok(found.is_some())
+}
+
+/// What was given on request and then changed is an assignment as any other: in exports, and in the hands of documents.
+pub(crate) async fn becomes_ordinary(work: &mut Work, id: AssignmentId) -> Result<()> {
+    sqlx::query("UPDATE access_requests SET assignment_id = NULL WHERE assignment_id = $1")
+        .bind(id.0)
+        .execute(&mut ***work)
+        .await?;
+    Ok(())
 }
 
 /// An assignment that is to be changed: it must be there and visible, and assigning there must be allowed.
@@ -482,7 +512,7 @@ pub async fn list(actor: &Actor, filter: &AssignmentFilter) -> std::result::Resu
         conditions.push(format!("a.role_id = {}", find_role(actor, role)?.0));
     }
     if let Some(text) = &filter.on {
-        let target = targets(actor, vec![text.as_str()]).await?[text.as_str()];
+        let target = targets(actor, vec![Some(text.as_str())]).await?[text.as_str()];
         let (kind, id) = scope_columns(scope_of(&target));
         conditions.push(format!("a.scope_kind = '{kind}' AND a.scope_id = {id}"));
     }
@@ -677,12 +707,16 @@ pub async fn target_of(work: &mut Work, scope: Scope) -> Result<Option<Target>> 
     .transpose()
 }
 
+/// What a place that is left out says.
+const EVERYWHERE: &str = "installation";
+
 /// What the texts `on` name, as far as this actor may see it.
-async fn targets<'a>(actor: &Actor, texts: Vec<&'a str>) -> Changed<HashMap<&'a str, Target>> {
+async fn targets<'a>(actor: &Actor, texts: Vec<Option<&'a str>>) -> Changed<HashMap<&'a str, Target>> {
     let mut targets = HashMap::new();
     for text in texts {
+        let text = text.unwrap_or(EVERYWHERE);
         if !targets.contains_key(text) {
-            let on = On::parse(text).map_err(ChangeError::Invalid)?;
+            let on = On::parse_named(text).map_err(ChangeError::Invalid)?;
             targets.insert(text, resolve(actor, &on).await?);
         }
     }
@@ -703,7 +737,7 @@ fn kind_word(kind: &str) -> &'static str {
     KINDS.iter().find(|known| **known == kind).copied().unwrap_or("thing")
 }
 
-fn may_assign(actor: &Actor, target: &Target) -> Changed<()> {
+pub(crate) fn may_assign(actor: &Actor, target: &Target) -> Changed<()> {
     // As in `missing_to_grant`: what one owns oneself does not count.
     let unowned = Target { owner: None, ..*target };
     match actor.may(Permission::RolesAssign, &unowned) {

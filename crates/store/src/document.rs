@@ -69,6 +69,8 @@ struct Have {
     built_in: HashSet<AssignmentId>,
     /// Those that were given on request, or by break-glass, and end by themselves.
     on_request: HashSet<AssignmentId>,
+    /// Those of them that came from break-glass, which nothing changes.
+    break_glass: HashSet<AssignmentId>,
     /// Experiments that are shared singly.
     experiments: HashMap<i64, Target>,
 }
@@ -118,6 +120,9 @@ impl Have {
                 .fetch_all(&mut **tx)
                 .await?;
         have.on_request = on_request.into_iter().map(AssignmentId).collect();
+        let sql = "SELECT assignment_id FROM access_requests WHERE assignment_id IS NOT NULL AND kind = 'break-glass'";
+        let break_glass: Vec<i64> = sqlx::query_scalar(sql).fetch_all(&mut **tx).await?;
+        have.break_glass = break_glass.into_iter().map(AssignmentId).collect();
         let sql = "SELECT id, workspace_id, project_id, owner_id FROM experiments
                    WHERE id IN (SELECT scope_id FROM assignments WHERE scope_kind = 'experiment')";
         for row in sqlx::query(sql).fetch_all(&mut **tx).await? {
@@ -941,10 +946,7 @@ async fn make(work: &mut Work, actor: &Actor, labels: &Labels, real: &mut Real, 
                 .bind(until.map(|end| end.0))
                 .execute(&mut ***work)
                 .await?;
-            sqlx::query("UPDATE access_requests SET assignment_id = NULL WHERE assignment_id = $1")
-                .bind(one.id.0)
-                .execute(&mut ***work)
-                .await?;
+            assignments::becomes_ordinary(work, one.id).await?;
             work.touches(&[Touched::Assignment(one.id)]).await?;
             told_assignment(picture, labels, "change", one)
         }

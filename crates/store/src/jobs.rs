@@ -3,10 +3,10 @@
 use bailiwick_api::agents::{Happened, Held, JobLease, OnLostAgent, StopOrder};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop};
-use bailiwick_api::{AgentId, ExperimentId, JobId, PrincipalId, ProjectId, WorkspaceId, key};
+use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, WorkspaceId, key};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Picture, System, Work};
+use crate::access::{Picture, Refusal, System, Work, queue_target};
 use crate::agents::Serving;
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
@@ -102,6 +102,15 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
         }
         // Names as they are now: the poll may have begun before the owner was made. Never read inside the transaction: loading could wait for it.
         let picture = serving.actor.access.fresh().await?;
+        // Who waited may have lost the account, the key or the queue before the job came.
+        let still = match serving.actor.renewed(picture.version()).await {
+            Ok(actor) => actor.may(Permission::QueuesServe, &queue_target(*queue)).is_some(),
+            Err(Refusal::Store(why)) => return Err(why),
+            Err(_) => false,
+        };
+        if !still {
+            continue;
+        }
         let mut work = serving.actor.begin().await?;
         let sql = format!("{peek}{}", db.skip_locked());
         let row = sqlx::query(AssertSqlSafe(sql))

@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bailiwick_access::{
-    Assignment, Holder, Narrowed, ObjectKind, Principal, Reason, Scope, Target, Visible, Why, World, difference,
+    Assignment, Holder, Narrowed, Narrowing, ObjectKind, Principal, Reason, Scope, Target, Visible, Why, World,
+    difference,
 };
 use bailiwick_api::access::{
     Ability, Able, AbleTo, CanIAnswer, DiffAnswer, Effect, Explained, Explanation, NearMiss, NearWhy, OneAnswer,
@@ -95,12 +96,13 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
     if ids.is_empty() {
         return Ok(BTreeMap::new());
     }
+    // One that is not there is answered with a row as well, so that it costs the same as one that may not be seen.
     let sql = format!(
-        "SELECT string_agg(id || ' ' || workspace_id || ' ' || project_id || ' ' || owner_id, ';') FROM experiments WHERE id IN ({})",
+        "SELECT COALESCE(string_agg(id || ' ' || workspace_id || ' ' || project_id || ' ' || owner_id, ';'), '0 0 0 0') FROM experiments WHERE id IN ({})",
         id_list(ids.iter().copied())
     );
     // The text differs with the ids: keeping each statement prepared would fill the connection.
-    let found: Option<String> = sqlx::query(AssertSqlSafe(sql))
+    let found: String = sqlx::query(AssertSqlSafe(sql))
         .persistent(ids.len() == 1)
         .fetch_one(&actor.db().read)
         .await?
@@ -113,12 +115,12 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
         let owner = PrincipalId(next()?);
         Some((id, experiment_target(ExperimentId(id), workspace, project, owner)))
     };
-    let found = found.unwrap_or_default();
     let targets = found
         .split(';')
-        .filter(|text| !text.is_empty())
         .map(|text| read(text).ok_or_else(|| StoreError::Broken(format!("an experiment's place reads `{text}`"))));
-    targets.collect()
+    let mut targets = targets.collect::<Result<BTreeMap<_, _>>>()?;
+    targets.remove(&0);
+    Ok(targets)
 }
 
 /// The ids after `after` of the experiments that a visible set holds, rising. Each part of the set is looked for by itself, so that each has its index.
@@ -167,21 +169,28 @@ pub async fn experiments_among(
     Ok(ids.await?)
 }
 
-/// A queue that is open to every workspace is used through the workspace one works in. So the question about it is asked in a workspace where the answer
-/// is yes, if there is one.
-pub fn through_workspace(
+/// Where a question is really asked. A queue that is open to every workspace is used through the workspace one works in: so the question about it is asked
+/// in a workspace where the answer is yes, if there is one. What is only held globally is used on the installation, where a key narrowed to workspaces
+/// reaches nothing.
+pub fn asked_at(
     world: &World,
-    who: (PrincipalId, Option<&bailiwick_access::Narrowing>),
+    who: (PrincipalId, Option<&Narrowing>),
     open: impl Fn(QueueId) -> bool,
     permission: Permission,
     target: Target,
     now: i64,
 ) -> Target {
+    let (who, narrowing) = who;
+    if permission.scope() == PermissionScope::Global && narrowing.is_some_and(|one| one.workspaces.is_some()) {
+        return Target {
+            owner: target.owner,
+            ..Target::default()
+        };
+    }
     let Some((ObjectKind::Queue, id)) = target.object else {
         return target;
     };
     let usual = matches!(permission, Permission::QueuesRead | Permission::QueuesSubmit);
-    let (who, narrowing) = who;
     if !usual || !open(QueueId(id)) || world.decide(who, narrowing, permission, &target, now).is_some() {
         return target;
     }
@@ -205,31 +214,60 @@ fn open_for(picture: &Picture, target: &Target) -> BTreeSet<QueueId> {
     }
 }
 
-/// For oneself, through the credential used. What one may neither do nor see is answered like what is not there.
+/// A thing of the kind that is not there: no role reaches it but those that reach all of the kind.
+fn nowhere(on: &On) -> Target {
+    let inside = Target {
+        workspace: Some(WorkspaceId(0)),
+        owner: Some(PrincipalId(0)),
+        ..Target::default()
+    };
+    let project = Some(ProjectId(0));
+    match on {
+        On::Installation => Target::default(),
+        On::Workspace(_) => inside,
+        On::Project(..) => Target { project, ..inside },
+        On::Queue(_) => queue_target(QueueId(0)),
+        On::Experiment(_) | On::Model(_) | On::Stack(_) => Target {
+            project,
+            object: Some((ObjectKind::Experiment, 0)),
+            ..inside
+        },
+    }
+}
+
+/// For oneself, through the credential used. What one may neither do nor see is answered like what is not there, after the same work.
 pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::result::Result<CanIAnswer, Refusal> {
-    let target = target_of(actor, on).await?;
+    let found = target_of(actor, on).await?;
+    let there = found.is_some();
+    let target = found.unwrap_or_else(|| nowhere(on));
     let picture = actor.picture();
+    let seen = sees(actor, &target) & there;
     let each: Vec<OneAnswer> = {
-        let open = target.map(|target| open_for(picture, &target)).unwrap_or_default();
+        let open = open_for(picture, &target);
         let (world, now) = (picture.world(), actor.now().0);
         let may = |permission: Permission| {
-            let target = wanted.on(actor.id, target?);
+            let target = wanted.on(actor.id, target);
             let who = (actor.id, actor.narrowing());
-            let target = through_workspace(&world, who, |id| open.contains(&id), permission, target, now);
-            world.decide(actor.id, actor.narrowing(), permission, &target, now)
+            let target = asked_at(&world, who, |id| open.contains(&id), permission, target, now);
+            let basis = world.decide(actor.id, actor.narrowing(), permission, &target, now);
+            // What is held globally says nothing about a place: it must not tell whether one is there.
+            basis.is_some() & there & (seen | (permission.scope() != PermissionScope::Global))
         };
         let answers = wanted.permissions.iter().map(|permission| OneAnswer {
             permission,
-            allowed: may(permission).is_some(),
+            allowed: may(permission),
         });
         answers.collect()
     };
     let allowed = each.iter().all(|one| one.allowed);
     let any = each.iter().any(|one| one.allowed);
     let what = wanted.words(typed);
-    let words = match target {
-        Some(target) if allowed => format!("Yes: you have {what} on {}", place(picture, &target)),
-        Some(target) if any || sees(actor, &target) => {
+    let known = any || seen;
+    // Said in both cases: which of them it is must not show in the time.
+    let place = place(picture, &target);
+    let words = match known {
+        true if allowed => format!("Yes: you have {what} on {place}"),
+        true => {
             let missing: Vec<&str> = each
                 .iter()
                 .filter(|one| !one.allowed)
@@ -240,13 +278,14 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
             } else {
                 missing.join(", ")
             };
-            format!("No: you do not have {missing} on {}", place(picture, &target))
+            format!("No: you do not have {missing} on {place}")
         }
-        _ => format!("No: there is no {on} that you may see"),
+        false => format!("No: there is no {on} that you may see"),
     };
     Ok(CanIAnswer {
         allowed,
         words,
+        not_there: !known,
         each: if each.len() == 1 { Vec::new() } else { each },
     })
 }
@@ -296,7 +335,7 @@ pub fn explain(actor: &Actor, who: PrincipalId, wanted: Wanted, target: Target) 
         .map(|permission| {
             let (found, target) = {
                 let world = picture.world();
-                let target = through_workspace(&world, (who, narrowing), |id| open.contains(&id), permission, on, now);
+                let target = asked_at(&world, (who, narrowing), |id| open.contains(&id), permission, on, now);
                 (world.explain(who, narrowing, permission, &target, now), target)
             };
             let ways: Vec<Way> = found.reasons.iter().map(|reason| way(picture, reason)).collect();
@@ -345,24 +384,8 @@ fn words_of(
     if found.inactive {
         return "the account is not active, so nothing that it holds counts".into();
     }
-    match found.stopped_by {
-        Some(Narrowed::Permissions) => return "the key used here is narrowed to other permissions".into(),
-        Some(Narrowed::Workspaces) => {
-            let names = actor
-                .narrowing()
-                .and_then(|narrowing| narrowing.workspaces.clone())
-                .unwrap_or_default();
-            let names: Vec<String> = names
-                .iter()
-                .map(|id| format!("\"{}\"", picture.workspace_name(*id)))
-                .collect();
-            return format!(
-                "the key used here reaches only what lies in workspace {}",
-                names.join(", ")
-            );
-        }
-        Some(Narrowed::Object) => return "the key used here is a job's: it reaches its own experiment alone".into(),
-        None => {}
+    if let (Some(by), Some(narrowing)) = (found.stopped_by, actor.narrowing()) {
+        return format!("the key used here {}", stopped(picture, narrowing, by, permission));
     }
     match (found.by_mode, found.reasons.len()) {
         (true, _) if picture.mode() == AccessMode::Off => {
@@ -386,6 +409,39 @@ fn words_of(
         (false, 1) => "one role assignment allows it".into(),
         (false, several) => format!("{several} role assignments allow it, each by itself"),
     }
+}
+
+/// What a key is that stops something: `is narrowed to other permissions`.
+fn stopped(picture: &Picture, narrowing: &Narrowing, by: Narrowed, permission: Permission) -> String {
+    match by {
+        Narrowed::Permissions => "is narrowed to other permissions".into(),
+        Narrowed::Workspaces if permission.scope() == PermissionScope::Global => {
+            format!("is narrowed to workspaces, and {permission} counts on the whole installation")
+        }
+        Narrowed::Workspaces => {
+            let ids = narrowing.workspaces.iter().flatten();
+            let names = ids
+                .filter_map(|id| picture.workspace(*id))
+                .map(|entry| format!("\"{}\"", entry.name));
+            match names.collect::<Vec<_>>().join(", ") {
+                none if none.is_empty() => "is narrowed to workspaces that are no longer there".into(),
+                names => format!("reaches only what lies in workspace {names}"),
+            }
+        }
+        Narrowed::Object => "is a job's: it reaches its own experiment alone".into(),
+    }
+}
+
+/// Where it is the key that lacks something and not its owner: what to tell him.
+pub(crate) fn narrowed(actor: &Actor, permission: Permission, target: &Target) -> Option<String> {
+    let narrowing = actor.narrowing()?;
+    let by = narrowing.stops(permission, target)?;
+    let (picture, now) = (actor.picture(), actor.now().0);
+    picture.world().decide(actor.id, None, permission, target, now)?;
+    let why = stopped(picture, narrowing, by, permission);
+    Some(format!(
+        "this key is narrowed; its owner may do this when signed in, or with another key (this one {why})"
+    ))
 }
 
 pub fn mode_word(mode: AccessMode) -> &'static str {
@@ -478,7 +534,9 @@ pub(crate) fn ask(picture: &Picture, permission: Permission, target: &Target) ->
         held.all.0.count_ones() + held.own.0.count_ones()
     })?;
     let place = match on_of(picture, scope) {
-        On::Installation => String::new(),
+        On::Installation if role.permissions().is_global_only() => String::new(),
+        // Left out, the current workspace would be meant.
+        On::Installation => " --on installation".into(),
         On::Workspace(name) => format!(" -w {}", quoted(&name)),
         on => format!(" --on {}", quoted(&on.to_string())),
     };
@@ -507,7 +565,7 @@ pub(crate) fn ways_on(actor: &Actor, permission: Permission, target: &Target) ->
         ""
     };
     let place = match on_of(picture, scope) {
-        On::Installation => String::new(),
+        On::Installation if permission.scope() == PermissionScope::Global => String::new(),
         on => format!(" {}", quoted(&on.to_string())),
     };
     let is_person = !picture
@@ -587,7 +645,22 @@ pub fn who_can(
 pub fn what_can(actor: &Actor, who: PrincipalId, after: usize, limit: usize) -> WhatCanAnswer {
     let picture = actor.picture();
     let narrowing = if who == actor.id { actor.narrowing() } else { None };
-    let held = picture.world().what_can(who, narrowing, actor.now().0);
+    let mut held = picture.world().what_can(who, narrowing, actor.now().0);
+    if let Some(workspaces) = narrowing.and_then(|narrowing| narrowing.workspaces.as_ref()) {
+        // Such a key does nothing that counts on the whole installation, and nothing in what is gone or lies elsewhere.
+        held.retain_mut(|(scope, held)| {
+            held.all = held.all.without(PermissionSet::global_only());
+            held.own = held.own.without(PermissionSet::global_only());
+            let reached = match scope {
+                Scope::Workspace(id) => picture.workspace(*id).is_some(),
+                Scope::Project(id) => picture
+                    .project(*id)
+                    .is_some_and(|one| workspaces.contains(&one.workspace)),
+                _ => true,
+            };
+            reached && *held != RolePermissions::default()
+        });
+    }
     let total = held.len();
     let items = held.into_iter().skip(after).take(limit).map(|(scope, held)| Ability {
         on: on_of(picture, scope).to_string(),
@@ -622,7 +695,7 @@ impl From<Refusal> for PlanError {
 /// A change with its names looked up.
 enum Change {
     Assign(Holder, RoleId, Scope),
-    Unassign(AssignmentId, Scope),
+    Unassign(Holder, RoleId, Scope),
     AddMember(GroupId, PrincipalId),
     RemoveMember(GroupId, PrincipalId),
     EditRole(RoleId, RolePermissions, RolePermissions),
@@ -634,23 +707,65 @@ enum Change {
 /// A plan, and where it would change something.
 pub struct Plan {
     changes: Vec<Change>,
-    pub touches: BTreeSet<Scope>,
+    /// The places that the asker has named, and sees.
+    pub named: BTreeSet<Scope>,
+    /// The places that follow from who holds what where: the asker need not know of them.
+    pub implied: BTreeSet<Scope>,
+}
+
+impl Plan {
+    /// What is to be taken away must be there. Said only to those who have shown `roles:read` at every place that the plan touches.
+    ///
+    /// # Errors
+    /// The first that is not there.
+    pub fn is_there(&self, actor: &Actor) -> std::result::Result<(), Refusal> {
+        let picture = actor.picture();
+        let missing = |what: &'static str, which: String| Refusal::NotFound { what, which };
+        for change in &self.changes {
+            match change {
+                Change::Unassign(holder, role, scope) if held(&picture.world(), *holder, *role, *scope).is_none() => {
+                    let which = format!("{} {}", picture.role_name(*role), place_of(picture, *scope));
+                    return Err(missing("assignment", which));
+                }
+                Change::RemoveMember(group, who) if !picture.world().members_of(*group).contains(who) => {
+                    return Err(missing("member of the group", picture.principal_name(*who).to_string()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn held(world: &World, holder: Holder, role: RoleId, scope: Scope) -> Option<AssignmentId> {
+    let mut held = world.assignments_held_by(holder);
+    held.find(|one| one.role == role && one.scope == scope)
+        .map(|one| one.id)
 }
 
 /// Looks the names of a plan up. What the plan itself would make or take away is not looked at here.
 pub async fn plan(actor: &Actor, planned: &[Planned]) -> std::result::Result<Plan, PlanError> {
     let mut changes = Vec::with_capacity(planned.len());
-    let mut touches = BTreeSet::new();
+    let (mut named, mut implied) = (BTreeSet::new(), BTreeSet::new());
     for (at, one) in planned.iter().enumerate() {
         let nth = match planned.len() {
             1 => "the change".to_owned(),
             _ => format!("change {}", at + 1),
         };
         let change = look_up(actor, one, &nth).await?;
-        touched(actor.picture(), &change, &mut touches);
+        match change {
+            Change::Assign(_, _, scope) | Change::Unassign(_, _, scope) => {
+                named.insert(scope);
+            }
+            _ => implied.extend(touched(actor.picture(), &change)),
+        }
         changes.push(change);
     }
-    Ok(Plan { changes, touches })
+    Ok(Plan {
+        changes,
+        named,
+        implied,
+    })
 }
 
 async fn look_up(actor: &Actor, planned: &Planned, nth: &str) -> std::result::Result<Change, PlanError> {
@@ -660,7 +775,12 @@ async fn look_up(actor: &Actor, planned: &Planned, nth: &str) -> std::result::Re
         which: which.to_owned(),
     };
     let role = |name: &str| picture.find_role(name).ok_or_else(|| missing("role", name));
-    let group = |name: &str| picture.find_group(name).ok_or_else(|| missing("group", name));
+    let group = |name: &str| {
+        let found = picture.find_group(name);
+        let sees_all = actor.may(Permission::GroupsRead, &Target::default()).is_some();
+        let seen = found.filter(|id| sees_all || crate::groups::is_member(actor, *id));
+        seen.ok_or_else(|| missing("group", name))
+    };
     let user = |name: &str| whom(actor, Some(name));
     let holder = |who: &Option<String>, of: &Option<String>| match (who, of) {
         (Some(name), None) => Ok(Holder::Principal(user(name)?)),
@@ -706,26 +826,14 @@ async fn look_up(actor: &Actor, planned: &Planned, nth: &str) -> std::result::Re
             group,
             on,
         } => {
-            let (id, scope, holder) = (role(name)?, place(on).await?, holder(user, group)?);
-            let world = picture.world();
-            let found = world
-                .assignments_held_by(holder)
-                .find(|one| one.role == id && one.scope == scope)
-                .map(|one| one.id);
-            drop(world);
-            let at = place_of(picture, scope);
-            let found = found.ok_or_else(|| missing("assignment", &format!("{name} {at}")))?;
-            Change::Unassign(found, scope)
+            let (scope, id) = (place(on).await?, role(name)?);
+            Change::Unassign(holder(user, group)?, id, scope)
         }
         Planned::AddMember { group: name, user: who } => {
             Change::AddMember(own_group(picture, group(name)?, nth)?, user(who)?)
         }
         Planned::RemoveMember { group: name, user: who } => {
-            let (id, who_id) = (own_group(picture, group(name)?, nth)?, user(who)?);
-            if !picture.world().members_of(id).contains(&who_id) {
-                return Err(missing("member of the group", who).into());
-            }
-            Change::RemoveMember(id, who_id)
+            Change::RemoveMember(own_group(picture, group(name)?, nth)?, user(who)?)
         }
         Planned::EditRole {
             role: name,
@@ -765,19 +873,19 @@ fn own_group(picture: &Picture, id: GroupId, nth: &str) -> std::result::Result<G
     Ok(id)
 }
 
-fn touched(picture: &Picture, change: &Change, touches: &mut BTreeSet<Scope>) {
+/// Where a change that names no place would change something.
+fn touched(picture: &Picture, change: &Change) -> Vec<Scope> {
     let world = picture.world();
     match change {
-        Change::Assign(_, _, scope) | Change::Unassign(_, scope) => {
-            touches.insert(*scope);
-        }
+        Change::Assign(_, _, scope) | Change::Unassign(_, _, scope) => vec![*scope],
         Change::AddMember(group, _) | Change::RemoveMember(group, _) | Change::DeleteGroup(group) => {
-            touches.extend(world.assignments_held_by(Holder::Group(*group)).map(|one| one.scope));
+            let held = world.assignments_held_by(Holder::Group(*group));
+            held.map(|one| one.scope).collect()
         }
         Change::EditRole(role, ..) | Change::DeleteRole(role) => {
-            touches.extend(world.assignments_of_role(*role).map(|one| one.scope));
+            world.assignments_of_role(*role).map(|one| one.scope).collect()
         }
-        Change::Deactivate(who) => touches.extend(world.assignments_of(*who).map(|(_, _, scope, ..)| scope)),
+        Change::Deactivate(who) => world.assignments_of(*who).map(|(_, _, scope, ..)| scope).collect(),
     }
 }
 
@@ -831,10 +939,7 @@ fn make(world: &mut World, picture: &Picture, change: Change, who: &mut BTreeSet
         Change::Assign(holder, role, scope) => {
             who.extend(holders(world, holder));
             // Twice the same: the one that is planned has no end.
-            let twin = world
-                .assignments_held_by(holder)
-                .find(|one| one.role == role && one.scope == scope)
-                .map(|one| one.id);
+            let twin = held(world, holder, role, scope);
             let next = || AssignmentId(world.assignments().last().map_or(1, |last| last.id.0 + 1));
             let id = twin.unwrap_or_else(next);
             world.set_assignment(Assignment {
@@ -845,11 +950,11 @@ fn make(world: &mut World, picture: &Picture, change: Change, who: &mut BTreeSet
                 expires: None,
             });
         }
-        Change::Unassign(id, _) => {
-            if let Some(holder) = world.assignment(id).map(|one| one.holder) {
+        Change::Unassign(holder, role, scope) => {
+            if let Some(id) = held(world, holder, role, scope) {
                 who.extend(holders(world, holder));
+                world.remove_assignment(id);
             }
-            world.remove_assignment(id);
         }
         Change::AddMember(group, member) => {
             who.insert(member);

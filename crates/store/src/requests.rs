@@ -105,12 +105,13 @@ fn check_lifetime(ms: i64, least: i64, most: i64) -> Changed<()> {
 pub async fn ask(actor: &Actor, new: &NewAccessRequest) -> Changed<AccessRequest> {
     check_why(&new.why)?;
     check_lifetime(new.lifetime_ms, REQUEST_LIFETIME_MS_MIN, REQUEST_LIFETIME_MS_MAX)?;
-    if new.on.chars().count() > 600 || new.on.chars().any(char::is_control) {
+    let on = new.on.as_deref().unwrap_or("installation");
+    if on.chars().count() > 600 || on.chars().any(char::is_control) {
         return Err(ChangeError::Invalid(
             "`on` is too long, or contains a control character".into(),
         ));
     }
-    let on = On::parse(&new.on).map_err(ChangeError::Invalid)?;
+    let on = On::parse_named(on).map_err(ChangeError::Invalid)?;
     if let On::Experiment(which) | On::Model(which) | On::Stack(which) = &on
         && bailiwick_api::ids::as_number(which).is_none()
     {
@@ -341,7 +342,7 @@ pub async fn approve(actor: &Actor, id: AccessRequestId, approve: &Approve) -> C
         expires: Some(actor.now().plus_ms(lifetime_ms)),
         reason: format!("request {id}: {}", asked.view.why),
     };
-    let (assignment, before) = hold_until(&mut work, &actor, &is).await?;
+    let (assignment, before) = hold_until(&mut work, &actor, &is, false).await?;
     let sql = format!(
         "UPDATE access_requests SET state = 'approved', decided_at = $2, decided_by = $3, answer = $4, assignment_id = $5, ends_at = $6
          WHERE id = $1 AND state = 'waiting' RETURNING {COLUMNS}"
@@ -378,11 +379,19 @@ fn no_such_place(asked: &AccessRequest) -> ChangeError {
     ))
 }
 
-/// Makes the assignment, or lets the one that says the same last longer. Gives what that was.
-async fn hold_until(work: &mut Work, actor: &Actor, is: &Resolved) -> Changed<(AssignmentId, Option<Resolved>)> {
+/// Makes the assignment, or lets the one that says the same last longer. Gives what that was. What came from break-glass only break-glass lets go on.
+async fn hold_until(
+    work: &mut Work,
+    actor: &Actor,
+    is: &Resolved,
+    goes_on: bool,
+) -> Changed<(AssignmentId, Option<Resolved>)> {
     let Some(id) = assignments::find_same(work, is.holder, is.role, is.scope).await? else {
         return Ok((assignments::write(work, actor, is).await?, None));
     };
+    if !goes_on && assignments::is_break_glass(work, id).await? {
+        return Err(ChangeError::Conflict(assignments::STAYS_BREAK_GLASS.into()));
+    }
     let row = sqlx::query("SELECT expires_at, reason FROM assignments WHERE id = $1")
         .bind(id.0)
         .fetch_one(&mut ***work)
@@ -517,7 +526,7 @@ pub async fn break_glass(
         expires: Some(now.plus_ms(lifetime_ms)),
         reason: format!("{BREAK_GLASS}: {}", why.trim()),
     };
-    let (assignment, before) = hold_until(&mut work, &actor, &is).await?;
+    let (assignment, before) = hold_until(&mut work, &actor, &is, true).await?;
     // An earlier use that is still on goes over into this one.
     sqlx::query("UPDATE access_requests SET assignment_id = NULL, ends_at = $2 WHERE assignment_id = $1 AND kind = 'break-glass'")
         .bind(assignment.0)
@@ -563,7 +572,8 @@ pub async fn end_break_glass(actor: &Actor) -> Changed<AccessRequest> {
     let (mut work, actor) = actor.begin_in_order().await?;
     let now = actor.now();
     let sql = format!(
-        "SELECT {COLUMNS} FROM access_requests WHERE principal_id = $1 AND kind = 'break-glass' AND ends_at > $2 AND assignment_id IS NOT NULL ORDER BY id DESC LIMIT 1"
+        "SELECT {COLUMNS} FROM access_requests WHERE principal_id = $1 AND kind = 'break-glass' AND ends_at > $2
+           AND assignment_id IN (SELECT id FROM assignments WHERE principal_id = $1) ORDER BY id DESC LIMIT 1"
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(actor.id.0)
@@ -615,7 +625,8 @@ pub async fn break_glass_until(access: &Access, who: PrincipalId) -> Result<Opti
         return Ok(None);
     }
     let until: Option<i64> = sqlx::query_scalar(
-        "SELECT MAX(ends_at) FROM access_requests WHERE principal_id = $1 AND kind = 'break-glass' AND assignment_id IS NOT NULL AND ends_at > $2",
+        "SELECT MAX(ends_at) FROM access_requests WHERE principal_id = $1 AND kind = 'break-glass' AND ends_at > $2
+           AND assignment_id IN (SELECT id FROM assignments WHERE principal_id = $1)",
     )
     .bind(who.0)
     .bind(now.0)

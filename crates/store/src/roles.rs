@@ -1,6 +1,6 @@
 //! Roles. What a role holds is no secret; who holds it is.
 
-use bailiwick_access::Scope;
+use bailiwick_access::{ObjectKind, Scope, Target};
 use bailiwick_api::names::{check_name, name_key};
 use bailiwick_api::permission::{PermissionSet, Reach, RolePermissions, permit};
 use bailiwick_api::roles::{AssignmentFilter, NewRole, Role, RoleChange, RoleDeleted, RoleDetail};
@@ -163,12 +163,10 @@ pub async fn update(by: &Granted<permit::RolesUpdate>, which: &str, change: &Rol
         check_text("the description", description)?;
     }
     let permissions = changed(&before.name, held, change)?;
-    let gains = RolePermissions {
-        all: permissions.all.without(held.all),
-        own: permissions.own.without(held.own).without(held.all),
-    };
-    if gains != RolePermissions::default() {
-        must_cover(&mut work, &actor, &before, permissions, gains).await?;
+    let gains = beyond(permissions, held);
+    let loses = beyond(held, permissions) != RolePermissions::default();
+    if gains != RolePermissions::default() || loses {
+        must_cover(&mut work, &actor, &before, permissions, gains, loses).await?;
     }
     let updated =
         sqlx::query("UPDATE roles SET name = $1, name_key = $2, description = $3, permissions = $4 WHERE id = $5")
@@ -218,18 +216,20 @@ fn changed(name: &str, held: RolePermissions, change: &RoleChange) -> Changed<Ro
     Ok(permissions)
 }
 
-/// That a role may gain permissions wherever it is assigned.
-async fn must_cover(
-    work: &mut Work,
-    actor: &Actor,
-    role: &Role,
-    permissions: RolePermissions,
-    gains: RolePermissions,
-) -> Changed<()> {
+/// What of `more` goes beyond `than`.
+pub(crate) fn beyond(more: RolePermissions, than: RolePermissions) -> RolePermissions {
+    RolePermissions {
+        all: more.all.without(than.all),
+        own: more.own.without(than.own).without(than.all),
+    }
+}
+
+/// Where a role is assigned, as far as that is still there: what is gone gives nothing to anybody.
+async fn places(work: &mut Work, actor: &Actor, role: RoleId) -> Result<Vec<(Scope, Target)>> {
     let rows = sqlx::query(
         "SELECT DISTINCT scope_kind, scope_id FROM assignments WHERE role_id = $1 AND (expires_at IS NULL OR expires_at > $2)",
     )
-    .bind(role.id.0)
+    .bind(role.0)
     .bind(actor.now().0)
     .fetch_all(&mut ***work)
     .await?;
@@ -238,11 +238,45 @@ async fn must_cover(
         scopes.extend(scope(row.try_get(0)?, row.try_get(1)?));
     }
     scopes.sort();
+    let mut places = Vec::with_capacity(scopes.len());
     for scope in scopes {
-        // What is gone gives nothing to anybody.
-        let Some(target) = assignments::target_of(work, scope).await? else {
-            continue;
-        };
+        places.extend(assignments::target_of(work, scope).await?.map(|target| (scope, target)));
+    }
+    Ok(places)
+}
+
+/// A refusal about a place where a role is assigned; one that this actor may not see is not named.
+fn lacks(actor: &Actor, permission: Permission, target: Target) -> ChangeError {
+    let seen_by = match (target.object, target.project, target.workspace) {
+        (Some((ObjectKind::Experiment, _)), ..) => Permission::ExperimentsRead,
+        (Some((ObjectKind::Queue, _)), ..) => Permission::QueuesRead,
+        (Some(_), ..) => Permission::RolesRead,
+        (None, Some(_), _) => Permission::ProjectsRead,
+        (None, None, Some(_)) => Permission::WorkspacesRead,
+        // Everybody knows of the installation.
+        (None, None, None) => return ChangeError::Forbidden(permission, target),
+    };
+    match actor.may(seen_by, &target) {
+        Some(_) => ChangeError::Forbidden(permission, target),
+        None => ChangeError::ForbiddenSomewhere(permission),
+    }
+}
+
+/// What a role loses is taken from whoever holds it, and that needs the right to assign there.
+fn may_take(actor: &Actor, target: &Target) -> Changed<()> {
+    assignments::may_assign(actor, target).map_err(|_| lacks(actor, Permission::RolesAssign, *target))
+}
+
+/// That a role may gain and lose permissions wherever it is assigned.
+async fn must_cover(
+    work: &mut Work,
+    actor: &Actor,
+    role: &Role,
+    permissions: RolePermissions,
+    gains: RolePermissions,
+    loses: bool,
+) -> Changed<()> {
+    for (scope, target) in places(work, actor, role.id).await? {
         if scope != Scope::Global && permissions.is_global_only() {
             let place = if actor.may(Permission::RolesRead, &target).is_some() {
                 assignments::place(actor.picture(), scope)
@@ -255,7 +289,10 @@ async fn must_cover(
             )));
         }
         if let Some(missing) = actor.missing_to_hold(gains, &target) {
-            return Err(ChangeError::Forbidden(missing, target));
+            return Err(lacks(actor, missing, target));
+        }
+        if loses {
+            may_take(actor, &target)?;
         }
     }
     Ok(())
@@ -266,6 +303,7 @@ pub async fn delete(by: &Granted<permit::RolesDelete>, which: &str, force: bool)
     let (mut work, actor) = by.actor.begin_in_order().await?;
     still_may(&actor, Permission::RolesDelete)?;
     let role = find_own_making(&mut work, &actor, which).await?;
+    let places = places(&mut work, &actor, role.id).await?;
     let ids: Vec<i64> = sqlx::query_scalar("DELETE FROM assignments WHERE role_id = $1 RETURNING id")
         .bind(role.id.0)
         .fetch_all(&mut **work)
@@ -281,6 +319,9 @@ pub async fn delete(by: &Granted<permit::RolesDelete>, which: &str, force: bool)
             "the role {} is assigned {times}; take {them} away first, or delete the role with `force`",
             role.name
         )));
+    }
+    for (_, target) in &places {
+        may_take(&actor, target)?;
     }
     sqlx::query("DELETE FROM roles WHERE id = $1")
         .bind(role.id.0)
@@ -301,7 +342,7 @@ pub async fn delete(by: &Granted<permit::RolesDelete>, which: &str, force: bool)
 
 /// The permission that opened the door still holds by the newest rights.
 fn still_may(actor: &Actor, permission: Permission) -> Changed<()> {
-    let target = bailiwick_access::Target::default();
+    let target = Target::default();
     match actor.may(permission, &target) {
         Some(_) => Ok(()),
         None => Err(ChangeError::Forbidden(permission, target)),

@@ -6,10 +6,11 @@ use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
 pub enum Access {
-    /// Say whether one may do something: exit status 0 for yes, 1 for no
+    /// Say whether one may do something: exit status 0 for yes, 1 for no, more for no answer
     #[command(
         after_help = "Examples:\n  ml access can-i experiments:create -w 'Stop Signs'\n  ml access can-i jobs:update experiment:12\n\n\
-        Where nothing is named, the question is about the current workspace, or about the whole installation for what is only held there."
+        Where nothing is named, the question is about the current workspace, or about the whole installation for what is only held there.\n\n\
+        Exit status: 0 yes, 1 no, 2 wrong words or a place that is not there for you, 4 not signed in, 3 any other failure."
     )]
     CanI {
         /// A permission, or a word for several: jobs:read, models:*, read; with :own, on what is one's own

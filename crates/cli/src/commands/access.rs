@@ -8,6 +8,7 @@ use bailiwick_api::on::On;
 use bailiwick_api::permission::PermissionScope;
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{PermissionSet, Time};
+use bailiwick_client::Error;
 
 use super::{document, requests};
 use crate::args::Common;
@@ -91,21 +92,53 @@ fn place(connection: &Connection, permission: &str, place: &Place) -> Result<On>
     }
 }
 
+/// Exit status 1 is the answer no, and nothing else: a script must not take a server that is away for a refusal.
 fn can_i(common: &Common, permission: String, at: &Place) -> Result<()> {
+    match ask_can_i(common, permission, at) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::silent(exit::FAILED)),
+        Err(failure) if failure.exit == exit::FAILED => Err(Failure {
+            exit: exit::NO_ANSWER,
+            ..failure
+        }),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn ask_can_i(common: &Common, permission: String, at: &Place) -> Result<bool> {
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
     let on = place(&connection, &permission, at)?.to_string();
     let question = CanI { permission, on };
     block_on(async {
         let answer = connection.client.can_i(&question).await;
-        let answer = answer.map_err(|why| connection.explain(why))?;
+        let answer = answer.map_err(|why| {
+            let wrong_words = matches!(
+                why,
+                Error::Refused {
+                    status: 400 | 404 | 422,
+                    ..
+                }
+            );
+            let failure = connection.explain(why);
+            match wrong_words {
+                true => Failure {
+                    exit: exit::WRONG_USAGE,
+                    ..failure
+                },
+                false => failure,
+            }
+        })?;
         if output.wants_json() {
             write(&json(&answer))?;
         } else {
             write(&format!("{}\n", printable(&answer.words)))?;
         }
         if answer.allowed {
-            return Ok(());
+            return Ok(true);
+        }
+        if answer.not_there {
+            return Err(Failure::silent(exit::WRONG_USAGE));
         }
         if output.is_for_people() {
             let place = quoted(&question.on);
@@ -114,7 +147,7 @@ fn can_i(common: &Common, permission: String, at: &Place) -> Result<()> {
                 question.permission
             ));
         }
-        Err(Failure::silent(exit::FAILED))
+        Ok(false)
     })
 }
 

@@ -58,7 +58,7 @@ pub fn ask(common: &Common, role: &str, place: &AskedPlace, lifetime: &str, why:
         .as_ref()
         .map(|setting| setting.value.clone());
     let named = match &place.on {
-        Some(on) => Some(On::parse(on).map_err(Failure::wrong_usage)?),
+        Some(on) => Some(On::parse_named(on).map_err(Failure::wrong_usage)?),
         None => by_flags(&place.flags, current.as_deref()),
     };
     block_on(async {
@@ -76,7 +76,7 @@ pub fn ask(common: &Common, role: &str, place: &AskedPlace, lifetime: &str, why:
         };
         let new = NewAccessRequest {
             role: role.to_owned(),
-            on: on.to_string(),
+            on: Some(on.to_string()),
             lifetime_ms,
             why,
         };

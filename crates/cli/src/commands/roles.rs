@@ -258,20 +258,24 @@ fn delete(common: &Common, name: &str, force: bool, yes: bool) -> Result<()> {
 }
 
 impl Where {
-    /// As the server reads it; empty: everywhere.
-    pub fn text(&self) -> Result<String> {
+    /// As the server reads it; nothing: everywhere.
+    pub fn text(&self) -> Result<Option<String>> {
+        Ok(self.named()?.map(|on| on.to_string()))
+    }
+
+    fn named(&self) -> Result<Option<On>> {
         match (&self.workspace, &self.project, &self.on) {
-            (None, None, None) => Ok(String::new()),
-            (Some(workspace), None, _) => Ok(On::Workspace(workspace.clone()).to_string()),
-            (Some(workspace), Some(project), _) => Ok(On::Project(workspace.clone(), project.clone()).to_string()),
+            (None, None, None) => Ok(None),
+            (Some(workspace), None, _) => Ok(Some(On::Workspace(workspace.clone()))),
+            (Some(workspace), Some(project), _) => Ok(Some(On::Project(workspace.clone(), project.clone()))),
             (None, Some(project), _) if project.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(On::Project(String::new(), project.clone()).to_string())
+                Ok(Some(On::Project(String::new(), project.clone())))
             }
             (None, Some(_), _) => Err(Failure::wrong_usage(
                 "--project needs --workspace, to say whose project it is",
             )),
-            (None, None, Some(on)) => On::parse(on)
-                .map(|on| on.to_string())
+            (None, None, Some(on)) => On::parse_named(on)
+                .map(Some)
                 .map_err(|why| Failure::wrong_usage(format!("--on: {why}"))),
         }
     }
@@ -428,7 +432,7 @@ fn list_assignments(common: &Common, which: args::Assignments) -> Result<()> {
         through_groups: which.through_groups.then_some(true),
         group: which.group,
         role: which.role,
-        on: Some(on).filter(|on| !on.is_empty()),
+        on,
         all: which.all.then_some(true),
         ..AssignmentFilter::default()
     };

@@ -24,8 +24,12 @@ fn can_i_answers_in_a_sentence_and_by_its_exit_status() {
     let said = place.ml("access can-i experiments:read --experiment 77 -u ana");
     assert_eq!(
         (said.status, said.out.as_str()),
-        (Some(1), "No: there is no experiment:77 that you may see\n")
+        (Some(2), "No: there is no experiment:77 that you may see\n")
     );
+    // No answer is not the answer no.
+    place
+        .ml("access can-i experiments:read --server http://127.0.0.1:9 -u ana")
+        .failed(3);
     let said = place.ml("access can-i experiments:craete").failed(2);
     assert!(said.contains("did you mean `experiments:create`?"), "{said}");
     let said = place.ml("access can-i experiments:read twelve").failed(2);

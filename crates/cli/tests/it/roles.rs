@@ -96,6 +96,10 @@ fn determineds_words_assign_take_and_list_roles() {
             "`soon` is neither a duration",
         ),
         (
+            vec!["rbac", "assign-role", "-u", "bob", "--on", "", "Editor"],
+            "the place is empty",
+        ),
+        (
             vec!["rbac", "assign-role", "-u", "bob", "--on", "planet:earth", "Editor"],
             "there is no kind `planet`",
         ),

@@ -1,6 +1,6 @@
 //! Questions about rights, and moving to roles.
 
-use bailiwick_access::{Scope, Target};
+use bailiwick_access::Target;
 use bailiwick_api::Permission;
 use bailiwick_api::access::{
     AccessCheck, CanI, CanIAnswer, Diff, DiffAnswer, Explain, Explanation, ShadowCleared, ShadowFilter, ShadowReport,
@@ -9,6 +9,7 @@ use bailiwick_api::access::{
 use bailiwick_api::on::On;
 use bailiwick_api::permission::permit;
 use bailiwick_store::access::{Actor, Granted, resolve};
+use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::questions::{self, PlanError, Wanted};
 use bailiwick_store::shadow;
 
@@ -102,19 +103,43 @@ pub async fn diff(door: Asked<permit::RolesRead>, Json(diff): Json<Diff>) -> Res
         PlanError::Refusal(refusal) => refusal.into(),
         PlanError::Invalid(words) => Failure::invalid(words),
     })?;
-    // Whoever reads roles everywhere need not be asked place by place.
+    // Rights come before anything is said about what is there. Whoever reads roles everywhere need not be asked place by place.
     let everywhere = actor.may(Permission::RolesRead, &Target::default()).is_some();
     if !everywhere {
-        for scope in &plan.touches {
+        for scope in &plan.named {
             let target = questions::target_at(actor, *scope).await?;
             reads_roles(actor, target, &questions::on_of(actor.picture(), *scope).to_string()).await?;
         }
-        if plan.touches.is_empty() {
-            // A role or group that is assigned nowhere: nothing can be learnt, and nothing is told to those who read roles nowhere.
-            reads_roles(actor, questions::target_at(actor, Scope::Global).await?, "installation").await?;
-        }
+        reads_roles_where_assigned(actor, &plan).await?;
     }
+    plan.is_there(actor)?;
     Ok(Json(questions::effect(actor, plan).await?))
+}
+
+/// The asker has not named these places and may not know of them: a refusal names none, and reads the same where there is none at all (then, too, nothing
+/// is told to those who read roles nowhere).
+async fn reads_roles_where_assigned(actor: &Actor, plan: &questions::Plan) -> Result<(), Failure> {
+    let mut reads = !(plan.named.is_empty() && plan.implied.is_empty());
+    for scope in &plan.implied {
+        let target = Target {
+            owner: None,
+            ..questions::target_at(actor, *scope).await?
+        };
+        reads &= actor.may(Permission::RolesRead, &target).is_some();
+    }
+    if reads {
+        return Ok(());
+    }
+    audit::record(
+        actor,
+        Entry::denied(Permission::RolesRead, "roles on", "where they are assigned"),
+    )
+    .await?;
+    let words = format!(
+        "Insufficient permissions: {} needs roles:read where that is assigned",
+        actor.name
+    );
+    Err(Failure::forbidden(words))
 }
 
 pub async fn shadow_report(

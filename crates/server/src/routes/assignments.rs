@@ -10,8 +10,8 @@ use crate::access::{Asked, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 
 /// The word for several in an event of refusal.
-fn places<'a>(on: impl Iterator<Item = &'a str>) -> String {
-    let mut places: Vec<&str> = on.map(|on| if on.is_empty() { "installation" } else { on }).collect();
+fn places<'a>(on: impl Iterator<Item = &'a Option<String>>) -> String {
+    let mut places: Vec<&str> = on.map(|on| on.as_deref().unwrap_or("installation")).collect();
     places.dedup();
     places.join(", ")
 }
@@ -26,7 +26,7 @@ pub async fn give(
     door: Asked<permit::RolesAssign>,
     Json(new): Json<NewAssignments>,
 ) -> Result<Json<Page<Assignment>>, Failure> {
-    let places = places(new.assignments.iter().map(|one| one.on.as_str()));
+    let places = places(new.assignments.iter().map(|one| &one.on));
     let given = assignments::give(&door.actor, &new).await;
     let items = recorded(&door.actor, "assignment", &places, given).await?;
     Ok(Json(Page { items, next: None }))
@@ -36,7 +36,7 @@ pub async fn take(
     door: Asked<permit::RolesAssign>,
     Json(old): Json<OldAssignments>,
 ) -> Result<Json<Page<Assignment>>, Failure> {
-    let places = places(old.assignments.iter().map(|one| one.on.as_str()));
+    let places = places(old.assignments.iter().map(|one| &one.on));
     let taken = assignments::take_all(&door.actor, &old).await;
     let items = recorded(&door.actor, "assignment", &places, taken).await?;
     door.context.shared.parts.hub.wake_agents();

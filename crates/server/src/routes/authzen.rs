@@ -233,7 +233,7 @@ impl<'a> Asker<'a> {
     fn may(&self, world: &World, who: PrincipalId, permission: Permission, target: Target) -> bool {
         let asked = (who, self.narrowing(who));
         let open = |id| self.open.contains(&id);
-        let target = questions::through_workspace(world, asked, open, permission, target, self.now);
+        let target = questions::asked_at(world, asked, open, permission, target, self.now);
         world.decide(who, asked.1, permission, &target, self.now).is_some()
     }
 }

@@ -28,11 +28,17 @@ pub async fn create(
         Failure::invalid(format!("the configuration is not right: {why}"))
             .hint("docs/experiment-yaml.md lists every key")
     })?;
-    fn named<'a>(name: &'a Option<String>, default: &'a str) -> &'a str {
-        name.as_deref().filter(|name| !name.is_empty()).unwrap_or(default)
+    for (key, name) in [("workspace", &checked.workspace), ("project", &checked.project)] {
+        // From a variable that was never set, say: running in `default` is not what was meant.
+        if name.as_deref().is_some_and(|name| name.trim().is_empty()) {
+            return Err(Failure::invalid(format!(
+                "the {key} is empty: name one, or leave it out for `default`"
+            )));
+        }
     }
-    let workspace = named(&checked.workspace, DEFAULT_WORKSPACE);
-    let granted = destination(actor, workspace, named(&checked.project, DEFAULT_PROJECT)).await?;
+    let workspace = checked.workspace.as_deref().unwrap_or(DEFAULT_WORKSPACE);
+    let project = checked.project.as_deref().unwrap_or(DEFAULT_PROJECT);
+    let granted = destination(actor, workspace, project).await?;
 
     let queue_name = checked.queue.as_deref().unwrap_or("default");
     let no_queue = || Failure::not_found("queue", queue_name);

@@ -33,8 +33,19 @@ pub async fn list(
 }
 
 pub async fn ask(door: SignedIn, Json(new): Json<NewAccessRequest>) -> Result<Json<AccessRequest>, Failure> {
+    not_narrowed(&door.actor, "").await?;
     let asked = requests::ask(&door.actor, &new).await;
     Ok(Json(recorded(&door.actor, OBJECT, "", asked).await?))
+}
+
+/// A request is its owner's own word. A key that is for something else (a job's, a pipeline's) does not speak for its owner.
+async fn not_narrowed(actor: &Actor, which: &str) -> Result<(), Failure> {
+    if actor.narrowing().is_none() {
+        return Ok(());
+    }
+    audit::record(actor, Entry::denied(Permission::RolesAssign, OBJECT, which)).await?;
+    let refused = Failure::forbidden("this key is narrowed: asking for access needs a session, or a key that is not");
+    Err(refused.hint("sign in with `ml login NAME` and try again"))
 }
 
 pub async fn approve(
@@ -60,6 +71,7 @@ pub async fn decline(
 /// One's own alone.
 pub async fn withdraw(door: SignedIn, _: Json<Done>) -> Result<Json<AccessRequest>, Failure> {
     let id = named(&door.context)?;
+    not_narrowed(&door.actor, &id.to_string()).await?;
     let withdrawn = requests::withdraw(&door.actor, id).await;
     Ok(Json(recorded(&door.actor, OBJECT, &id.to_string(), withdrawn).await?))
 }

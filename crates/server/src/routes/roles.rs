@@ -22,6 +22,15 @@ pub async fn recorded<T>(actor: &Actor, kind: &'static str, object: &str, outcom
             audit::record(actor, entry).await?;
             Err(actor.forbidden(permission, &target).into())
         }
+        Err(ChangeError::ForbiddenSomewhere(permission)) => {
+            audit::record(actor, Entry::denied(permission, kind, object)).await?;
+            let message = format!(
+                "Insufficient permissions: {} needs {permission} wherever that is assigned",
+                actor.name
+            );
+            Err(Failure::forbidden(message)
+                .hint("where you may not look, too; somebody with that permission everywhere can do it"))
+        }
         Err(ChangeError::Refused(refusal)) => Err(refusal.into()),
         Err(ChangeError::Invalid(why)) => Err(Failure::invalid(why)),
         Err(ChangeError::Conflict(why)) => Err(Failure::conflict("conflict", why)),

@@ -204,7 +204,7 @@ impl Stage {
         let one = bailiwick_api::roles::NewAssignment {
             role: role.clone(),
             user: Some(user.to_owned()),
-            on: "workspace:default".into(),
+            on: Some("workspace:default".into()),
             ..Default::default()
         };
         let new = bailiwick_api::roles::NewAssignments {
@@ -234,7 +234,7 @@ impl Stage {
             let one = bailiwick_api::roles::NewAssignment {
                 role: role.into(),
                 user: Some(who.name.clone()),
-                on: format!("workspace:{}", made.name),
+                on: Some(format!("workspace:{}", made.name)),
                 ..Default::default()
             };
             let new = bailiwick_api::roles::NewAssignments {

@@ -209,7 +209,7 @@ fn a_request_of_many_parts_succeeds_or_fails_whole() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
         world.person("bob").await;
-        let both = json!([{"role": "Viewer", "user": "ana", "on": ""}, {"role": "Viewer", "user": "bob", "on": ""}]);
+        let both = json!([{"role": "Viewer", "user": "ana"}, {"role": "Viewer", "user": "bob"}]);
         let before = world.count("assignments").await;
         for (wrong, status, words) in [
             (json!({"role": "Viewr", "user": "bob"}), 404, "there is no role `Viewr`"),
@@ -288,7 +288,7 @@ fn a_request_of_many_parts_succeeds_or_fails_whole() {
         assert_eq!(world.count("assignments").await, before);
         assert_eq!(give_all(&world.admin, both.clone()).await.status, 200);
 
-        let part = json!([both[0], {"role": "Editor", "user": "bob", "on": ""}]);
+        let part = json!([both[0], {"role": "Editor", "user": "bob"}]);
         let answer = take_all(&world.admin, part).await;
         assert_eq!(
             answer.message(),
@@ -376,6 +376,42 @@ fn a_role_is_assigned_at_a_project_a_single_experiment_or_a_queue() {
 }
 
 #[test]
+fn an_empty_place_is_no_place_and_above_all_not_everywhere() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let admin = &world.admin;
+        let post = async |path: &str, body: Value| admin.post(path, body).await;
+        for on in ["", " "] {
+            let one = json!({"assignments": [{"role": "Viewer", "user": "ana", "on": on}]});
+            let asked = json!({"role": "Viewer", "on": on, "lifetime_ms": 3_600_000, "why": "to look"});
+            for refused in [
+                post("/api/v1/assignments", one.clone()).await,
+                post("/api/v1/assignments/remove", one.clone()).await,
+                post("/api/v1/access/plan", json!({"document": one})).await,
+                ana.post("/api/v1/access/requests", asked).await,
+            ] {
+                assert_eq!(refused.status, 422, "{}", refused.text);
+                assert!(refused.text.contains("the place is empty"), "{}", refused.text);
+            }
+        }
+        for one in [
+            json!({"role": "Viewer", "user": "ana", "on": "installation"}),
+            json!({"role": "Reader", "user": "ana"}),
+        ] {
+            let given = post("/api/v1/assignments", json!({"assignments": [one]})).await;
+            assert_eq!(given.json()["items"][0]["on"], "installation", "{}", given.text);
+        }
+        for config in [
+            json!({"entrypoint": "true", "workspace": ""}),
+            json!({"entrypoint": "true", "project": ""}),
+        ] {
+            let run = post("/api/v1/experiments", json!({"config": config})).await;
+            assert_eq!(run.status, 422, "{}", run.text);
+        }
+    });
+}
+
+#[test]
 fn an_assignment_with_an_end_stops_counting_then_and_its_end_is_on_record() {
     on_both(|world| async move {
         workspace(&world, "Stop Signs").await;
@@ -385,7 +421,7 @@ fn an_assignment_with_an_end_stops_counting_then_and_its_end_is_on_record() {
             assignments: vec![NewAssignment {
                 role: "Viewer".into(),
                 user: Some("ana".into()),
-                on: "workspace:Stop Signs".into(),
+                on: Some("workspace:Stop Signs".into()),
                 lifetime_ms: Some(60_000),
                 ..NewAssignment::default()
             }],
@@ -529,7 +565,7 @@ fn the_last_cluster_admin_keeps_the_role_however_it_is_taken() {
         };
         let id = admin.client.assignments(&filter).await.unwrap().items.remove(0).id;
         let path = format!("/api/v1/assignments/{id}");
-        let this = json!([{"role": "ClusterAdmin", "user": "admin", "on": ""}]);
+        let this = json!([{"role": "ClusterAdmin", "user": "admin"}]);
         refused(admin.delete(&path).await);
         refused(take_all(admin, this.clone()).await);
         refused(patch(admin, &path, json!({"until": "2027-01-01"})).await);

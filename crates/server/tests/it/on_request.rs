@@ -3,7 +3,7 @@
 use bailiwick_api::workspaces::NewWorkspace;
 use serde_json::{Value, json};
 
-use crate::roles::give;
+use crate::roles::{give, patch};
 use crate::world::{Answer, PASSWORD, Person, World, eventually, on_both};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -18,6 +18,7 @@ async fn workspace(world: &World, name: &str) {
 }
 
 async fn ask(who: &Person, role: &str, on: &str, hours: i64) -> Answer {
+    let on = if on.is_empty() { "installation" } else { on };
     let body = json!({"role": role, "on": on, "lifetime_ms": hours * HOUR_MS, "why": "the night run fails"});
     who.post("/api/v1/access/requests", body).await
 }
@@ -381,6 +382,109 @@ fn break_glass_opens_everything_for_a_while_and_loudly() {
                 "ana roles:assign break-glass-end user ana allowed",
             ]
         );
+    });
+}
+
+#[test]
+fn nothing_happens_to_an_assignment_from_break_glass_but_its_end() {
+    on_both(|world| async move {
+        let ana = world.person_with("ana", "BreakGlass").await;
+        let anas = with_session(&world, &ana).await;
+        let body = json!({"why": "x", "password": PASSWORD, "lifetime_ms": HOUR_MS});
+        let pull = async || anas.post("/api/v1/access/break-glass", body.clone()).await.status;
+        assert_eq!(pull().await, 200);
+        let held = || async {
+            world
+                .admin
+                .get("/api/v1/assignments?user=ana&role=ClusterAdmin")
+                .await
+                .json()
+        };
+        let one = held().await["items"][0].clone();
+        let path = format!("/api/v1/assignments/{}", one["id"]);
+        for change in [
+            json!({"no_end": true}),
+            json!({"lifetime_ms": 1000}),
+            json!({"role": "Viewer"}),
+        ] {
+            for who in [&anas, &world.admin] {
+                let answer = patch(who, &path, change.clone()).await;
+                assert_eq!(answer.status, 409, "{}", answer.text);
+                assert!(answer.message().contains("`ml access break-glass --end`"));
+            }
+        }
+        let endless = json!({"assignments": [{"role": "ClusterAdmin", "user": "ana"}, {"role": "ClusterAdmin", "user": "admin"}]});
+        let planned = anas.post("/api/v1/access/plan", json!({"document": endless})).await;
+        assert_eq!(planned.status, 422, "{}", planned.text);
+        assert!(planned.text.contains("ml access break-glass --end"), "{}", planned.text);
+        let request = asked(&ana, "ClusterAdmin", "", 8).await;
+        assert_eq!(decide(&world.admin, request, "approve", json!({})).await.status, 409);
+        assert_eq!(held().await["items"][0], one);
+
+        assert_eq!(world.admin.delete(&path).await.status, 200, "it can be taken away");
+        let after = anas.get("/api/v1/me").await;
+        assert!(!after.headers.contains_key("x-bailiwick-break-glass"));
+        // What is given afterwards is no break-glass, and can be changed as any other.
+        let given = json!({"role": "ClusterAdmin", "user": "ana", "lifetime_ms": HOUR_MS});
+        let given = world
+            .admin
+            .post("/api/v1/assignments", json!({"assignments": [given]}))
+            .await
+            .json();
+        let me = anas.get("/api/v1/me").await;
+        assert!(!me.headers.contains_key("x-bailiwick-break-glass"));
+        assert_eq!(me.json()["break_glass_until"], Value::Null);
+        assert_eq!(anas.post("/api/v1/access/break-glass/end", json!({})).await.status, 409);
+        let path = format!("/api/v1/assignments/{}", given["items"][0]["id"]);
+        let changed = patch(&world.admin, &path, json!({"no_end": true})).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+    });
+}
+
+#[test]
+fn what_was_given_on_request_and_then_changed_is_an_assignment_as_any_other() {
+    on_both(|world| async move {
+        workspace(&world, "Stop Signs").await;
+        let ana = world.person("ana").await;
+        let id = asked(&ana, "Editor", "workspace:Stop Signs", 8).await;
+        assert_eq!(decide(&world.admin, id, "approve", json!({})).await.status, 200);
+        let exported = || async {
+            let document = world.admin.get("/api/v1/access/export").await.text;
+            document.contains("Editor") && document.contains("\"ana\",\"workspace\"")
+        };
+        assert!(!exported().await);
+        let held = world.admin.get("/api/v1/assignments?user=ana&role=Editor").await.json();
+        let path = format!("/api/v1/assignments/{}", held["items"][0]["id"]);
+        assert_eq!(patch(&world.admin, &path, json!({"no_end": true})).await.status, 200);
+        assert!(exported().await);
+        let mine = ana.get("/api/v1/access/requests?mine=true").await.json();
+        assert_eq!(mine["items"][0]["state"], "approved");
+    });
+}
+
+#[test]
+fn a_narrowed_key_asks_for_nothing_in_its_owners_name() {
+    on_both(|world| async move {
+        let boss = world.person_with("boss", "TokenCreator").await;
+        let id = asked(&boss, "Editor", "workspace:default", 1).await;
+        for narrow in [
+            json!({"permissions": ["experiments:read"]}),
+            json!({"workspaces": ["default"]}),
+        ] {
+            let key = boss.post("/api/v1/tokens", narrow).await.json();
+            let with_key = Person {
+                client: boss.client.with_key(key["secret"].as_str()),
+                ..boss.clone()
+            };
+            let before = world.last_event().await;
+            let refused = ask(&with_key, "ClusterAdmin", "", 1).await;
+            assert_eq!(refused.status, 403, "{}", refused.text);
+            assert!(refused.message().contains("this key is narrowed"));
+            assert_eq!(decide(&with_key, id, "withdraw", json!({})).await.status, 403);
+            assert_eq!(world.events(&format!("id > {before}")).await.len(), 2);
+        }
+        assert_eq!(sees(&boss, "?mine=true").await, [id]);
+        assert_eq!(decide(&boss, id, "withdraw", json!({})).await.status, 200);
     });
 }
 

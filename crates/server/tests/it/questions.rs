@@ -26,6 +26,7 @@ async fn explain(asker: &Person, who: Option<&str>, permission: &str, on: &str) 
 
 async fn assign(world: &World, role: &str, to: (&str, &str), on: &str) {
     let (kind, name) = to;
+    let on = if on.is_empty() { "installation" } else { on };
     let assignment = json!({"role": role, kind: name, "on": on});
     let answer = world
         .admin
@@ -371,7 +372,7 @@ fn a_plan_tells_what_it_would_give_and_take_and_changes_nothing() {
         world.person("ben").await;
         workspace(&world, "Stop Signs").await;
         assign(&world, "WorkspaceAdmin", ("user", "lea"), "workspace:Stop Signs").await;
-        let group = json!({"name": "Team", "users": ["ana"]});
+        let group = json!({"name": "Team", "users": ["ana", "lea"]});
         assert_eq!(world.admin.post("/api/v1/groups", group).await.status, 200);
         assign(&world, "Viewer", ("group", "Team"), "workspace:Stop Signs").await;
         let role = json!({"name": "Sweeper", "permissions": ["experiments:delete"]});
@@ -472,5 +473,142 @@ fn a_plan_tells_what_it_would_give_and_take_and_changes_nothing() {
         // Not where one does not read roles.
         let elsewhere = json!([{"change": "assign", "role": "Viewer", "user": "ana", "on": "workspace:default"}]);
         assert_eq!(diff(&lea, elsewhere).await.status, 403);
+    });
+}
+
+#[test]
+fn a_plan_tells_nothing_of_groups_places_and_roles_that_one_may_not_see() {
+    on_both(|world| async move {
+        let (ana, lea) = (world.person("ana").await, world.person("lea").await);
+        world.person("ben").await;
+        for name in ["Stop Signs", "Hidden"] {
+            workspace(&world, name).await;
+        }
+        assign(&world, "WorkspaceAdmin", ("user", "lea"), "workspace:Stop Signs").await;
+        let group = json!({"name": "Hidden team", "users": ["ben"]});
+        assert_eq!(world.admin.post("/api/v1/groups", group).await.status, 200);
+        assign(&world, "Viewer", ("group", "Hidden team"), "workspace:Hidden").await;
+        for name in ["Sweeper", "Unused"] {
+            let role = json!({"name": name, "permissions": ["experiments:delete"]});
+            assert_eq!(world.admin.post("/api/v1/roles", role).await.status, 200);
+        }
+        assign(&world, "Sweeper", ("user", "ben"), "workspace:Hidden").await;
+        assign(&world, "Viewer", ("user", "ben"), "workspace:default").await;
+        let diff =
+            async |who: &Person, change: Value| who.post("/api/v1/access/diff", json!({"changes": [change]})).await;
+
+        // A hidden group is not there.
+        for who in [&ana, &lea] {
+            let with_group = |group: &str| {
+                [
+                    json!({"change": "delete-group", "group": group}),
+                    json!({"change": "add-member", "group": group, "user": "ben"}),
+                    json!({"change": "remove-member", "group": group, "user": "ben"}),
+                    json!({"change": "remove-member", "group": group, "user": "ana"}),
+                    json!({"change": "assign", "role": "Viewer", "group": group, "on": "workspace:default"}),
+                ]
+            };
+            for (hidden, missing) in with_group("Hidden team").into_iter().zip(with_group("No team")) {
+                let (hidden, missing) = (diff(who, hidden).await, diff(who, missing).await);
+                assert_eq!(hidden.status, 404, "{hidden:?}");
+                assert_eq!(hidden.without("Hidden team"), missing.without("No team"));
+            }
+        }
+        // Where something is assigned is not named, and that it is assigned nowhere reads the same.
+        let changes = |role: &str| {
+            [
+                json!({"change": "delete-role", "role": role}),
+                json!({"change": "edit-role", "role": role, "add": ["experiments:read"]}),
+                json!({"change": "deactivate", "user": "ben"}),
+            ]
+        };
+        for (assigned, unused) in changes("Sweeper").into_iter().zip(changes("Unused")) {
+            let (assigned, unused) = (diff(&lea, assigned).await, diff(&lea, unused).await);
+            assert_eq!(assigned.status, 403);
+            assert_eq!(
+                assigned.message(),
+                "Insufficient permissions: lea needs roles:read where that is assigned"
+            );
+            assert_eq!(assigned.without("Sweeper"), unused.without("Unused"));
+        }
+        // Whether it is assigned is told only to those who read roles there, whether somebody is a member only to those who read roles wherever it counts.
+        let unassign = |role: &str, on: &str| json!({"change": "unassign", "role": role, "user": "ben", "on": on});
+        for role in ["Viewer", "Editor"] {
+            assert_eq!(diff(&ana, unassign(role, "workspace:default")).await.status, 403);
+            assert_eq!(diff(&lea, unassign(role, "workspace:Stop Signs")).await.status, 404);
+        }
+        assert_eq!(
+            diff(&world.admin, unassign("Viewer", "workspace:default")).await.status,
+            200
+        );
+        let member = |user: &str| json!({"change": "remove-member", "group": "Hidden team", "user": user});
+        assert_eq!(diff(&world.admin, member("ben")).await.status, 200);
+        assert_eq!(diff(&world.admin, member("ana")).await.status, 404);
+    });
+}
+
+#[test]
+fn a_key_narrowed_to_workspaces_does_nothing_on_the_installation_and_a_refusal_says_that_it_is_the_key() {
+    on_both(|world| async move {
+        workspace(&world, "Stop Signs").await;
+        workspace(&world, "Gone").await;
+        let key = json!({"workspaces": ["Stop Signs", "Gone"], "label": "narrow"});
+        let key = world.admin.post("/api/v1/tokens", key).await.json();
+        let narrow = Person {
+            client: world.admin.client.with_key(key["secret"].as_str()),
+            ..world.admin.clone()
+        };
+        let at = "workspace:Stop Signs";
+        assert!(can_i(&world.admin, "workspaces:create", at).await.0);
+        assert!(!can_i(&narrow, "workspaces:create", at).await.0);
+        assert!(can_i(&narrow, "experiments:create", at).await.0);
+        let why = explain(&narrow, None, "workspaces:create", at).await;
+        assert_eq!(
+            why.answers[0].words,
+            "the key used here is narrowed to workspaces, and workspaces:create counts on the whole installation"
+        );
+        let gone = world.admin.delete("/api/v1/workspaces/Gone").await;
+        assert!(gone.status < 300, "{gone:?}");
+        let left = narrow.client.what_can(&WhatCan::default()).await.unwrap();
+        let places: Vec<&str> = left.items.iter().map(|one| one.on.as_str()).collect();
+        assert_eq!(places, [at]);
+        assert!(
+            !left.items[0].permissions.contains(&"workspaces:create".to_owned()),
+            "{left:?}"
+        );
+
+        let hint = |answer: Answer| answer.json()["error"]["hint"].as_str().unwrap_or_default().to_owned();
+        let refused = narrow.post("/api/v1/workspaces", json!({"name": "More"})).await;
+        assert_eq!(refused.status, 403);
+        assert_eq!(
+            hint(refused),
+            "this key is narrowed; its owner may do this when signed in, or with another key \
+             (this one is narrowed to workspaces, and workspaces:create counts on the whole installation)"
+        );
+        // A person who lacks it on the installation asks for it there, not in the current workspace.
+        let ana = world.person("ana").await;
+        let refused = ana
+            .post("/api/v1/access/who-can", json!({"permission": "experiments:read"}))
+            .await;
+        assert_eq!(refused.status, 403);
+        let hint = hint(refused);
+        assert!(hint.contains("`ml access explain roles:read installation`"), "{hint}");
+        assert!(
+            !hint.contains("access request") || hint.contains("--on installation"),
+            "{hint}"
+        );
+    });
+}
+
+#[test]
+fn what_is_held_globally_does_not_tell_whether_a_place_is_there() {
+    on_both(|world| async move {
+        workspace(&world, "Hidden").await;
+        let mia = world.person_with("mia", "WorkspaceCreator").await;
+        let hidden = can_i(&mia, "workspaces:create", "workspace:Hidden").await;
+        let missing = can_i(&mia, "workspaces:create", "workspace:Nowhere").await;
+        assert_eq!(hidden.1.replace("Hidden", "Nowhere"), missing.1);
+        assert!(!hidden.0 && !missing.0);
+        assert!(can_i(&mia, "workspaces:create", "").await.0);
     });
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::world::{Answer, Person, World, on_both};
 
 pub async fn give(by: &Person, role: &str, user: &str, on: &str) -> Answer {
+    let on = if on.is_empty() { "installation" } else { on };
     let one = json!({"role": role, "user": user, "on": on});
     by.post("/api/v1/assignments", json!({"assignments": [one]})).await
 }
@@ -231,7 +232,9 @@ fn a_role_gains_only_what_the_changer_holds_wherever_it_is_assigned() {
             "a wider reach is a gain"
         );
         assert_eq!(
-            patch(&smith, path, json!({"remove": ["models:read"]})).await.status,
+            patch(&world.admin, path, json!({"remove": ["models:read"]}))
+                .await
+                .status,
             200
         );
 
@@ -291,6 +294,99 @@ fn a_role_that_is_assigned_goes_only_by_force_and_takes_its_assignments_along() 
         );
         make_role(&world, "watcher", &["experiments:read"]).await;
         assert_eq!(ana.get(&path).await.status, 404, "the name alone gives nothing");
+    });
+}
+
+#[test]
+fn what_a_role_loses_is_taken_only_by_who_may_assign_wherever_it_is_assigned() {
+    on_both(|world| async move {
+        make_role(&world, "local", &["experiments:read", "models:read:own"]).await;
+        make_role(
+            &world,
+            "role smith",
+            &["roles:update", "roles:delete", "experiments:read"],
+        )
+        .await;
+        let smith = world.person("smith").await;
+        world.person("ana").await;
+        assert_eq!(give(&world.admin, "role smith", "smith", "").await.status, 200);
+        let secret = world
+            .admin
+            .post("/api/v1/workspaces", json!({"name": "Secret Plans"}))
+            .await;
+        assert_eq!(secret.status, 200, "{}", secret.text);
+        let path = "/api/v1/roles/local";
+        let drop_one = json!({"remove": ["models:read:own"]});
+        assert_eq!(
+            give(&world.admin, "local", "ana", "workspace:default").await.status,
+            200
+        );
+        let before = world.last_event().await;
+        let refused = patch(&smith, path, drop_one.clone()).await;
+        assert_eq!(
+            refused.message(),
+            "Insufficient permissions: smith needs roles:assign on workspace \"default\""
+        );
+        assert_eq!(smith.delete(&format!("{path}?force=true")).await.status, 403);
+        let narrower = json!({"permissions": ["experiments:read:own", "models:read:own"]});
+        assert_eq!(
+            patch(&smith, path, narrower).await.status,
+            403,
+            "a narrower reach is a loss"
+        );
+        assert_eq!(
+            world.events(&format!("id > {before}")).await,
+            [
+                "smith roles:assign update role local denied",
+                "smith roles:assign delete role local denied",
+                "smith roles:assign update role local denied",
+            ]
+        );
+        assert_eq!(
+            patch(
+                &smith,
+                path,
+                json!({"add": ["experiments:read:own"], "description": "looks"})
+            )
+            .await
+            .status,
+            200,
+            "nothing is lost by that"
+        );
+
+        assert_eq!(
+            give(&world.admin, "WorkspaceAdmin", "smith", "workspace:default")
+                .await
+                .status,
+            200
+        );
+        assert_eq!(
+            give(&world.admin, "local", "ana", "workspace:Secret Plans")
+                .await
+                .status,
+            200
+        );
+        for refused in [
+            patch(&smith, path, drop_one.clone()).await,
+            smith.delete(&format!("{path}?force=true")).await,
+        ] {
+            assert_eq!(
+                (refused.status, refused.message().as_str()),
+                (
+                    403,
+                    "Insufficient permissions: smith needs roles:assign wherever that is assigned"
+                )
+            );
+            assert!(!refused.text.contains("Secret"), "{}", refused.text);
+        }
+        let assignment = json!([{"role": "local", "user": "ana", "on": "workspace:Secret Plans"}]);
+        let taken = world
+            .admin
+            .post("/api/v1/assignments/remove", json!({"assignments": assignment}))
+            .await;
+        assert_eq!(taken.status, 200, "{}", taken.text);
+        assert_eq!(patch(&smith, path, drop_one).await.status, 200);
+        assert_eq!(smith.delete(&format!("{path}?force=true")).await.status, 200);
     });
 }
 

@@ -19,8 +19,9 @@ use serde_json::{Value, json};
 
 use super::{Have, live};
 use crate::access::{Actor, Refusal, resolve, scope_of};
-use crate::assignments::{self, ChangeError, Changed};
+use crate::assignments::{self, ChangeError, Changed, STAYS_BREAK_GLASS};
 use crate::picture::Picture;
+use crate::roles::beyond;
 
 /// How many faults of a document are told at once.
 const FAULTS_TOLD: usize = 20;
@@ -192,7 +193,7 @@ pub(super) async fn look_up(actor: &Actor, document: &AccessDocument) -> std::re
         if places.contains_key(text) {
             continue;
         }
-        let found = match On::parse(text) {
+        let found = match On::parse_named(text) {
             Err(why) => Err(why),
             Ok(on) if may_be_new(&on) => continue,
             Ok(on) => match resolve(actor, &on).await {
@@ -1051,6 +1052,9 @@ impl Drafting<'_> {
                 Some(there) if self.have.built_in.contains(&there.id) => {
                     self.fault(&place, "this assignment is built in and has no end");
                 }
+                Some(there) if self.have.break_glass.contains(&there.id) => {
+                    self.fault(&place, STAYS_BREAK_GLASS);
+                }
                 Some(there) => changed.push((*there, one.until)),
                 None => made.push((holder, role, scope, one.until)),
             }
@@ -1153,7 +1157,7 @@ impl Drafting<'_> {
                 let name = workspace.as_ref().ok_or("a project needs its workspace beside it")?;
                 self.place(name, project.as_deref())?
             }
-            (None, None, Some(text)) => match On::parse(text)? {
+            (None, None, Some(text)) => match On::parse_named(text)? {
                 On::Installation => Scope::Global,
                 On::Workspace(name) => self.place(&name, None)?,
                 On::Project(workspace, name) if workspace.is_empty() => {
@@ -1323,13 +1327,8 @@ impl Drafting<'_> {
         let changed: Vec<(RoleId, RolePermissions)> = self.held.iter().map(|(id, held)| (*id, *held)).collect();
         for (id, permissions) in changed {
             let Some(before) = self.picture.role(id) else { continue };
-            let gains = RolePermissions {
-                all: permissions.all.without(before.permissions.all),
-                own: permissions
-                    .own
-                    .without(before.permissions.own)
-                    .without(before.permissions.all),
-            };
+            let gains = beyond(permissions, before.permissions);
+            let loses = beyond(before.permissions, permissions) != RolePermissions::default();
             let kept = self
                 .live
                 .iter()
@@ -1348,6 +1347,9 @@ impl Drafting<'_> {
                 }
                 let lacks = self.actor.missing_to_hold(gains, &target);
                 missing = missing.or(lacks.map(|permission| (permission, target)));
+                if loses {
+                    missing = missing.or_else(|| self.lacks_to_assign(scope));
+                }
             }
             let step = self
                 .steps
