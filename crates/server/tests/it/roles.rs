@@ -337,9 +337,9 @@ fn what_a_role_loses_is_taken_only_by_who_may_assign_wherever_it_is_assigned() {
         assert_eq!(
             world.events(&format!("id > {before}")).await,
             [
-                "smith roles:assign update role local denied",
-                "smith roles:assign delete role local denied",
-                "smith roles:assign update role local denied",
+                "smith roles:assign assign role local denied",
+                "smith roles:assign assign role local denied",
+                "smith roles:assign assign role local denied",
             ]
         );
         assert_eq!(
