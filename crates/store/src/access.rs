@@ -303,8 +303,6 @@ impl Access {
     }
 
     async fn read_versions(self: Arc<Access>) {
-        // Kept from round to round: whenever the pool hands one out or takes it back, it asks the database whether it is there.
-        let mut connection = None;
         loop {
             let waiting = {
                 let mut round = self.round.lock().expect(HELD);
@@ -314,7 +312,7 @@ impl Access {
                 }
                 std::mem::take(&mut round.waiting)
             };
-            let outcome = self.read_version(&mut connection).await;
+            let outcome = self.read_version().await;
             for one in waiting {
                 // Who has gone away needs no answer.
                 let _ = one.send(outcome.clone());
@@ -322,21 +320,10 @@ impl Access {
         }
     }
 
-    async fn read_version(self: &Arc<Access>, kept: &mut Option<PoolConnection<Any>>) -> Result<()> {
-        const VERSION: &str = "SELECT version FROM access_version";
-        let known: Option<i64> = match kept.as_mut() {
-            Some(connection) => sqlx::query_scalar(VERSION).fetch_one(&mut **connection).await.ok(),
-            None => None,
-        };
-        let version = match known {
-            Some(version) => version,
-            // None yet, or it broke since the last round.
-            None => {
-                let connection = kept.insert(self.db.read.acquire().await?);
-                let read = sqlx::query_scalar(VERSION).fetch_one(&mut **connection).await;
-                read.inspect_err(|_| *kept = None)?
-            }
-        };
+    async fn read_version(self: &Arc<Access>) -> Result<()> {
+        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
+            .fetch_one(&self.db.read)
+            .await?;
         if self.picture.version() < version {
             self.catch_up(Some(version)).await?;
         }
