@@ -26,10 +26,13 @@ fn can_i_answers_in_a_sentence_and_by_its_exit_status() {
         (said.status, said.out.as_str()),
         (Some(2), "No: there is no experiment:77 that you may see\n")
     );
-    // No answer is not the answer no.
+    // No answer is not the answer no: a server that is away, an account that is not signed in there.
+    place
+        .ml("access can-i experiments:read --server http://127.0.0.1:9")
+        .failed(3);
     place
         .ml("access can-i experiments:read --server http://127.0.0.1:9 -u ana")
-        .failed(3);
+        .failed(4);
     let said = place.ml("access can-i experiments:craete").failed(2);
     assert!(said.contains("did you mean `experiments:create`?"), "{said}");
     let said = place.ml("access can-i experiments:read twelve").failed(2);
