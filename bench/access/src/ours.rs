@@ -9,7 +9,7 @@ use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, Permission, PrincipalId, WorkspaceId};
 
 use crate::measure::{Built, Clock, Times, build, ticks};
-use crate::world::{Dice, World, role_id};
+use crate::world::{Dice, Request, World, role_id};
 
 /// Microseconds since 1970; no assignment of these worlds ends.
 const NOW: i64 = 1_800_000_000_000_000;
@@ -44,8 +44,7 @@ impl Ours {
     }
 
     #[inline]
-    pub fn decide(&self, world: &World, at: usize) -> bool {
-        let request = &world.requests[at];
+    pub fn decide(&self, request: &Request) -> bool {
         self.allows(request.who, request.permission, &request.target)
     }
 
@@ -186,7 +185,7 @@ fn one_round(world: &World, clock: &Clock, ours: &Ours) -> ([Kind; KINDS.len()],
         joining,
     ] = &mut kinds;
     let dice = &mut Dice(42);
-    let before: Vec<bool> = (0..2_000).map(|at| ours.decide(world, at)).collect();
+    let before: Vec<bool> = (0..2_000).map(|at| ours.decide(&world.requests[at])).collect();
     let mut next = Next(world.assignments.len() as i64);
 
     // Asked for first, so that the timed part comes to cold rows.
@@ -211,9 +210,13 @@ fn one_round(world: &World, clock: &Clock, ours: &Ours) -> ([Kind; KINDS.len()],
         in_force(ours, clock, of_group, who, workspace, true, |engine| {
             engine.set_assignment(assignment)
         });
-        while_stale = clock.alone(group.len(), |at| {
-            ours.may_read(group[at], workspace);
-        });
+        while_stale = clock.alone(
+            group.len(),
+            |at| at,
+            |at| {
+                ours.may_read(group[at], workspace);
+            },
+        );
         ours.refresh(clock, refreshed);
         in_force(ours, clock, of_group, who, workspace, false, |engine| {
             engine.remove_assignment(assignment.id)
@@ -259,7 +262,7 @@ fn one_round(world: &World, clock: &Clock, ours: &Ours) -> ([Kind; KINDS.len()],
 
     for (at, answer) in before.iter().enumerate() {
         let request = &world.requests[at];
-        assert_eq!(*answer, ours.decide(world, at), "all was undone: {request:?}");
+        assert_eq!(*answer, ours.decide(request), "all was undone: {request:?}");
     }
 
     let held = ours.change(clock, |engine| engine.remove_group(world.biggest_group));

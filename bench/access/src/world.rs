@@ -110,6 +110,49 @@ pub struct Request {
     pub target: Target,
 }
 
+/// A request in 24 bytes: a long row of them that is read beside a measurement leaves the cache to what is measured. 0 stands for none.
+#[derive(Clone, Copy)]
+pub struct Packed {
+    who: u32,
+    permission: u8,
+    owner: u32,
+    workspace: u32,
+    project: u32,
+    experiment: u32,
+}
+
+impl Packed {
+    pub fn of(request: &Request) -> Packed {
+        let id = |id: Option<i64>| id.map_or(0, |id| u32::try_from(id).expect("ids of these worlds are small"));
+        let target = &request.target;
+        assert!(target.object.is_none_or(|(kind, _)| kind == ObjectKind::Experiment));
+        let asked = ASKED.iter().position(|asked| *asked == request.permission);
+        Packed {
+            who: id(Some(request.who.0)),
+            permission: asked.expect("only these are asked") as u8,
+            owner: id(target.owner.map(|owner| owner.0)),
+            workspace: id(target.workspace.map(|workspace| workspace.0)),
+            project: id(target.project.map(|project| project.0)),
+            experiment: id(target.object.map(|(_, experiment)| experiment)),
+        }
+    }
+
+    #[inline]
+    pub fn request(self) -> Request {
+        let id = |id: u32| (id != 0).then_some(i64::from(id));
+        Request {
+            who: PrincipalId(i64::from(self.who)),
+            permission: ASKED[self.permission as usize],
+            target: Target {
+                workspace: id(self.workspace).map(WorkspaceId),
+                project: id(self.project).map(ProjectId),
+                object: id(self.experiment).map(|experiment| (ObjectKind::Experiment, experiment)),
+                owner: id(self.owner).map(PrincipalId),
+            },
+        }
+    }
+}
+
 /// What is asked, and so all that the peers need to know of a role.
 pub const ASKED: [Permission; 4] = [
     Permission::ExperimentsRead,

@@ -89,7 +89,6 @@ impl World {
     }
 
     /// What the assignments on the object itself add to an answer.
-    #[cold]
     #[inline(never)]
     fn decide_shared(
         &self,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bailiwick_api::permission::PermissionScope;
 use bailiwick_api::{AssignmentId, Permission, PermissionSet, ProjectId, RoleId, WorkspaceId};
 
-use crate::{Holder, ObjectKind, Role, Scope};
+use crate::{Assignment, Holder, ObjectKind, Role, Scope};
 
 /// Ids come from a database's counters and start at 1. A scope, principal, group or assignment with an id beyond this, or below zero, holds nothing.
 const ID_BITS: u32 = 31;
@@ -418,19 +418,26 @@ impl Sets {
 /// What is assigned on single objects. Shares are many and each object has few, so they stand with the object and not in the rows of everybody they reach:
 /// sharing with a group touches none of its members.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Objects {
-    /// By 64 objects: a bit for each on which anything is assigned.
-    some: [Paged<u64>; KINDS.len()],
-    /// What it is, by object.
-    here: [Paged<Vec<Here>>; KINDS.len()],
+pub(crate) struct Objects([Paged<Block>; KINDS.len()]);
+
+/// 64 objects: a bit for each on which anything is assigned, and beside it what that is, by object.
+#[derive(Debug, Clone, Default)]
+#[repr(align(32))]
+struct Block {
+    some: u64,
+    here: Vec<Here>,
 }
 
-/// An assignment on one of 64 objects, with its holder beside it: whom it does not reach need not look further.
+/// An assignment on one of 64 objects, with all that a decision asks of it.
 #[derive(Debug, Clone, Copy)]
-struct Here {
+pub(crate) struct Here {
     at: u8,
-    assignment: AssignmentId,
-    holder: Holder,
+    pub(crate) assignment: AssignmentId,
+    pub(crate) holder: Holder,
+    /// Its role as a set; nothing where all numbers of sets are used.
+    pub(crate) set: Option<SetId>,
+    /// It holds before this moment (µs since 1970).
+    pub(crate) until: i64,
 }
 
 impl Here {
@@ -442,42 +449,45 @@ impl Here {
 impl Objects {
     #[inline(always)]
     pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
-        let some = self.some[kind as usize].get(id >> 6);
-        some.is_some_and(|some| some >> (id & 63) & 1 == 1)
+        let block = self.0[kind as usize].get(id >> 6);
+        block.is_some_and(|block| block.some >> (id & 63) & 1 == 1)
     }
 
-    pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = (AssignmentId, Holder)> {
-        let here = self.here[kind as usize].get(id >> 6);
-        let here = here.map_or(&[][..], Vec::as_slice);
+    pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = &Here> {
+        let here = self.0[kind as usize].get(id >> 6);
+        let here = here.map_or(&[][..], |block| &block.here);
         let at = (id & 63) as u8;
         let from = here.partition_point(|one| one.at < at);
-        let there = here[from..].iter().take_while(move |one| one.at == at);
-        there.map(|one| (one.assignment, one.holder))
+        here[from..].iter().take_while(move |one| one.at == at)
     }
 
-    pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId, holder: Holder) {
-        let (some, here) = (&mut self.some[kind as usize], &mut self.here[kind as usize]);
-        let (Some(some), Some(here)) = (some.make(id >> 6), here.make(id >> 6)) else {
+    pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: &Assignment, set: Option<SetId>) {
+        let Some(block) = self.0[kind as usize].make(id >> 6) else {
             return;
         };
         let at = (id & 63) as u8;
-        let one = Here { at, assignment, holder };
-        if let Err(place) = here.binary_search_by_key(&one.order(), Here::order) {
-            here.insert(place, one);
-            *some |= 1 << at;
+        let one = Here {
+            at,
+            assignment: assignment.id,
+            holder: assignment.holder,
+            set,
+            until: assignment.expires.unwrap_or(i64::MAX),
+        };
+        if let Err(place) = block.here.binary_search_by_key(&one.order(), Here::order) {
+            block.here.insert(place, one);
+            block.some |= 1 << at;
         }
     }
 
     pub(crate) fn remove(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
-        let (some, here) = (&mut self.some[kind as usize], &mut self.here[kind as usize]);
-        let (Some(some), Some(here)) = (some.get_mut(id >> 6), here.get_mut(id >> 6)) else {
+        let Some(block) = self.0[kind as usize].get_mut(id >> 6) else {
             return;
         };
         let at = (id & 63) as u8;
-        if let Ok(place) = here.binary_search_by_key(&(at, assignment), Here::order) {
-            here.remove(place);
-            if here.iter().all(|other| other.at != at) {
-                *some &= !(1 << at);
+        if let Ok(place) = block.here.binary_search_by_key(&(at, assignment), Here::order) {
+            block.here.remove(place);
+            if block.here.iter().all(|other| other.at != at) {
+                block.some &= !(1 << at);
             }
         }
     }

@@ -401,14 +401,18 @@ impl World {
         now: i64,
         mut tell: impl FnMut(&Masks),
     ) {
-        for (assignment, holder) in self.objects.on(kind, id) {
-            let holds = match holder {
+        let groups = self.groups_of(who);
+        for one in self.objects.on(kind, id) {
+            let holds = match one.holder {
                 Holder::Principal(id) => id == who,
                 Holder::Group(group) if group == self.users => self.reached_by_users(who, Scope::Object(kind, id)),
-                Holder::Group(group) => self.groups_of(who).binary_search(&group).is_ok(),
+                Holder::Group(group) => groups.binary_search(&group).is_ok(),
             };
-            if holds {
-                self.tell(GLOBAL, assignment, now, &mut |_, masks| tell(masks));
+            match one.set {
+                _ if !holds => {}
+                Some(set) if now < one.until => tell(self.sets.masks(set)),
+                Some(_) => {}
+                None => self.tell(GLOBAL, one.assignment, now, &mut |_, masks| tell(masks)),
             }
         }
     }
@@ -611,7 +615,8 @@ impl World {
         let place = self.assignments.make(assignment.id.0)?;
         held.add(key, assignment.id);
         if let Scope::Object(kind, id) = assignment.scope {
-            self.objects.add(kind, id, assignment.id, assignment.holder);
+            let set = self.sets.find(&mut vec![assignment.role], &self.roles);
+            self.objects.add(kind, id, &assignment, set);
         }
         *place = Some(assignment);
         Some(key)
