@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict, Outcome};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::{AuditId, Page, Permission, PrincipalId, Time, WorkspaceId, key};
+use bailiwick_api::{AuditId, Page, Permission, PrincipalId, ProjectId, Time, WorkspaceId, key};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -345,9 +345,14 @@ pub async fn list(
         sql.push_str(&format!(" AND at >= {}", since.0));
     }
     if let Some(workspaces) = &workspaces {
+        // What was moved here is told here, too: the event itself belongs to where it came from. Moves alone are looked at closely, and there are few.
+        let arrivals = workspaces
+            .iter()
+            .map(|id| format!(" OR detail LIKE '%\"after\":{{\"workspace\":{id},%'"));
         sql.push_str(&format!(
-            " AND workspace_id IN ({})",
-            id_list(workspaces.iter().map(|id| id.0))
+            " AND (workspace_id IN ({}) OR (verb = 'move' AND object_kind = 'experiment' AND (1 = 0{})))",
+            id_list(workspaces.iter().map(|id| id.0)),
+            arrivals.collect::<String>()
         ));
     }
     sql.push_str(&format!(
@@ -360,7 +365,10 @@ pub async fn list(
         query = query.bind(text);
     }
     let rows = query.fetch_all(&actor.db().read).await?;
-    let mut items = rows.iter().map(|row| event(actor, row)).collect::<Result<Vec<_>>>()?;
+    let mut items = rows
+        .iter()
+        .map(|row| event(actor, workspaces.as_deref(), row))
+        .collect::<Result<Vec<_>>>()?;
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
     let next = more.then(|| items.last().map(|event| event.id.to_string())).flatten();
@@ -379,12 +387,25 @@ fn readable(actor: &Actor) -> std::result::Result<Option<Vec<WorkspaceId>>, crat
     Ok(Some(visible.workspaces))
 }
 
-fn event(actor: &Actor, row: &AnyRow) -> Result<AuditEvent> {
+/// One event as this actor may read it, who reads all of them or those of some workspaces.
+fn event(actor: &Actor, readable: Option<&[WorkspaceId]>, row: &AnyRow) -> Result<AuditEvent> {
     let (kind, object, detail): (String, String, String) = (row.try_get(9)?, row.try_get(10)?, row.try_get(13)?);
-    let outcome: String = row.try_get(12)?;
-    let workspace = row
-        .try_get::<Option<i64>, _>(11)?
-        .map(|id| actor.picture().workspace_name(WorkspaceId(id)).to_string());
+    let (outcome, verb): (String, String) = (row.try_get(12)?, row.try_get(8)?);
+    let mut detail = if detail.is_empty() {
+        serde_json::Value::Null
+    } else {
+        serde_json::from_str(&detail).map_err(|why| StoreError::Broken(format!("audit event: {why}")))?
+    };
+    let is_read = |id: &WorkspaceId| readable.is_none_or(|readable| readable.contains(id));
+    let mut workspace = row.try_get::<Option<i64>, _>(11)?.map(WorkspaceId);
+    if verb == "move" && kind == "experiment" {
+        let to = detail["after"]["workspace"].as_i64().map(WorkspaceId);
+        workspace = workspace.filter(is_read).or(to.filter(is_read));
+        for side in ["before", "after"] {
+            name_place(actor, &is_read, &mut detail[side]);
+        }
+    }
+    let workspace = workspace.map(|id| actor.picture().workspace_name(id).to_string());
     Ok(AuditEvent {
         id: AuditId(row.try_get(0)?),
         time: Time(row.try_get(1)?),
@@ -395,7 +416,7 @@ fn event(actor: &Actor, row: &AnyRow) -> Result<AuditEvent> {
             .try_get::<Option<String>, _>(6)?
             .filter(|address| !address.is_empty()),
         action: row.try_get(7)?,
-        verb: row.try_get(8)?,
+        verb,
         object: format!("{kind} {object}"),
         workspace,
         outcome: match outcome.as_str() {
@@ -403,11 +424,30 @@ fn event(actor: &Actor, row: &AnyRow) -> Result<AuditEvent> {
             "denied" => Outcome::Denied,
             _ => Outcome::Failed,
         },
-        detail: if detail.is_empty() {
-            serde_json::Value::Null
-        } else {
-            serde_json::from_str(&detail).map_err(|why| StoreError::Broken(format!("audit event: {why}")))?
-        },
+        detail,
         request_id: row.try_get(14)?,
     })
+}
+
+/// Where something was moved from or to is kept by number, and told by name: null to whoever may not see it, the number where it has gone.
+fn name_place(actor: &Actor, is_read: &dyn Fn(&WorkspaceId) -> bool, place: &mut serde_json::Value) {
+    let picture = actor.picture();
+    let (Some(workspace), Some(project)) = (place["workspace"].as_i64(), place["project"].as_i64()) else {
+        return;
+    };
+    let (workspace, project) = (WorkspaceId(workspace), ProjectId(project));
+    let sees = |permission, target| actor.may(permission, &target).is_some();
+    let sees_all = is_read(&workspace) || sees(Permission::WorkspacesRead, picture.workspace_target(workspace));
+    let target = picture.project(project).map(|_| picture.project_target(project));
+    let sees_project = is_read(&workspace) || target.is_some_and(|target| sees(Permission::ProjectsRead, target));
+    place["workspace"] = match picture.workspace(workspace) {
+        Some(found) if sees_all || sees_project => found.name.to_string().into(),
+        None if sees_all => workspace.0.into(),
+        _ => serde_json::Value::Null,
+    };
+    place["project"] = match picture.project(project) {
+        Some(found) if sees_project => found.name.to_string().into(),
+        None if sees_all => project.0.into(),
+        _ => serde_json::Value::Null,
+    };
 }

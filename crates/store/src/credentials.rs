@@ -1,14 +1,17 @@
 //! Sessions, API keys and one-time links. Only hashes are stored; see `bailiwick_api::key`.
 
-use bailiwick_api::permission::{PermissionSet, Permit, permit};
+use bailiwick_access::{Narrowing, Scope, World};
+use bailiwick_api::audit::Outcome;
+use bailiwick_api::permission::{PermissionSet, Permit, RolePermissions, permit};
 use bailiwick_api::tokens::{Narrowed, Token};
-use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
+use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Origin, Refusal, Touched, Work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, col};
+use crate::picture::Picture;
 
 pub(crate) async fn insert(
     tx: &mut Tx,
@@ -112,7 +115,17 @@ pub async fn find_link(access: &Access, hash: &str) -> Result<Option<OpenLink>> 
     .transpose()
 }
 
-/// Uses a link up: sets the password if one is given, makes a pending user active, opens a session. False if somebody else was quicker.
+/// What came of the use of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkUse {
+    Opened,
+    /// Somebody else was quicker.
+    UsedUp,
+    /// Whoever made it does not hold all that it would open by now; see [`still_covers`].
+    Withdrawn,
+}
+
+/// Uses a link up: sets the password if one is given, makes a pending user active, opens a session.
 pub async fn use_link(
     access: &std::sync::Arc<Access>,
     link: &OpenLink,
@@ -120,18 +133,42 @@ pub async fn use_link(
     session_hash: &str,
     expires: Time,
     origin: &Origin,
-) -> Result<bool> {
+) -> Result<LinkUse> {
     let system = access.system("sign-in");
-    let mut work = system.begin().await?;
     let now = access.now();
-    let used =
-        sqlx::query("UPDATE credentials SET revoked_at = $1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL")
-            .bind(now.0)
-            .bind(link.id.0)
-            .execute(&mut **work)
+    // By a picture that holds every change of rights before this transaction: what the user is given comes before the use of the link, or after it.
+    let mut work = loop {
+        let picture = access.fresh().await?;
+        let mut work = system.begin().await?;
+        work.touches(&[Touched::Principal(link.principal)]).await?;
+        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
+            .fetch_one(&mut **work)
             .await?;
-    if used.rows_affected() == 0 {
-        return Ok(false);
+        if picture.version() == version - 1 {
+            break work;
+        }
+    };
+    let used = sqlx::query(
+        "UPDATE credentials SET revoked_at = $1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL RETURNING label, permissions",
+    )
+    .bind(now.0)
+    .bind(link.id.0)
+    .fetch_optional(&mut **work)
+    .await?;
+    let Some(used) = used else {
+        return Ok(LinkUse::UsedUp);
+    };
+    let maker = LinkMaker::read(&used)?;
+    if !still_covers(access.picture(), &maker, link.principal, now) {
+        let entry = Entry {
+            outcome: Outcome::Denied,
+            ..Entry::new("sign-in", "link", "user", &link.name)
+        };
+        let entry =
+            entry.with(serde_json::json!({"withdrawn": "whoever made it does not hold all that the user holds"}));
+        audit::write_stranger(&mut work, None, &link.name, origin, entry).await?;
+        work.commit().await?;
+        return Ok(LinkUse::Withdrawn);
     }
     if let Some(hash) = password_hash {
         sqlx::query("UPDATE principals SET password_hash = $1 WHERE id = $2")
@@ -162,9 +199,158 @@ pub async fn use_link(
     let detail = serde_json::json!({"password_set": password_hash.is_some()});
     let entry = Entry::new("sign-in", "link", "user", &link.name).with(detail);
     audit::write_stranger(&mut work, Some(link.principal), &link.name, origin, entry).await?;
-    work.touches(&[Touched::Principal(link.principal)]).await?;
     work.commit().await?;
-    Ok(true)
+    Ok(LinkUse::Opened)
+}
+
+/// Who made a link, and so knows it. Kept in the row of the link itself: the id in `label`, which is shown for keys alone, and in `permissions` what the
+/// maker's key left of the maker's rights, as a key keeps it of its owner's.
+enum LinkMaker {
+    /// The first start of the server: whoever reads its output is the operator.
+    Server,
+    Somebody {
+        id: PrincipalId,
+        /// It came with the account that it opens.
+        invites: bool,
+        narrowing: Option<Narrowing>,
+    },
+    /// A link of an earlier version, which did not note it.
+    Unknown,
+}
+
+const BY_SERVER: &str = "made by the server";
+const BY: &str = "made by ";
+const INVITING: &str = ", inviting";
+
+impl LinkMaker {
+    fn label(by: PrincipalId, invites: bool) -> String {
+        format!("{BY}{by}{}", if invites { INVITING } else { "" })
+    }
+
+    fn read(row: &AnyRow) -> Result<LinkMaker> {
+        let label: String = row.try_get(0)?;
+        if label == BY_SERVER {
+            return Ok(LinkMaker::Server);
+        }
+        let (by, invites) = match label.strip_suffix(INVITING) {
+            Some(by) => (by, true),
+            None => (label.as_str(), false),
+        };
+        let Some(id) = by.strip_prefix(BY).and_then(|id| id.parse().ok()) else {
+            return Ok(LinkMaker::Unknown);
+        };
+        let broken = |why: &dyn std::fmt::Display| StoreError::Broken(format!("what a link was made with: {why}"));
+        let narrowing = match row.try_get::<Option<String>, _>(1)? {
+            None => None,
+            Some(text) => {
+                let words: Vec<String> = serde_json::from_str(&text).map_err(|why| broken(&why))?;
+                let read = RolePermissions::parse(words.iter().map(String::as_str)).map_err(|why| broken(&why))?;
+                Some(Narrowing {
+                    permissions: read.all,
+                    workspaces: None,
+                    object: None,
+                })
+            }
+        };
+        Ok(LinkMaker::Somebody {
+            id: PrincipalId(id),
+            invites,
+            narrowing,
+        })
+    }
+}
+
+/// Whoever made a link may have kept it, and becomes the user by it. So the maker must still hold, when it is used, everything that the user holds by then,
+/// who may have been given more meanwhile. Of an invitation one thing is asked less: whoever may invite may make any number of people with what the group of
+/// everybody gives, and with roles that he may hand out, so those of a user who was never here are no gain.
+fn still_covers(picture: &Picture, maker: &LinkMaker, whose: PrincipalId, now: Time) -> bool {
+    let (id, invites, narrowing) = match maker {
+        LinkMaker::Server => return true,
+        LinkMaker::Unknown => return false,
+        LinkMaker::Somebody { id, invites, narrowing } => (*id, *invites, narrowing.as_ref()),
+    };
+    if id == whose {
+        return true;
+    }
+    if !picture.world().is_active(id) {
+        return false;
+    }
+    let everybody = invites.then(|| picture.users_group());
+    let may_hand_out = |role: RolePermissions, scope| {
+        let target = picture.scope_target(scope);
+        let world = picture.world();
+        let missing = world.missing_to_grant(id, narrowing, role.to_give(), &target, now.0);
+        invites && missing.is_none()
+    };
+    let held = live_roles(&picture.world(), whose, now.0, everybody);
+    let (_, beyond): (Vec<_>, Vec<_>) = held.into_iter().partition(|(role, scope)| may_hand_out(*role, *scope));
+    let whole = Narrowing {
+        permissions: PermissionSet::everything(),
+        workspaces: None,
+        object: None,
+    };
+    holds_all(picture, (id, narrowing), beyond, &whole, now)
+}
+
+/// Whether `who` (by a credential that may be narrowed) holds everything that `whose` holds and that a key narrowed to `left` would leave of it.
+pub fn covers(actor: &Actor, whose: PrincipalId, left: &Narrowing) -> bool {
+    let (picture, now) = (actor.picture(), actor.now());
+    let held = live_roles(&picture.world(), whose, now.0, None);
+    holds_all(picture, (actor.id, actor.narrowing()), held, left, now)
+}
+
+fn holds_all(
+    picture: &Picture,
+    (who, narrowing): (PrincipalId, Option<&Narrowing>),
+    held: Vec<(RolePermissions, Scope)>,
+    left: &Narrowing,
+    now: Time,
+) -> bool {
+    held.into_iter().all(|(role, scope)| {
+        // What the other may do to its own, the actor would do to another's: so it needs the full reach for it.
+        let role = RolePermissions {
+            all: role.all.union(role.own).intersection(left.permissions),
+            own: PermissionSet::EMPTY,
+        };
+        let holds = |target: &bailiwick_access::Target| {
+            let world = picture.world();
+            world
+                .missing_to_hold(who, narrowing, role.to_give(), target, now.0)
+                .is_none()
+        };
+        match (&left.workspaces, scope) {
+            (Some(only), Scope::Global) => only.iter().all(|id| holds(&bailiwick_access::Target::workspace(*id))),
+            (Some(only), Scope::Workspace(id)) if !only.contains(&id) => true,
+            _ => holds(&picture.scope_target(scope)),
+        }
+    })
+}
+
+/// What the assignments that reach somebody give, whether he is active or still invited; those through the group `without` left out.
+pub fn live_roles(
+    world: &World,
+    whose: PrincipalId,
+    now: i64,
+    without: Option<GroupId>,
+) -> Vec<(RolePermissions, Scope)> {
+    let assignments = world.assignments_of(whose);
+    let live = assignments.filter(|(.., through, expires)| {
+        expires.is_none_or(|end| now < end) && (through.is_none() || *through != without)
+    });
+    let given = live.filter_map(|(_, role, scope, ..)| {
+        let role = world.role(role)?.permissions;
+        // Below global scope a G permission gives nothing.
+        let mask = match scope {
+            Scope::Global => PermissionSet::EMPTY,
+            _ => PermissionSet::global_only(),
+        };
+        let role = RolePermissions {
+            all: role.all.without(mask),
+            own: role.own.without(mask),
+        };
+        Some((role, scope))
+    });
+    given.collect()
 }
 
 /// A new link for a user, in place of older ones. `by` says who may: an administrator, or the first start.
@@ -182,7 +368,8 @@ pub async fn new_link(
             which: name.to_owned(),
         });
     }
-    replace_link(&mut work, who, hash, by.actor.now(), expires).await?;
+    end_links(&mut work, who, by.actor.now()).await?;
+    insert_link(&mut work, &by.actor, who, hash, expires, false).await?;
     audit::write(
         &mut work,
         &by.actor,
@@ -202,12 +389,13 @@ pub async fn new_link_for_operator(
 ) -> Result<()> {
     let system = access.system("first start");
     let mut work = system.begin().await?;
-    replace_link(&mut work, who, hash, access.now(), expires).await?;
+    end_links(&mut work, who, access.now()).await?;
+    insert(&mut work, who, "link", hash, BY_SERVER, access.now(), Some(expires)).await?;
     audit::write_system(&mut work, &system, Entry::new("users:update", "link", "user", "admin")).await?;
     work.commit().await
 }
 
-async fn replace_link(work: &mut Work, who: PrincipalId, hash: &str, now: Time, expires: Time) -> Result<()> {
+async fn end_links(work: &mut Work, who: PrincipalId, now: Time) -> Result<()> {
     sqlx::query(
         "UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind = 'link' AND revoked_at IS NULL",
     )
@@ -215,7 +403,29 @@ async fn replace_link(work: &mut Work, who: PrincipalId, hash: &str, now: Time, 
     .bind(who.0)
     .execute(&mut ***work)
     .await?;
-    insert(work, who, "link", hash, "sign-in link", now, Some(expires)).await?;
+    Ok(())
+}
+
+/// A link, with a note of who makes it. `invites`: with the account itself.
+pub(crate) async fn insert_link(
+    work: &mut Work,
+    by: &Actor,
+    who: PrincipalId,
+    hash: &str,
+    expires: Time,
+    invites: bool,
+) -> Result<()> {
+    let label = LinkMaker::label(by.id, invites);
+    let id = insert(work, who, "link", hash, &label, by.now(), Some(expires)).await?;
+    let left = by.narrowing().map(|narrowing| narrowing.permissions);
+    if let Some(left) = left.filter(|left| *left != PermissionSet::everything()) {
+        let words: Vec<&str> = left.iter().map(Permission::name).collect();
+        sqlx::query("UPDATE credentials SET permissions = $1 WHERE id = $2")
+            .bind(serde_json::json!(words).to_string())
+            .bind(id.0)
+            .execute(&mut ***work)
+            .await?;
+    }
     Ok(())
 }
 

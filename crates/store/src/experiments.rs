@@ -476,7 +476,7 @@ pub async fn move_to(
         });
     };
     let moved = read_row(&moved)?;
-    // By number: who may read the audit of one of the two places need not know the other.
+    // By number, and in this order, by which audit.rs finds it: who may read the audit of one of the two places need not know the other.
     let detail = serde_json::json!({
         "before": {"workspace": row.workspace, "project": row.project},
         "after": {"workspace": workspace, "project": project},

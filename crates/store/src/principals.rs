@@ -206,7 +206,7 @@ pub async fn create(
         touched.push(Touched::Assignment(assigned));
     }
     if let Some((hash, expires)) = link {
-        crate::credentials::insert(&mut work, id, "link", hash, "activation link", now, Some(expires)).await?;
+        crate::credentials::insert_link(&mut work, actor, id, hash, expires, true).await?;
     }
     let detail = serde_json::json!({"after": {"state": state, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} at {scope:?}"))}});
     audit::write(

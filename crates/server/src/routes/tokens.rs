@@ -1,9 +1,9 @@
 //! API keys.
 
-use bailiwick_access::{Narrowing, Scope, Target, World};
+use bailiwick_access::{Narrowing, Target};
 use bailiwick_api::key::KeyKind;
 use bailiwick_api::names::{LABEL_MAX, check_text};
-use bailiwick_api::permission::{PermissionSet, Permit, Reach, RolePermissions, permit};
+use bailiwick_api::permission::{PermissionSet, Permit, Reach, permit};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
 use bailiwick_store::access::{Actor, CredentialKind, Granted};
@@ -198,28 +198,12 @@ fn held_anywhere(actor: &Actor, whose: PrincipalId) -> PermissionSet {
     let world = actor.picture().world();
     let now = actor.now().0;
     let by_mode = world.what_can(whose, None, now).into_iter().map(|(_, held)| held);
-    let held = by_mode.chain(live_roles(&world, whose, now).into_iter().map(|(held, _)| held));
+    let held = by_mode.chain(
+        credentials::live_roles(&world, whose, now, None)
+            .into_iter()
+            .map(|(held, _)| held),
+    );
     held.fold(PermissionSet::EMPTY, |set, held| set.union(held.all).union(held.own))
-}
-
-/// What the assignments that reach somebody give, whether he is active or still invited.
-fn live_roles(world: &World, whose: PrincipalId, now: i64) -> Vec<(RolePermissions, Scope)> {
-    let assignments = world.assignments_of(whose);
-    let live = assignments.filter(|(.., expires)| expires.is_none_or(|end| now < end));
-    let given = live.filter_map(|(_, role, scope, ..)| {
-        let role = world.role(role)?.permissions;
-        // Below global scope a G permission gives nothing.
-        let mask = match scope {
-            Scope::Global => PermissionSet::EMPTY,
-            _ => PermissionSet::global_only(),
-        };
-        let role = RolePermissions {
-            all: role.all.without(mask),
-            own: role.own.without(mask),
-        };
-        Some((role, scope))
-    });
-    given.collect()
 }
 
 /// The workspaces that a new key is for; unknown ones, and those that one may not see, are named together.
@@ -293,7 +277,7 @@ async fn must_cover_narrowed(
     whose: PrincipalId,
     narrowing: &Narrowing,
 ) -> Result<(), Failure> {
-    if covers(actor, whose, narrowing) {
+    if credentials::covers(actor, whose, narrowing) {
         return Ok(());
     }
     let name = actor.picture().principal_name(whose);
@@ -303,24 +287,6 @@ async fn must_cover_narrowed(
         actor.name
     ))
     .hint("only somebody who holds at least the same roles can do this, or the user itself"))
-}
-
-fn covers(actor: &Actor, whose: PrincipalId, narrowing: &Narrowing) -> bool {
-    let picture = actor.picture();
-    let held = live_roles(&picture.world(), whose, actor.now().0);
-    held.into_iter().all(|(role, scope)| {
-        // What the other may do to its own, the actor would do to another's: so it needs the full reach for it.
-        let role = RolePermissions {
-            all: role.all.union(role.own).intersection(narrowing.permissions),
-            own: PermissionSet::EMPTY,
-        };
-        let holds = |target: &Target| actor.missing_to_hold(role, target).is_none();
-        match (&narrowing.workspaces, scope) {
-            (Some(only), Scope::Global) => only.iter().all(|id| holds(&Target::workspace(*id))),
-            (Some(only), Scope::Workspace(id)) if !only.contains(&id) => true,
-            _ => holds(&picture.scope_target(scope)),
-        }
-    })
 }
 
 pub async fn revoke(door: Asked<permit::TokensRevoke>, _: NoInput) -> Result<Json<Token>, Failure> {

@@ -14,7 +14,7 @@ use bailiwick_api::users::{
 use bailiwick_api::{Page, Permission, PrincipalId, Time};
 use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
-use bailiwick_store::credentials;
+use bailiwick_store::credentials::{self, LinkUse};
 use bailiwick_store::principals::{self, CreateError, Life, LifeError};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -152,8 +152,20 @@ pub async fn use_link(door: &Stranger, token: &str, password: Option<&str>) -> R
     };
     let (token, session) = secret(KeyKind::Session);
     let expires_at = access.now().plus_ms(parts.session_ms);
-    if !credentials::use_link(access, &link, password_hash.as_deref(), &session, expires_at, origin).await? {
-        return Err(used_up());
+    match credentials::use_link(access, &link, password_hash.as_deref(), &session, expires_at, origin).await? {
+        LinkUse::Opened => {}
+        LinkUse::UsedUp => return Err(used_up()),
+        LinkUse::Withdrawn => {
+            let mut failure = Failure::invalid_key();
+            failure.message = format!(
+                "this link is withdrawn: whoever made it, and may have kept it, does not hold all that `{}` may do by now",
+                link.name
+            );
+            return Err(failure.hint(format!(
+                "an administrator has to make a new one with `ml user link {}`",
+                link.name
+            )));
+        }
     }
     Ok(Session {
         token,

@@ -5,6 +5,7 @@ use bailiwick_api::users::{NewUser, UserState};
 use bailiwick_client::Client;
 use serde_json::json;
 
+use crate::roles::{give, make_role};
 use crate::world::{Answer, PASSWORD, Person, World, held, on_both};
 
 async fn sign_in(world: &World, name: &str) -> Answer {
@@ -703,5 +704,85 @@ fn groups_and_roles_of_a_user_are_shown_to_himself_and_to_administrators() {
         let old = admin.client.with_key(key["secret"].as_str());
         assert_eq!(old.me().await.unwrap_err().status(), Some(401));
         assert_eq!(world.count("group_members").await, 0);
+    });
+}
+
+#[test]
+fn a_link_is_withdrawn_once_its_maker_does_not_hold_what_it_opens() {
+    on_both(|world| async move {
+        make_role(&world, "Inviting", &["users:create", "users:update", "users:read"]).await;
+        let maker = world.person("maker").await;
+        assert_eq!(give(&world.admin, "Inviting", "maker", "").await.status, 200);
+        let lesser = world.person_with("lesser", "Administrator").await;
+        let invite = async |by: &Person, name: &str| {
+            let made = by.post("/api/v1/users", json!({"name": name})).await;
+            assert_eq!(made.status, 200, "{}", made.text);
+            made.json()["link"]["token"].as_str().unwrap().to_owned()
+        };
+        let open = async |token: &str| {
+            let body = json!({"token": token, "password": PASSWORD});
+            world.nobody().post("/api/v1/login/link", body).await
+        };
+        let withdrawn = async |token: &str, name: &str| {
+            let before = world.last_event().await;
+            let refused = open(token).await;
+            let words = format!(
+                "this link is withdrawn: whoever made it, and may have kept it, does not hold all that `{name}` may do by now"
+            );
+            assert_eq!((refused.status, refused.message()), (401, words));
+            let hint = format!("an administrator has to make a new one with `ml user link {name}`");
+            assert_eq!(refused.json()["error"]["hint"], json!(hint));
+            assert_eq!(
+                world.events(&format!("id > {before}")).await,
+                [format!("{name} sign-in link user {name} denied")]
+            );
+            assert!(open(token).await.message().contains("has been used"));
+        };
+        // Who is what everybody is comes in by anybody's invitation.
+        let token = invite(&maker, "plain").await;
+        assert_eq!(open(&token).await.status, 200);
+
+        // Given more while the invitation waits: by a role, or by a group; by a role that the maker of a link holds as well, nothing changes.
+        let token = invite(&maker, "ana").await;
+        assert_eq!(
+            give(&world.admin, "Viewer", "ana", "workspace:default").await.status,
+            200
+        );
+        withdrawn(&token, "ana").await;
+        let anew = lesser.client.user_link("ana").await.unwrap().token;
+        assert_eq!(
+            give(&world.admin, "Editor", "ana", "workspace:default").await.status,
+            200
+        );
+        assert_eq!(open(&anew).await.status, 200);
+        let token = invite(&lesser, "bob").await;
+        let team = json!({"name": "Heads", "users": ["bob"]});
+        assert_eq!(world.admin.post("/api/v1/groups", team).await.status, 200);
+        let heads = json!({"assignments": [{"role": "ClusterAdmin", "group": "Heads"}]});
+        assert_eq!(world.admin.post("/api/v1/assignments", heads).await.status, 200);
+        withdrawn(&token, "bob").await;
+        let anew = world.admin.client.user_link("bob").await.unwrap().token;
+        assert_eq!(open(&anew).await.status, 200);
+
+        // The link for a forgotten password is no other; nor is one made with a key that was for less.
+        let link = lesser.client.user_link("plain").await.unwrap().token;
+        assert_eq!(give(&world.admin, "QueueAdmin", "plain", "").await.status, 200);
+        withdrawn(&link, "plain").await;
+        let narrow = json!({"permissions": ["users:create", "users:read"]});
+        let key = world.admin.post("/api/v1/tokens", narrow).await.json()["secret"].clone();
+        let narrow = Person::of(&world.admin.client, "admin", key.as_str().unwrap()).await;
+        let token = invite(&narrow, "carl").await;
+        assert_eq!(open(&token).await.status, 200);
+        let token = invite(&narrow, "dora").await;
+        assert_eq!(
+            give(&world.admin, "Viewer", "dora", "workspace:default").await.status,
+            200
+        );
+        withdrawn(&token, "dora").await;
+
+        // Nor does one outlive its maker's rights, or its maker.
+        let token = invite(&lesser, "eve").await;
+        world.admin.client.deactivate_user("lesser").await.unwrap();
+        withdrawn(&token, "eve").await;
     });
 }

@@ -3,6 +3,7 @@
 use bailiwick_api::server::AccessMode;
 use serde_json::{Value, json};
 
+use crate::roles::make_role;
 use crate::world::{Answer, Person, World, held, on_both, on_both_with};
 
 async fn patch(who: &Person, path: &str, body: Value) -> Answer {
@@ -726,6 +727,26 @@ fn moving_an_experiment_needs_both_ends_and_changes_who_sees_it_at_once() {
             world.events(&format!("id > {before}")).await,
             [format!("mover experiments:delete move experiment {id} allowed")]
         );
+        // The event is read at both ends, and tells of each place to whoever may see it.
+        make_role(&world, "Auditor", &["audit:read"]).await;
+        let told = async |who: &Person| {
+            let page = who.get("/api/v1/audit?action=move").await.json();
+            let event = &page["items"][0];
+            json!([event["workspace"], event["detail"]["before"], event["detail"]["after"]])
+        };
+        let (lights_place, signs_place) = (
+            json!({"workspace": "Lights", "project": "default"}),
+            json!({"workspace": "Signs", "project": "Euro"}),
+        );
+        let hidden = json!({"workspace": null, "project": null});
+        let there = with_roles(&world, "there", &[("Auditor", "workspace:Signs")]).await;
+        let here = with_roles(&world, "here", &[("Auditor", "workspace:Lights")]).await;
+        assert_eq!(told(&world.admin).await, json!(["Lights", lights_place, signs_place]));
+        assert_eq!(told(&there).await, json!(["Signs", hidden, signs_place]));
+        assert_eq!(told(&here).await, json!(["Lights", lights_place, hidden]));
+        assert!(!there.get("/api/v1/audit").await.text.contains("Lights"));
+        let elsewhere = with_roles(&world, "elsewhere", &[("Auditor", "workspace:default")]).await;
+        assert_eq!(told(&elsewhere).await, json!([null, null, null]));
         assert!(names(&lights, "/api/v1/experiments").await.is_empty());
         assert_eq!(lights.get(&format!("/api/v1/experiments/{id}")).await.status, 404);
         assert_eq!(names(&stranger, "/api/v1/experiments").await, ["one"]);
