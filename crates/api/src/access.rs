@@ -218,7 +218,8 @@ pub enum Planned {
         user: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        /// The installation when left out; never empty.
+        #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "named_place")]
         on: String,
     },
     Unassign {
@@ -227,7 +228,8 @@ pub enum Planned {
         user: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        #[serde(default, skip_serializing_if = "String::is_empty")]
+        /// The installation when left out; never empty.
+        #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "named_place")]
         on: String,
     },
     AddMember {
@@ -255,6 +257,13 @@ pub enum Planned {
     Deactivate {
         user: String,
     },
+}
+
+/// As where a role is assigned: an empty text must not mean everywhere.
+fn named_place<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let read = crate::on::On::parse_named(&text).map(|_| ());
+    read.map(|()| text).map_err(serde::de::Error::custom)
 }
 
 /// `POST /api/v1/access/diff`: what these changes, made one after the other, would give and take. Nothing is changed. Needs `roles:read` at every place

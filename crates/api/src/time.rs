@@ -127,9 +127,32 @@ pub fn duration_words(ms: i64) -> String {
     }
 }
 
+/// A length of time that somebody chose, as one types it: `90d`, `8h`, `5m`, `30s`, and `1d 12h` where one unit does not do; less than a second is told in parts of one.
+pub fn lifetime_words(ms: i64) -> String {
+    const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    if ms < 1000 {
+        return format!("{}s", ms as f64 / 1000.0);
+    }
+    let mut left = ms;
+    let mut words = Vec::new();
+    for (unit, word) in UNITS {
+        if left >= unit {
+            words.push(format!("{}{word}", left / unit));
+            left %= unit;
+        }
+    }
+    words.join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_chosen_length_of_time_reads_as_it_is_typed() {
+        let words = [0, 250, 1000, 300_000, 90 * 86_400_000, 36 * 3_600_000, 3_661_500].map(lifetime_words);
+        assert_eq!(words, ["0s", "0.25s", "1s", "5m", "90d", "1d 12h", "1h 1m 1s"]);
+    }
 
     #[test]
     fn times_print_and_read_back_as_rfc_3339() {

@@ -23,6 +23,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -67,7 +68,7 @@ impl Shared {
 /// One request on its way to a handler.
 pub struct Context {
     pub shared: Arc<Shared>,
-    pub request: Parts,
+    pub request: Arc<Parts>,
     pub path: Vec<(String, String)>,
     pub origin: Origin,
     /// Who asks, once that is known.
@@ -738,8 +739,9 @@ impl Routes {
                 // AuthZEN: errors are a text, and the caller's own id for a request comes back.
                 let is_standard = path.starts_with("/access/v1/");
                 let their_id = request.headers().get("x-request-id").filter(|_| is_standard).cloned();
-                let Some((context, body)) = context(shared.clone(), request).await else {
-                    return Failure::not_found("page or interface", path).respond("-");
+                let (context, body) = match context(shared.clone(), request).await {
+                    Ok(both) => both,
+                    Err(typed) => return Failure::not_found("page or interface", &typed).respond("-"),
                 };
                 let request_id = context.origin.request_id.clone();
                 let (method, started) = (context.request.method.clone(), Instant::now());
@@ -857,20 +859,20 @@ where
     F: Fn(D, I) -> Fut,
     Fut: Future<Output = Result<O, Failure>>,
 {
-    // The input's head is read from a copy, as the door keeps the context; the body is read only once the door is open.
+    // The input's head is read here, too, as the door keeps the context; the body is read only once the door is open.
     let request = context.request.clone();
     let door = D::open(context).await?;
     let input = I::read(&request, body).await?;
     Ok(handler(door, input).await?.respond())
 }
 
-async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Option<(Context, Body)> {
+/// The request on its way, or its path as it was typed where that can be the name of nothing: it is not UTF-8, or holds a zero character.
+async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Result<(Context, Body), String> {
     let (mut parts, body) = request.into_parts();
-    // What is not UTF-8 can be the name of nothing.
-    let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok()?;
-    if params.iter().any(|(_, value)| value.contains('\0')) {
-        return None;
-    }
+    let params = match RawPathParams::from_request_parts(&mut parts, &()).await {
+        Ok(params) if !params.iter().any(|(_, value)| value.contains('\0')) => params,
+        _ => return Err(parts.uri.path().to_owned()),
+    };
     let path = params
         .iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -891,18 +893,30 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Option
     let address = forwarded.map_or(peer, |address| address.trim().chars().take(64).collect());
     let origin = Origin {
         address,
-        request_id: key::hex(&key::random_bytes()[..8]),
+        request_id: request_id(),
     };
-    Some((
+    Ok((
         Context {
             shared,
-            request: parts,
+            request: Arc::new(parts),
             path,
             origin,
             who: Arc::default(),
         },
         body,
     ))
+}
+
+/// A number that no other request has, here or at another server: counted on from a random one, and spread so that two look nothing alike.
+fn request_id() -> String {
+    static FIRST: OnceLock<u64> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let first = FIRST.get_or_init(|| {
+        let [a, b, c, d, e, f, g, h, ..] = key::random_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    });
+    let number = first.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    key::hex(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes())
 }
 
 async fn no_route(AxumState(_): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use bailiwick_api::agents::OnLostAgent;
 use bailiwick_api::names::nearest;
 use bailiwick_api::server::AccessMode;
-use bailiwick_api::time::parse_duration_ms;
+use bailiwick_api::time::{lifetime_words, parse_duration_ms};
 use toml::{Table, Value};
 
 use crate::ServeFlags;
@@ -143,7 +143,7 @@ impl Config {
             None => Ok(default),
             Some(text) => match parse_duration_ms(&text) {
                 Ok(ms) if ms >= least => Ok(ms),
-                Ok(_) => Err(format!("{key} is shorter than {least} ms")),
+                Ok(_) => Err(format!("{key} is shorter than {}", lifetime_words(least))),
                 Err(why) => Err(format!("{key}: {why}")),
             },
         };

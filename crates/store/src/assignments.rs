@@ -212,7 +212,7 @@ fn had_admin(picture: &Picture) -> bool {
 }
 
 /// The words for it, wherever it is refused.
-pub const LAST_ADMIN: &str = "that would leave the installation without an active ClusterAdmin; give that role, without an end, to another user first";
+pub const LAST_ADMIN: &str = "that would leave the installation without an active administrator; give another user the role ClusterAdmin, without an end, first";
 
 async fn keep_an_admin(work: &mut Work) -> Changed<()> {
     if is_last_admin_gone(work).await? {
@@ -803,7 +803,7 @@ fn end(now: Time, until: Option<Time>, lifetime_ms: Option<i64>) -> Changed<Opti
         }
         (None, Some(ms)) if !(1000..=LIFETIME_MS_MAX).contains(&ms) => {
             return Err(ChangeError::Invalid(
-                "lifetime_ms is at least 1000 (one second) and at most a thousand years".into(),
+                "an assignment lasts a second at least, and a thousand years at most".into(),
             ));
         }
         (until, lifetime_ms) => until.or(lifetime_ms.map(|ms| now.plus_ms(ms))),

@@ -529,13 +529,19 @@ pub async fn create_key(by: &Granted<permit::TokensCreate>, new: &NewKey<'_>) ->
     })
 }
 
-/// Names of workspaces, as far as this actor may see them; else their ids.
+/// Names of workspaces, as far as this actor may see them; else their ids. Those that the key in use is for it may name where its owner sees them, even if
+/// the key itself cannot look at them.
 fn names(actor: &Actor, ids: &[WorkspaceId]) -> Vec<String> {
     let picture = actor.picture();
+    let for_them = actor.narrowing().and_then(|narrowing| narrowing.workspaces.as_ref());
     let name = |id: &WorkspaceId| {
-        let sees = actor
-            .may(Permission::WorkspacesRead, &picture.workspace_target(*id))
-            .is_some();
+        let target = picture.workspace_target(*id);
+        let owner_sees = || {
+            let world = picture.world();
+            world.decide(actor.id, None, Permission::WorkspacesRead, &target, actor.now().0)
+        };
+        let sees = actor.may(Permission::WorkspacesRead, &target).is_some()
+            || (for_them.is_some_and(|ids| ids.contains(id)) && owner_sees().is_some());
         match picture.workspace(*id).filter(|_| sees) {
             Some(workspace) => workspace.name.to_string(),
             None => id.to_string(),

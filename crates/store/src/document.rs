@@ -775,6 +775,7 @@ async fn make(work: &mut Work, actor: &Actor, labels: &Labels, real: &mut Real, 
             .await?;
             if *shuts_out {
                 end_credentials(work, *id).await?;
+                crate::requests::withdraw_all(work, actor, *id).await?;
             }
             if *becomes_remote {
                 sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind IN ('session', 'link') AND revoked_at IS NULL")

@@ -9,9 +9,10 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Picture, Refusal, Touched, Work, scope_columns};
-use crate::assignments::is_last_admin_gone;
+use crate::assignments::{is_last_admin_gone, place};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, col};
+use crate::requests::withdraw_all;
 use crate::start::assign;
 
 const COLUMNS: &str = "id, kind, name, display_name, state, remote, created_at, last_seen_at";
@@ -208,7 +209,7 @@ pub async fn create(
     if let Some((hash, expires)) = link {
         crate::credentials::insert_link(&mut work, actor, id, hash, expires, true).await?;
     }
-    let detail = serde_json::json!({"after": {"state": state, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} at {scope:?}"))}});
+    let detail = serde_json::json!({"after": {"state": state, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} {}", place(actor.picture(), scope)))}});
     audit::write(
         &mut work,
         actor,
@@ -354,7 +355,7 @@ pub enum Life {
 
 pub enum LifeError {
     Refused(Refusal),
-    /// It would leave the installation without an active ClusterAdmin, or does not fit the state.
+    /// It would leave the installation without an active administrator, or does not fit the state.
     Conflict(String),
 }
 
@@ -401,6 +402,7 @@ pub async fn change_life<P: Permit>(
         .await?;
     if life != Life::Activate {
         end_credentials(&mut work, id).await?;
+        withdraw_all(&mut work, &by.actor, id).await?;
         if is_last_admin_gone(&mut work).await? {
             return Err(LifeError::Conflict(last_admin(name)));
         }
@@ -454,7 +456,7 @@ fn awaits_link(name: &str) -> String {
 }
 
 fn last_admin(name: &str) -> String {
-    format!("`{name}` is the last active ClusterAdmin; give that role to another user first")
+    format!("`{name}` is the last active administrator; give another user the role ClusterAdmin first")
 }
 
 /// Every session, key and link, for good; and the tokens of jobs that run. The jobs themselves go on.
@@ -535,6 +537,7 @@ pub async fn change<P: Permit>(
     .map_err(|why| taken(why, &after.name))?;
     if after.state == UserState::Deactivated && before.state != UserState::Deactivated {
         end_credentials(&mut work, id).await?;
+        withdraw_all(&mut work, &by.actor, id).await?;
     }
     if becomes_remote {
         sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND kind IN ('session', 'link') AND revoked_at IS NULL")

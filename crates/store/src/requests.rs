@@ -13,7 +13,7 @@ use bailiwick_api::requests::{
     NewAccessRequest, REQUEST_LIFETIME_MS_MAX, REQUEST_LIFETIME_MS_MIN, REQUEST_WAITS_MS, RequestKind, RequestState,
     WAITING_MAX, check_words,
 };
-use bailiwick_api::time::duration_words;
+use bailiwick_api::time::lifetime_words;
 use bailiwick_api::{AccessRequestId, AssignmentId, Page, Permission, PrincipalId, RoleId, Time};
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
@@ -95,9 +95,10 @@ fn check_lifetime(ms: i64, least: i64, most: i64) -> Changed<()> {
         return Ok(());
     }
     Err(ChangeError::Invalid(format!(
-        "the time is {least} to {most} milliseconds ({} to {}); this is {ms}",
-        duration_words(least),
-        duration_words(most)
+        "the time is {} to {}; this is {}",
+        lifetime_words(least),
+        lifetime_words(most),
+        lifetime_words(ms)
     )))
 }
 
@@ -135,10 +136,14 @@ pub async fn ask(actor: &Actor, new: &NewAccessRequest) -> Changed<AccessRequest
     }
     let mut work = actor.begin().await?;
     // One after the other, so that the bound holds for many requests at once.
-    sqlx::query("UPDATE principals SET state = state WHERE id = $1")
+    let lives = sqlx::query("UPDATE principals SET state = state WHERE id = $1 AND state = 'active'")
         .bind(actor.id.0)
         .execute(&mut **work)
         .await?;
+    if lives.rows_affected() == 0 {
+        // Deactivated or removed at this very moment.
+        return Err(Refusal::NotSignedIn { given: true }.into());
+    }
     let now = actor.now();
     let rows = sqlx::query(
         "SELECT id, role, scope FROM access_requests WHERE principal_id = $1 AND state = 'waiting' AND created_at > $2",
@@ -470,6 +475,31 @@ pub async fn withdraw(actor: &Actor, id: AccessRequestId) -> Changed<AccessReque
     audit::write(&mut work, actor, entry.with(detail(&view))).await?;
     work.commit().await?;
     Ok(view)
+}
+
+/// Takes back what somebody waits for who is being deactivated or removed: nobody needs to decide on it any more.
+pub(crate) async fn withdraw_all(work: &mut Work, by: &Actor, who: PrincipalId) -> Result<()> {
+    let now = by.now();
+    let sql = format!(
+        "UPDATE access_requests SET state = 'withdrawn', decided_at = $2, decided_by = $3, answer = 'the account was ended'
+         WHERE principal_id = $1 AND state = 'waiting' AND created_at > $4 RETURNING {COLUMNS}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(who.0)
+        .bind(now.0)
+        // Without access control there may be nobody to name.
+        .bind(Some(by.id.0).filter(|id| *id > 0))
+        .bind(now.plus_ms(-REQUEST_WAITS_MS).0)
+        .fetch_all(&mut ***work)
+        .await?;
+    for row in &rows {
+        let asked = read(by.picture(), now, row)?.view;
+        let entry = Entry::new(Permission::RolesAssign.name(), "withdraw", OBJECT, asked.id);
+        let mut detail = detail(&asked);
+        detail["answer"] = json!(asked.answer);
+        audit::write(work, by, entry.with(detail)).await?;
+    }
+    Ok(())
 }
 
 /// Writes down which requests nobody has answered in time, with an event each.

@@ -1,7 +1,7 @@
 //! Moving to roles without locking anybody out: what mode `shadow` records (what `rbac` would decide differently), and what a look at the installation says
 //! before `rbac` is switched on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Mutex;
 
 use bailiwick_access::{ObjectKind, Scope, Target, Visible, World};
@@ -9,7 +9,7 @@ use bailiwick_api::access::{AccessCheck, Finding, Severity, ShadowDifference, Sh
 use bailiwick_api::permission::{PermissionScope, permit};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
-use bailiwick_api::{Permission, PrincipalId, QueueId, Time, WorkspaceId};
+use bailiwick_api::{Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Refusal, experiment_target, queue_target};
@@ -22,8 +22,18 @@ use crate::picture::{Picture, scope, scope_columns};
 /// Differences that are not written down yet. What is counted: who, what, in which workspace (or on which queue).
 #[derive(Default)]
 pub(crate) struct Shadow {
-    seen: Mutex<HashMap<Key, Seen>>,
+    noted: Mutex<Noted>,
 }
+
+#[derive(Default)]
+struct Noted {
+    seen: HashMap<Key, Seen>,
+    /// What of which request is counted already: a handler may ask several times about one act on one thing. Forgotten whenever the rest is written down.
+    acts: HashSet<(String, Permission, Place)>,
+}
+
+/// A target, whoever owns it.
+type Place = (Option<WorkspaceId>, Option<ProjectId>, Option<(ObjectKind, i64)>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
@@ -45,8 +55,20 @@ const KEPT: usize = 100_000;
 const HELD: &str = "no panic while the lock is held";
 
 impl Shadow {
-    fn note(&self, key: Key, example: String, now: i64) {
-        let mut seen = self.seen.lock().expect(HELD);
+    fn note(&self, key: Key, request: &str, target: &Target, example: String, now: i64) {
+        let mut noted = self.noted.lock().expect(HELD);
+        let act = (
+            request.to_owned(),
+            key.permission,
+            (target.workspace, target.project, target.object),
+        );
+        if noted.acts.len() >= KEPT {
+            noted.acts.clear();
+        }
+        if !noted.acts.insert(act) {
+            return;
+        }
+        let seen = &mut noted.seen;
         if seen.len() >= KEPT && !seen.contains_key(&key) {
             return;
         }
@@ -62,14 +84,14 @@ impl Shadow {
     }
 
     fn take(&self) -> HashMap<Key, Seen> {
-        std::mem::take(&mut *self.seen.lock().expect(HELD))
+        std::mem::take(&mut *self.noted.lock().expect(HELD)).seen
     }
 
     /// What could not be written down comes back, and is tried again.
     fn put_back(&self, unwritten: HashMap<Key, Seen>) {
-        let mut seen = self.seen.lock().expect(HELD);
+        let mut noted = self.noted.lock().expect(HELD);
         for (key, old) in unwritten {
-            let one = seen.entry(key).or_insert(Seen { count: 0, ..old });
+            let one = noted.seen.entry(key).or_insert(Seen { count: 0, ..old });
             one.count += old.count;
             one.first = one.first.min(old.first);
         }
@@ -116,7 +138,8 @@ pub(crate) fn note(actor: &Actor, permission: Permission, target: &Target, allow
             gains: by_roles,
         };
         let example = crate::access::place(actor.picture(), target);
-        actor.access.shadow.note(key, example, now);
+        let shadow = &actor.access.shadow;
+        shadow.note(key, &actor.origin.request_id, target, example, now);
     }
 }
 
@@ -163,7 +186,9 @@ pub(crate) fn note_list(actor: &Actor, shown: &[ExperimentRow]) {
             scope,
             gains: true,
         };
-        actor.access.shadow.note(key, "the list of experiments".into(), now);
+        let target = actor.picture().scope_target(scope);
+        let (shadow, request) = (&actor.access.shadow, &actor.origin.request_id);
+        shadow.note(key, request, &target, "the list of experiments".into(), now);
     }
 }
 

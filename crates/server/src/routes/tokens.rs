@@ -121,7 +121,7 @@ fn end(new: &NewToken, now: Time) -> Result<Option<Time>, Failure> {
     match (new.lifetime_ms, new.until) {
         (Some(_), Some(_)) => Err(Failure::invalid("give lifetime_ms or until, not both")),
         (Some(ms), None) if !(1000..=LIFETIME_MAX_MS).contains(&ms) => Err(Failure::invalid(
-            "lifetime_ms is at least 1000 (one second) and at most a thousand years",
+            "a key lives a second at least, and a thousand years at most",
         )),
         (None, Some(end)) if end <= now => Err(Failure::invalid(format!("the end {end} has passed already"))),
         (None, Some(end)) if end > now.plus_ms(LIFETIME_MAX_MS) => {

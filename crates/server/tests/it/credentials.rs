@@ -465,6 +465,10 @@ fn a_key_for_some_workspaces_reaches_nothing_outside() {
         assert_eq!(signs.client.groups(None).await.unwrap().items.len(), 1);
         let me = signs.client.me().await.unwrap();
         assert_eq!(me.narrowed.workspaces.unwrap(), ["Stop Signs"]);
+        // Also where the key cannot look at the workspace itself, as its owner can.
+        let blind = json!({"workspaces": ["Stop Signs"], "permissions": ["experiments:read"]});
+        let blind = with_key(admin, blind).await.client.me().await.unwrap();
+        assert_eq!(blind.narrowed.workspaces.unwrap(), ["Stop Signs"]);
         assert_eq!(
             me.sees,
             "all experiments, as far as this key is for them: in Stop Signs"

@@ -263,7 +263,7 @@ fn a_plan_says_what_it_gives_and_takes_and_changes_nothing() {
             warnings.contains("you yourself would lose rights globally"),
             "{warnings}"
         );
-        assert!(warnings.contains("without an active ClusterAdmin"), "{warnings}");
+        assert!(warnings.contains("without an active administrator"), "{warnings}");
     });
 }
 
@@ -396,7 +396,7 @@ fn the_last_administrator_stays_and_a_plan_that_is_out_of_date_is_refused() {
         let gone = apply(&world.admin, json!({"assignments": []})).await;
         assert_eq!(gone.status, 409);
         assert!(
-            gone.message().contains("without an active ClusterAdmin"),
+            gone.message().contains("without an active administrator"),
             "{}",
             gone.message()
         );

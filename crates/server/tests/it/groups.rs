@@ -389,7 +389,7 @@ fn the_last_administrator_is_not_lost_through_a_group() {
             patch(&boss, "/api/v1/users/boss", json!({"remote": true})).await,
         ] {
             assert_eq!(refused.status, 409, "{}", refused.text);
-            assert!(refused.message().contains("active ClusterAdmin"), "{}", refused.text);
+            assert!(refused.message().contains("active administrator"), "{}", refused.text);
         }
         assert_eq!(member_names_by(&boss, "Bosses").await, ["boss"]);
         boss.client.add_to_group("Bosses", &["deputy".into()]).await.unwrap();

@@ -205,7 +205,7 @@ fn whoever_decides_holds_what_is_asked_for_himself() {
         let inactive = decide(&world.admin, queues, "approve", json!({})).await;
         assert_eq!(
             (inactive.status, inactive.message().as_str()),
-            (409, "ana is not active")
+            (409, format!("request {queues} is withdrawn by admin already").as_str())
         );
     });
 }
@@ -554,5 +554,41 @@ fn only_who_holds_everything_gives_break_glass_or_speaks_for_its_holders() {
         assert_eq!(give(&world.admin, "BreakGlass", "boss", "").await.status, 200);
         assert_eq!(give(&boss, "BreakGlass", &ana.name, "").await.status, 403);
         assert_eq!(give(&boss, "spark", "boss", "").await.status, 403);
+    });
+}
+
+#[test]
+fn what_somebody_waits_for_is_taken_back_when_the_account_ends() {
+    on_both(|world| async move {
+        let people = [
+            world.person("ana").await,
+            world.person("ben").await,
+            world.person("eve").await,
+            world.person("kim").await,
+        ];
+        let mut ids = Vec::new();
+        for who in &people {
+            ids.push(asked(who, "Editor", "workspace:default", 8).await);
+        }
+        let before = world.last_event().await;
+        world.admin.client.deactivate_user("ana").await.unwrap();
+        assert_eq!(world.admin.delete("/api/v1/users/ben").await.status, 200);
+        let edited = patch(&world.admin, "/api/v1/users/eve", json!({"active": false})).await;
+        assert_eq!(edited.status, 200, "{}", edited.text);
+        let document = json!({"document": {"users": [{"name": "kim", "state": "deactivated"}]}});
+        let applied = world.admin.post("/api/v1/access/apply", document).await;
+        assert_eq!(applied.status, 200, "{}", applied.text);
+        assert_eq!(sees(&world.admin, "").await, Vec::<i64>::new());
+        let all = world.admin.get("/api/v1/access/requests?all=true").await.json();
+        for one in all["items"].as_array().unwrap() {
+            assert_eq!(
+                (&one["state"], &one["decided_by"], &one["answer"]),
+                (&json!("withdrawn"), &json!("admin"), &json!("the account was ended"))
+            );
+        }
+        let events = world.events(&format!("id > {before} AND verb = 'withdraw'")).await;
+        let told = |id: &i64| format!("admin roles:assign withdraw access request {id} allowed");
+        assert_eq!(events, ids.iter().map(told).collect::<Vec<_>>());
+        assert_eq!(decide(&world.admin, ids[0], "approve", json!({})).await.status, 409);
     });
 }

@@ -897,3 +897,28 @@ fn two_at_once_leave_no_experiment_without_a_workspace() {
         assert_eq!(world.count(homeless).await, 0);
     });
 }
+
+#[test]
+fn who_reads_roles_alone_is_told_the_name_of_the_place_and_nothing_else_of_it() {
+    on_both(|world| async move {
+        let new = json!({"name": "Lights", "description": "what nobody else knows"});
+        let made = world.admin.post("/api/v1/workspaces", new).await.json();
+        make_role(&world, "Registrar", &["roles:read"]).await;
+        let reader = with_roles(&world, "reader", &[("Registrar", "workspace:Lights")]).await;
+        assert_eq!(reader.get("/api/v1/workspaces/Lights").await.status, 404);
+        assert!(names(&reader, "/api/v1/workspaces").await.is_empty());
+        let place = json!({"kind": "workspace", "id": made["id"], "name": "Lights"});
+        for path in [
+            "/api/v1/workspaces/Lights/members",
+            "/api/v1/assignments?role=Registrar",
+        ] {
+            let told = reader.get(path).await;
+            assert_eq!(told.status, 200, "{path}: {}", told.text);
+            assert!(!told.text.contains("nobody else knows"), "{path}: {}", told.text);
+            for one in told.json()["items"].as_array().unwrap() {
+                let everywhere = json!({"kind": "global"});
+                assert!([&place, &everywhere].contains(&&one["scope"]), "{path}: {one}");
+            }
+        }
+    });
+}
