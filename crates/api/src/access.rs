@@ -218,7 +218,7 @@ pub enum Planned {
         user: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        /// The installation when left out; never empty.
+        // The installation when left out.
         #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "named_place")]
         on: String,
     },
@@ -228,7 +228,7 @@ pub enum Planned {
         user: Option<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         group: Option<String>,
-        /// The installation when left out; never empty.
+        // The installation when left out.
         #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "named_place")]
         on: String,
     },

@@ -8,7 +8,7 @@ use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time, TokenId, Works
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, Granted, Origin, Refusal, Touched, Work};
+use crate::access::{Access, Actor, FOREVER, Granted, Origin, Refusal, Touched, Work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, col};
 use crate::picture::Picture;
@@ -147,6 +147,11 @@ pub async fn use_link(
         if picture.version() == version - 1 {
             break work;
         }
+        if access.is_sqlite() {
+            // Somebody beside this server has changed rights (on SQLite it does not look for that). What this has written says nothing, and once it is
+            // committed the picture is brought up to date.
+            work.commit().await?;
+        }
     };
     let used = sqlx::query(
         "UPDATE credentials SET revoked_at = $1, last_used_at = $1 WHERE id = $2 AND revoked_at IS NULL RETURNING label, permissions",
@@ -283,7 +288,7 @@ fn still_covers(picture: &Picture, maker: &LinkMaker, whose: PrincipalId, now: T
         invites && missing.is_none()
     };
     let held = live_roles(&picture.world(), whose, now.0, everybody);
-    let (_, beyond): (Vec<_>, Vec<_>) = held.into_iter().partition(|(role, scope)| may_hand_out(*role, *scope));
+    let (_, beyond): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| may_hand_out(held.role, held.scope));
     let whole = Narrowing {
         permissions: PermissionSet::everything(),
         workspaces: None,
@@ -292,7 +297,8 @@ fn still_covers(picture: &Picture, maker: &LinkMaker, whose: PrincipalId, now: T
     holds_all(picture, (id, narrowing), beyond, &whole, now)
 }
 
-/// Whether `who` (by a credential that may be narrowed) holds everything that `whose` holds and that a key narrowed to `left` would leave of it.
+/// Whether `who` (by a credential that may be narrowed) holds everything that `whose` holds and that a key narrowed to `left` would leave of it, and for as
+/// long: another's password or key lasts beyond what is held for a while.
 pub fn covers(actor: &Actor, whose: PrincipalId, left: &Narrowing) -> bool {
     let (picture, now) = (actor.picture(), actor.now());
     let held = live_roles(&picture.world(), whose, now.0, None);
@@ -302,11 +308,11 @@ pub fn covers(actor: &Actor, whose: PrincipalId, left: &Narrowing) -> bool {
 fn holds_all(
     picture: &Picture,
     (who, narrowing): (PrincipalId, Option<&Narrowing>),
-    held: Vec<(RolePermissions, Scope)>,
+    held: Vec<LiveRole>,
     left: &Narrowing,
     now: Time,
 ) -> bool {
-    held.into_iter().all(|(role, scope)| {
+    held.into_iter().all(|LiveRole { role, scope, until }| {
         // What the other may do to its own, the actor would do to another's: so it needs the full reach for it.
         let role = RolePermissions {
             all: role.all.union(role.own).intersection(left.permissions),
@@ -314,9 +320,9 @@ fn holds_all(
         };
         let holds = |target: &bailiwick_access::Target| {
             let world = picture.world();
-            world
-                .missing_to_hold(who, narrowing, role.to_give(), target, now.0)
-                .is_none()
+            let missing = |at| world.missing_to_hold(who, narrowing, role.to_give(), target, at);
+            let last = until.map_or(FOREVER, |end| end - 1);
+            [now.0, last].into_iter().all(|at| missing(at).is_none())
         };
         match (&left.workspaces, scope) {
             (Some(only), Scope::Global) => only.iter().all(|id| holds(&bailiwick_access::Target::workspace(*id))),
@@ -326,18 +332,20 @@ fn holds_all(
     })
 }
 
+/// What somebody holds at a scope, until then (µs since 1970; `None`: without an end).
+pub struct LiveRole {
+    pub role: RolePermissions,
+    pub scope: Scope,
+    until: Option<i64>,
+}
+
 /// What the assignments that reach somebody give, whether he is active or still invited; those through the group `without` left out.
-pub fn live_roles(
-    world: &World,
-    whose: PrincipalId,
-    now: i64,
-    without: Option<GroupId>,
-) -> Vec<(RolePermissions, Scope)> {
+pub fn live_roles(world: &World, whose: PrincipalId, now: i64, without: Option<GroupId>) -> Vec<LiveRole> {
     let assignments = world.assignments_of(whose);
     let live = assignments.filter(|(.., through, expires)| {
         expires.is_none_or(|end| now < end) && (through.is_none() || *through != without)
     });
-    let given = live.filter_map(|(_, role, scope, ..)| {
+    let given = live.filter_map(|(_, role, scope, _, until)| {
         let role = world.role(role)?.permissions;
         // Below global scope a G permission gives nothing.
         let mask = match scope {
@@ -348,7 +356,7 @@ pub fn live_roles(
             all: role.all.without(mask),
             own: role.own.without(mask),
         };
-        Some((role, scope))
+        Some(LiveRole { role, scope, until })
     });
     given.collect()
 }
