@@ -29,9 +29,10 @@ const PEOPLE: [(&str, &str); 6] = [
     ("none", "nothing"),
 ];
 
-const PAGES: [(&str, &str); 6] = [
+const PAGES: [(&str, &str); 7] = [
     ("newest", ""),
     ("by name", "&sort=name"),
+    ("newest, half-way down", "&after=HALF"),
     ("of one state", "&state=COMPLETED"),
     ("of a rare state", "&state=RUNNING"),
     ("of one state by name", "&state=ERROR&sort=name"),
@@ -51,10 +52,9 @@ pub async fn run(bench: &Bench, most: i64) -> Outcome<()> {
         }
         server.process.stop()?;
         for group in 0..25 {
-            // A hundred workspaces each, every other of all.
-            let (from, to) = (first_place + group * 200, first_place + group * 200 + 199);
-            let scopes =
-                format!("SELECT id FROM workspaces WHERE id BETWEEN {from} AND {to} AND (id - {first_place}) % 2 = 0");
+            // A hundred workspaces each, half of all.
+            let (from, to) = (first_place + group * 200, first_place + group * 200 + 99);
+            let scopes = format!("SELECT id FROM workspaces WHERE id BETWEEN {from} AND {to}");
             fill::assign(&place, "half", "Viewer", "workspace", &scopes).await?;
         }
         let every = PLACES / 50;
@@ -62,7 +62,7 @@ pub async fn run(bench: &Bench, most: i64) -> Outcome<()> {
             format!("SELECT id FROM workspaces WHERE id >= {first_place} AND (id - {first_place}) % {every} = 0");
         fill::assign(&place, "fifty", "Viewer", "workspace", &scopes).await?;
         fill::assign(&place, "own", "OwnViewer", "global", "SELECT CAST(0 AS BIGINT) AS id").await?;
-        let mut medians: Vec<Vec<Duration>> = Vec::new();
+        let mut medians: Vec<Vec<Median>> = Vec::new();
         let sizes: Vec<i64> = [10_000, 100_000, 1_000_000]
             .into_iter()
             .filter(|size| *size <= most)
@@ -86,7 +86,7 @@ pub async fn run(bench: &Bench, most: i64) -> Outcome<()> {
     Ok(())
 }
 
-async fn measure(place: &Place, kind: Kind, size: i64) -> Outcome<Vec<Duration>> {
+async fn measure(place: &Place, kind: Kind, size: i64) -> Outcome<Vec<Median>> {
     let mut table = Table::default();
     let server = place.serve(&["--no-agent"]).await?;
     let mut newest = floor(place, kind, "id DESC").await?;
@@ -96,9 +96,9 @@ async fn measure(place: &Place, kind: Kind, size: i64) -> Outcome<Vec<Duration>>
     for (user, sees) in PEOPLE {
         for (page, query) in PAGES {
             let (floor_median, floor_high) = floors[usize::from(query.contains("sort=name"))];
-            let (mut times, rows) = pages(&server, user, query).await?;
+            let (mut times, rows) = pages(&server, user, &query.replace("HALF", &(size / 2).to_string())).await?;
             let (middle, high) = (percentile(&mut times, 50), percentile(&mut times, 99));
-            medians.push(middle);
+            medians.push(Median { time: middle, rows });
             table.row(Row {
                 what: format!("sees {sees}: {page}, {rows} rows"),
                 target: format!("p50 <= {}", time(TARGET)),
@@ -160,25 +160,35 @@ async fn floor(place: &Place, kind: Kind, order: &str) -> Outcome<Vec<Duration>>
     Ok(times)
 }
 
-/// What each page's median costs among the most rows, against the fewest.
-fn growth(kind: Kind, sizes: &[i64], few: &[Duration], many: &[Duration]) {
+/// What a page took, and how many rows it had.
+struct Median {
+    time: Duration,
+    rows: usize,
+}
+
+/// What each page's median costs among the most rows, against the fewest. A page that was not full there cannot be compared.
+fn growth(kind: Kind, sizes: &[i64], few: &[Median], many: &[Median]) {
     let mut table = Table::default();
     let cases = PEOPLE
         .iter()
         .flat_map(|(_, sees)| PAGES.iter().map(move |(page, _)| format!("sees {sees}: {page}")));
-    for ((what, few), many) in cases.zip(few).zip(many) {
-        let growth = many.as_secs_f64() / few.as_secs_f64();
+    for ((what, few), many) in cases
+        .zip(few)
+        .zip(many)
+        .filter(|((_, few), many)| few.rows == many.rows)
+    {
+        let growth = many.time.as_secs_f64() / few.time.as_secs_f64();
         table.row(Row {
             what,
             target: format!("< {GROWTH}"),
-            measured: time(*many),
-            floor: time(*few),
+            measured: time(many.time),
+            floor: time(few.time),
             ratio: format!("{growth:.2}"),
             verdict: verdict(growth < GROWTH),
         });
     }
     table.print(&format!(
-        "{}: medians among {} experiments; floor: among {}",
+        "{}: medians among {} experiments; floor: among {}; pages of as many rows in both",
         kind.name(),
         sizes.last().expect("something was measured"),
         sizes[0]

@@ -175,12 +175,12 @@ impl From<Refusal> for Failure {
                 place,
                 question,
                 ask,
-                narrowed,
+                why: special,
             } => {
                 let why = format!("`ml access explain {question}` says why, and who could give it");
                 let ask = ask.map(|ask| format!("; `{ask}` asks for it"));
                 Failure::forbidden(format!("Insufficient permissions: {who} needs {permission} on {place}"))
-                    .hint(narrowed.unwrap_or_else(|| format!("{why}{}", ask.unwrap_or_default())))
+                    .hint(special.unwrap_or_else(|| format!("{why}{}", ask.unwrap_or_default())))
             }
             Refusal::Store(error) => error.into(),
         }

@@ -15,7 +15,7 @@ use bailiwick_api::on::On;
 use bailiwick_api::permission::{Permit, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{
-    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, TokenId, WorkspaceId, key,
+    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, Time, TokenId, WorkspaceId, key,
 };
 use tokio::sync::oneshot;
 
@@ -101,8 +101,8 @@ pub enum Refusal {
         question: String,
         /// What to type to ask for it, where a role below administration would do.
         ask: Option<String>,
-        /// Where it is the key that lacks it and not its owner: the words that say so.
-        narrowed: Option<String>,
+        /// Where it is the key that lacks it and not its owner, or where it is held and ends too soon: the words that say so.
+        why: Option<String>,
     },
     Store(StoreError),
 }
@@ -163,6 +163,10 @@ impl Work {
     /// The picture, which knows nothing yet of what this transaction has done.
     pub(crate) fn picture(&self) -> &Picture {
         self.access.picture()
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        &self.access.db
     }
 
     /// To be called in every transaction that changes who may do what, or ends a credential. The first call lets such transactions go one after the other.
@@ -226,6 +230,8 @@ struct Round {
 }
 
 const NOBODY: i64 = -1;
+/// The last moment of all (µs since 1970): what is held then is held without an end.
+pub(crate) const FOREVER: i64 = i64::MAX - 1;
 const HELD: &str = "no panic while the lock is held";
 
 impl Access {
@@ -303,7 +309,11 @@ impl Access {
     }
 
     async fn read_versions(self: Arc<Access>) {
+        // Kept from round to round: whenever the pool hands one out or takes it back, it asks the database whether it is there.
+        let mut connection = None;
         loop {
+            // Whoever is about to ask gets there first: the more wait, the fewer readings.
+            tokio::task::yield_now().await;
             let waiting = {
                 let mut round = self.round.lock().expect(HELD);
                 if round.waiting.is_empty() {
@@ -312,7 +322,7 @@ impl Access {
                 }
                 std::mem::take(&mut round.waiting)
             };
-            let outcome = self.read_version().await;
+            let outcome = self.read_version(&mut connection).await;
             for one in waiting {
                 // Who has gone away needs no answer.
                 let _ = one.send(outcome.clone());
@@ -320,10 +330,21 @@ impl Access {
         }
     }
 
-    async fn read_version(self: &Arc<Access>) -> Result<()> {
-        let version: i64 = sqlx::query_scalar("SELECT version FROM access_version")
-            .fetch_one(&self.db.read)
-            .await?;
+    async fn read_version(self: &Arc<Access>, kept: &mut Option<sqlx::pool::PoolConnection<sqlx::Any>>) -> Result<()> {
+        const VERSION: &str = "SELECT version FROM access_version";
+        let known: Option<i64> = match kept.as_mut() {
+            Some(connection) => sqlx::query_scalar(VERSION).fetch_one(&mut **connection).await.ok(),
+            None => None,
+        };
+        let version = match known {
+            Some(version) => version,
+            // None yet, or it broke since the last round.
+            None => {
+                let connection = kept.insert(self.db.read.acquire().await?);
+                let read = sqlx::query_scalar(VERSION).fetch_one(&mut **connection).await;
+                read.inspect_err(|_| *kept = None)?
+            }
+        };
         if self.picture.version() < version {
             self.catch_up(Some(version)).await?;
         }
@@ -374,8 +395,11 @@ impl Access {
         }
         let hash = bearer.and_then(key::stored_hash).map(|hash| key::hex(&hash));
         let known = self.picture.version();
+        if fresh {
+            return self.actor(hash, bearer.is_some(), origin).await;
+        }
         let outcome = self.actor(hash.clone(), bearer.is_some(), origin.clone()).await;
-        if !fresh && matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
+        if matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
             if self.fresh().await?.version() != known {
                 return self.actor(hash, bearer.is_some(), origin).await;
@@ -607,18 +631,39 @@ impl Actor {
         world.explain(self.id, self.narrowing.as_ref(), permission, target, now)
     }
 
-    /// Whether handing out `role` at `target` would give more than this actor holds there, or it may not assign there; the first permission missing.
-    pub fn missing_to_grant(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
-        let now = self.now().0;
+    /// Whether handing out `role` at `target` until then (`None`: without an end) would give more than this actor holds there, or for longer, or it may not
+    /// assign there; the first permission missing.
+    pub fn missing_to_grant(&self, role: RolePermissions, target: &Target, until: Option<Time>) -> Option<Permission> {
         let world = self.picture().world();
-        world.missing_to_grant(self.id, self.narrowing.as_ref(), role.to_give(), target, now)
+        let (narrowing, role) = (self.narrowing.as_ref(), role.to_give());
+        let missing = |now| world.missing_to_grant(self.id, narrowing, role, target, now);
+        self.first_and_last(until).into_iter().find_map(missing)
     }
 
-    /// The first permission of `role` that this actor does not hold at `target` with at least its reach.
-    pub fn missing_to_hold(&self, role: RolePermissions, target: &Target) -> Option<Permission> {
-        let now = self.now().0;
+    /// The first permission of `role` that this actor does not hold at `target` with at least its reach, or not for as long (`None`: without an end).
+    pub fn missing_to_hold(&self, role: RolePermissions, target: &Target, until: Option<Time>) -> Option<Permission> {
         let world = self.picture().world();
-        world.missing_to_hold(self.id, self.narrowing.as_ref(), role.to_give(), target, now)
+        let (narrowing, role) = (self.narrowing.as_ref(), role.to_give());
+        let missing = |now| world.missing_to_hold(self.id, narrowing, role, target, now);
+        self.first_and_last(until).into_iter().find_map(missing)
+    }
+
+    /// The moments (µs since 1970) at which somebody holds what he gives until then, if he holds it all the time: what is held now can only end.
+    fn first_and_last(&self, until: Option<Time>) -> [i64; 2] {
+        let now = self.now().0;
+        let last = until.map_or(FOREVER, |end| end.0.saturating_sub(1).max(now));
+        [now, last]
+    }
+
+    /// Whether this actor holds the permission there now and only for a while.
+    fn holds_for_a_while(&self, permission: Permission, target: &Target) -> bool {
+        let world = self.picture().world();
+        let unowned = Target { owner: None, ..*target };
+        let may = |now| {
+            let basis = world.decide(self.id, self.narrowing.as_ref(), permission, &unowned, now);
+            basis.is_some()
+        };
+        may(self.now().0) && !may(FOREVER)
     }
 
     /// What of a kind of object this actor may list.
@@ -663,7 +708,13 @@ impl Actor {
             place: place(self.picture(), target),
             question,
             ask,
-            narrowed: crate::questions::narrowed(self, permission, target),
+            why: match self.holds_for_a_while(permission, target) {
+                true => Some(format!(
+                    "{} holds {permission} only for a while, and can give it to nobody for longer: give an earlier end (`--until`)",
+                    self.name
+                )),
+                false => crate::questions::narrowed(self, permission, target),
+            },
         }
     }
 

@@ -19,7 +19,7 @@ use bailiwick_api::{
 };
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of};
 use crate::audit::{self, Entry};
@@ -80,9 +80,9 @@ fn missing(what: &'static str, which: impl ToString) -> ChangeError {
     })
 }
 
-/// Whether this actor may give `role` at `target`, with `roles:assign` there.
-pub fn may_give(actor: &Actor, role: RolePermissions, target: &Target) -> Changed<()> {
-    match actor.missing_to_grant(role, target) {
+/// Whether this actor may give `role` at `target` until then (`None`: without an end), with `roles:assign` there.
+pub fn may_give(actor: &Actor, role: RolePermissions, target: &Target, until: Option<Time>) -> Changed<()> {
+    match actor.missing_to_grant(role, target, until) {
         None => Ok(()),
         Some(permission) => Err(ChangeError::Forbidden(permission, *target)),
     }
@@ -165,54 +165,72 @@ pub async fn find_same(work: &mut Work, holder: Holder, role: RoleId, at: Scope)
     Ok(found.map(AssignmentId))
 }
 
-/// Whether what this transaction has done so far would leave the installation without an active ClusterAdmin, where there was one before. To be asked before
-/// each commit that takes something away. Administrators whose role has an end do not count: they would be gone then;
-/// nor remote ones, who cannot sign in here by themselves.
-pub async fn is_last_admin_gone(work: &mut Work) -> Result<bool> {
-    const LEFT: &str = "SELECT a.id FROM assignments a JOIN roles r ON r.id = a.role_id
-        WHERE r.name = 'ClusterAdmin' AND a.scope_kind = 'global' AND a.expires_at IS NULL AND (
-          EXISTS (SELECT 1 FROM principals p WHERE p.id = a.principal_id AND p.state = 'active' AND p.kind = 'user' AND p.remote = 0)
-          OR EXISTS (SELECT 1 FROM group_members m JOIN principals p ON p.id = m.principal_id
-                     WHERE m.group_id = a.group_id AND p.state = 'active' AND p.kind = 'user' AND p.remote = 0)
-          OR (EXISTS (SELECT 1 FROM groups g WHERE g.id = a.group_id AND g.built_in = 1 AND g.name = 'Users')
-              AND EXISTS (SELECT 1 FROM principals p WHERE p.state = 'active' AND p.kind = 'user' AND p.remote = 0))) LIMIT 1";
-    let left: Option<i64> = sqlx::query_scalar(LEFT).fetch_optional(&mut ***work).await?;
-    Ok(left.is_none() && had_admin(work.picture()))
+/// How an administrator gets in here by himself; what is greater is surer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entrance {
+    /// There is no active administrator.
+    Nobody,
+    /// Through the identity provider alone.
+    Remote,
+    /// With a password, once somebody has made a link for him: so `admin` before the link of the first start is used.
+    NoPassword,
+    Password,
 }
 
-/// Whether there is an active ClusterAdmin by the picture, which knows nothing yet of what a transaction under way has done.
-fn had_admin(picture: &Picture) -> bool {
-    let Some(role) = picture.find_role("ClusterAdmin") else {
-        return false;
-    };
-    let users = picture.users_group();
-    // Services are told from people by name entries, which have a lock of their own: first the holders, then the look at each.
-    let holders: Vec<PrincipalId> = {
-        let world = picture.world();
-        let lasting = world
-            .assignments_of_role(role)
-            .filter(|one| one.scope == Scope::Global && one.expires.is_none());
-        let mut holders = Vec::new();
-        for one in lasting {
-            match one.holder {
-                Holder::Principal(id) => holders.push(id),
-                Holder::Group(id) if id == users => return true,
-                Holder::Group(id) => holders.extend_from_slice(world.members_of(id)),
+impl Entrance {
+    /// Of an active user.
+    pub fn of(remote: bool, has_password: bool) -> Entrance {
+        match (remote, has_password) {
+            (true, _) => Entrance::Remote,
+            (false, false) => Entrance::NoPassword,
+            (false, true) => Entrance::Password,
+        }
+    }
+
+    /// The surest of all active administrators whose role has no end, as this connection sees the tables. The others would be gone then.
+    async fn surest(connection: &mut AnyConnection) -> Result<Entrance> {
+        let ranked = [
+            (Entrance::Password, "p.remote = 0 AND p.password_hash IS NOT NULL"),
+            (Entrance::NoPassword, "p.remote = 0"),
+            (Entrance::Remote, "p.remote = 1"),
+        ];
+        for (entrance, has) in ranked {
+            let has = format!("p.state = 'active' AND p.kind = 'user' AND {has}");
+            let sql = format!(
+                "SELECT a.id FROM assignments a JOIN roles r ON r.id = a.role_id
+                 WHERE r.name = 'ClusterAdmin' AND a.scope_kind = 'global' AND a.expires_at IS NULL AND (
+                   EXISTS (SELECT 1 FROM principals p WHERE p.id = a.principal_id AND {has})
+                   OR EXISTS (SELECT 1 FROM group_members m JOIN principals p ON p.id = m.principal_id
+                              WHERE m.group_id = a.group_id AND {has})
+                   OR (EXISTS (SELECT 1 FROM groups g WHERE g.id = a.group_id AND g.built_in = 1 AND g.name = 'Users')
+                       AND EXISTS (SELECT 1 FROM principals p WHERE {has}))) LIMIT 1"
+            );
+            let found: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .fetch_optional(&mut *connection)
+                .await?;
+            if found.is_some() {
+                return Ok(entrance);
             }
         }
-        holders.retain(|id| world.is_active(*id));
-        holders
-    };
-    let is_person = |id: &PrincipalId| {
-        picture
-            .principal(*id)
-            .is_some_and(|one| one.kind == PrincipalKind::User)
-    };
-    holders.iter().any(is_person)
+        Ok(Entrance::Nobody)
+    }
+}
+
+/// Whether what this transaction has done so far would leave the installation without an active ClusterAdmin who has a password here, where there was one
+/// before; or, where nobody has a password yet, without one who could be given it. To be asked before each commit that takes something away, after
+/// [`Work::touches`].
+pub async fn is_last_admin_gone(work: &mut Work) -> Result<bool> {
+    let left = Entrance::surest(&mut ***work).await?;
+    if left == Entrance::Password {
+        return Ok(false);
+    }
+    // Beside this transaction, and so as everything was before it; others that change rights wait for its end.
+    let mut before = work.db().read.acquire().await?;
+    Ok(left < Entrance::surest(&mut before).await?)
 }
 
 /// The words for it, wherever it is refused.
-pub const LAST_ADMIN: &str = "that would leave the installation without an active administrator; give another user the role ClusterAdmin, without an end, first";
+pub const LAST_ADMIN: &str = "that would leave the installation without an active administrator who has a password here; give another user who has one the role ClusterAdmin, without an end, first";
 
 async fn keep_an_admin(work: &mut Work) -> Changed<()> {
     if is_last_admin_gone(work).await? {
@@ -288,12 +306,13 @@ fn look_up(actor: &Actor, one: &NewAssignment, target: &Target, reason: &str) ->
     let holder = find_holder(actor, one.user.as_deref(), one.group.as_deref())?;
     let scope = scope_of(target);
     only_where_it_may_be(&name, permissions, scope)?;
-    may_give(actor, permissions, target)?;
+    let expires = end(actor.now(), one.until, one.lifetime_ms)?;
+    may_give(actor, permissions, target, expires)?;
     Ok(Resolved {
         holder,
         role,
         scope,
-        expires: end(actor.now(), one.until, one.lifetime_ms)?,
+        expires,
         reason: reason.to_owned(),
     })
 }
@@ -391,7 +410,7 @@ pub async fn change(actor: &Actor, id: AssignmentId, change: &AssignmentChange) 
     let lasts_longer = row.is.expires.unwrap_or(forever) > before.expires.unwrap_or(forever);
     // An earlier end takes away, and the right to assign is enough for that.
     if role != before.role || lasts_longer {
-        may_give(&actor, permissions, &target)?;
+        may_give(&actor, permissions, &target, row.is.expires)?;
     }
     clear_twin(&mut work, &row.is, actor.now(), id).await?;
     let updated = sqlx::query("UPDATE assignments SET role_id = $1, expires_at = $2 WHERE id = $3")
@@ -770,7 +789,7 @@ fn find_holder(actor: &Actor, user: Option<&str>, group: Option<&str>) -> Change
             Ok(Holder::Principal(id))
         }
         (None, Some(text)) => {
-            let id = picture.find_group(text).ok_or_else(|| missing("group", text))?;
+            let id = crate::groups::find_meant(actor, text).ok_or_else(|| missing("group", text))?;
             Ok(Holder::Group(id))
         }
         _ => Err(ChangeError::Invalid(

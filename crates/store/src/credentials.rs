@@ -1,6 +1,6 @@
 //! Sessions, API keys and one-time links. Only hashes are stored; see `bailiwick_api::key`.
 
-use bailiwick_access::{Narrowing, Scope, World};
+use bailiwick_access::{Narrowing, Scope, Target, World};
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::permission::{PermissionSet, Permit, RolePermissions, permit};
 use bailiwick_api::tokens::{Narrowed, Token};
@@ -8,7 +8,7 @@ use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time, TokenId, Works
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, FOREVER, Granted, Origin, Refusal, Touched, Work};
+use crate::access::{Access, Actor, CredentialKind, FOREVER, Granted, Origin, Refusal, Touched, Work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, col};
 use crate::picture::Picture;
@@ -289,45 +289,96 @@ fn still_covers(picture: &Picture, maker: &LinkMaker, whose: PrincipalId, now: T
     };
     let held = live_roles(&picture.world(), whose, now.0, everybody);
     let (_, beyond): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| may_hand_out(held.role, held.scope));
-    let whole = Narrowing {
-        permissions: PermissionSet::everything(),
-        workspaces: None,
-        object: None,
-    };
-    holds_all(picture, (id, narrowing), beyond, &whole, now)
+    holds_all(picture, (id, narrowing), beyond, &whole(), now)
 }
 
 /// Whether `who` (by a credential that may be narrowed) holds everything that `whose` holds and that a key narrowed to `left` would leave of it, and for as
 /// long: another's password or key lasts beyond what is held for a while.
 pub fn covers(actor: &Actor, whose: PrincipalId, left: &Narrowing) -> bool {
+    missing_to_cover(actor, whose, left).is_none()
+}
+
+/// The first permission of the other's that is missing for that, and where.
+fn missing_to_cover(actor: &Actor, whose: PrincipalId, left: &Narrowing) -> Option<(Permission, Target)> {
     let (picture, now) = (actor.picture(), actor.now());
     let held = live_roles(&picture.world(), whose, now.0, None);
-    holds_all(picture, (actor.id, actor.narrowing()), held, left, now)
+    first_missing(picture, (actor.id, actor.narrowing()), held, left, now)
+}
+
+/// What a credential leaves that leaves everything.
+pub fn whole() -> Narrowing {
+    Narrowing {
+        permissions: PermissionSet::everything(),
+        workspaces: None,
+        object: None,
+    }
+}
+
+/// Why somebody may not open a way into an account, or gets at the name that another leaves.
+pub enum Uncovered {
+    /// The other holds this there, and the actor does not.
+    Missing(Permission, Target),
+    /// It is one's own account, and the key in use is less than its owner, or ends.
+    PartialKey,
+}
+
+/// `access.md` §4: who makes a key, a link or a password for another can act as the other, and so must hold all that the other holds. A narrowed key cannot
+/// do that for its own owner either: it would get at all that was kept from it; nor a key that ends.
+pub fn must_cover(actor: &Actor, whose: PrincipalId) -> std::result::Result<(), Uncovered> {
+    if whose == actor.id {
+        let ends = actor.credential_kind == CredentialKind::Key && actor.credential_expires_at.is_some();
+        return match actor.narrowing().is_none() && !ends {
+            true => Ok(()),
+            false => Err(Uncovered::PartialKey),
+        };
+    }
+    match missing_to_cover(actor, whose, &whole()) {
+        None => Ok(()),
+        Some((permission, target)) => Err(Uncovered::Missing(permission, target)),
+    }
+}
+
+/// The end that whatever is made with the actor's key must not outlive. Behind a session stands somebody who has just shown a password.
+pub fn latest_end(actor: &Actor) -> Option<Time> {
+    actor
+        .credential_expires_at
+        .filter(|_| actor.credential_kind == CredentialKind::Key)
 }
 
 fn holds_all(
+    picture: &Picture,
+    who: (PrincipalId, Option<&Narrowing>),
+    held: Vec<LiveRole>,
+    left: &Narrowing,
+    now: Time,
+) -> bool {
+    first_missing(picture, who, held, left, now).is_none()
+}
+
+fn first_missing(
     picture: &Picture,
     (who, narrowing): (PrincipalId, Option<&Narrowing>),
     held: Vec<LiveRole>,
     left: &Narrowing,
     now: Time,
-) -> bool {
-    held.into_iter().all(|LiveRole { role, scope, until }| {
+) -> Option<(Permission, Target)> {
+    held.into_iter().find_map(|LiveRole { role, scope, until }| {
         // What the other may do to its own, the actor would do to another's: so it needs the full reach for it.
         let role = RolePermissions {
             all: role.all.union(role.own).intersection(left.permissions),
             own: PermissionSet::EMPTY,
         };
-        let holds = |target: &bailiwick_access::Target| {
+        let lacks = |target: Target| {
             let world = picture.world();
-            let missing = |at| world.missing_to_hold(who, narrowing, role.to_give(), target, at);
+            let missing = |at| world.missing_to_hold(who, narrowing, role.to_give(), &target, at);
             let last = until.map_or(FOREVER, |end| end - 1);
-            [now.0, last].into_iter().all(|at| missing(at).is_none())
+            let missing = [now.0, last].into_iter().find_map(missing)?;
+            Some((missing, target))
         };
         match (&left.workspaces, scope) {
-            (Some(only), Scope::Global) => only.iter().all(|id| holds(&bailiwick_access::Target::workspace(*id))),
-            (Some(only), Scope::Workspace(id)) if !only.contains(&id) => true,
-            _ => holds(&picture.scope_target(scope)),
+            (Some(only), Scope::Global) => only.iter().find_map(|id| lacks(Target::workspace(*id))),
+            (Some(only), Scope::Workspace(id)) if !only.contains(&id) => None,
+            _ => lacks(picture.scope_target(scope)),
         }
     })
 }

@@ -93,15 +93,21 @@ impl Kind {
         }
     }
 
-    /// A select of `keys` of the rows that `few` gives for each row of `list`, whose columns it may name.
-    pub(crate) fn for_each(self, list: &str, table: &str, keys: &str, few: impl Fn(&str) -> String) -> String {
-        let of_row = of("e", keys);
+    /// A select of the rows `e` that `few` gives for each row of `list`, whose columns it may name; of both, `columns` are taken.
+    pub(crate) fn for_each(
+        self,
+        list: &str,
+        table: &str,
+        columns: &str,
+        keys: &str,
+        few: impl Fn(&str) -> String,
+    ) -> String {
         match self {
             Kind::Sqlite => format!(
-                "SELECT {of_row} FROM {list} CROSS JOIN {table} AS e ON e.id IN ({})",
+                "SELECT {columns} FROM {list} CROSS JOIN {table} AS e ON e.id IN ({})",
                 few("id")
             ),
-            Kind::Postgres => format!("SELECT {of_row} FROM {list} CROSS JOIN LATERAL ({}) AS e", few(keys)),
+            Kind::Postgres => format!("SELECT {columns} FROM {list} CROSS JOIN LATERAL ({}) AS e", few(keys)),
         }
     }
 
@@ -186,6 +192,13 @@ impl Db {
             let pool = AnyPoolOptions::new()
                 .max_connections(16)
                 .acquire_timeout(Duration::from_secs(10))
+                .after_connect(|connection, _| {
+                    Box::pin(async move {
+                        // Planning a list takes longer than running it, and what the plans turn on is written out in the statements.
+                        connection.execute("SET plan_cache_mode = force_generic_plan").await?;
+                        Ok(())
+                    })
+                })
                 .connect_with(options)
                 .await?;
             Db {

@@ -58,6 +58,19 @@ pub fn is_member(actor: &Actor, group: GroupId) -> bool {
     group == picture.users_group() || picture.world().groups_of(actor.id).contains(&group)
 }
 
+/// Whether this actor may know of the group, and of how many belong to it.
+pub fn may_see(actor: &Actor, group: GroupId) -> bool {
+    is_member(actor, group) || sees_all(actor)
+}
+
+/// The group that somebody means to whom a role is to be given or from whom it is to be taken. One that may not be seen is found by its name, which
+/// whoever types it knows already, and not by its number, which would tell the name.
+pub(crate) fn find_meant(actor: &Actor, text: &str) -> Option<GroupId> {
+    let by_name = bailiwick_api::ids::as_number(text).is_none();
+    let found = actor.picture().find_group(text);
+    found.filter(|id| by_name || may_see(actor, *id))
+}
+
 fn view(actor: &Actor, row: &AnyRow) -> Result<Group> {
     let members: i64 = row.try_get(4)?;
     Ok(Group {
@@ -226,15 +239,15 @@ fn named(actor: &Actor, names: &[String]) -> Outcome<Vec<PrincipalId>> {
 fn must_hold_what_it_gives(actor: &Actor, id: GroupId) -> std::result::Result<(), Refusal> {
     let picture = actor.picture();
     let now = actor.now().0;
-    let given: Vec<(RolePermissions, Scope)> = {
+    let given: Vec<(RolePermissions, Scope, Option<Time>)> = {
         let world = picture.world();
         let live = world
             .assignments_held_by(Holder::Group(id))
             .filter(|one| one.expires.is_none_or(|end| now < end));
-        live.filter_map(|one| Some((world.role(one.role)?.permissions, one.scope)))
+        live.filter_map(|one| Some((world.role(one.role)?.permissions, one.scope, one.expires.map(Time))))
             .collect()
     };
-    for (role, scope) in given {
+    for (role, scope, until) in given {
         // Below global scope a G permission gives nothing.
         let mask = match scope {
             Scope::Global => PermissionSet::EMPTY,
@@ -245,7 +258,7 @@ fn must_hold_what_it_gives(actor: &Actor, id: GroupId) -> std::result::Result<()
             own: role.own.without(mask),
         };
         let target = picture.scope_target(scope);
-        if let Some(missing) = actor.missing_to_hold(role, &target) {
+        if let Some(missing) = actor.missing_to_hold(role, &target, until) {
             return Err(actor.forbidden(missing, &target));
         }
     }

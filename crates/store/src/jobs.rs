@@ -86,7 +86,15 @@ pub struct LeaseRules {
 
 /// Takes the first waiting job for this agent: strictly by priority, then age. A job too big for what is free keeps its place and blocks
 /// the ones behind it in its queue; one that is too big for the whole agent is left to others.
-pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
+///
+/// # Errors
+/// [`Refusal::NotSignedIn`] if the agent's account or key has gone since it asked.
+pub async fn take(
+    serving: &Serving,
+    free_slots: i64,
+    rules: LeaseRules,
+    token: &str,
+) -> std::result::Result<Option<JobLease>, Refusal> {
     let db = serving.actor.db();
     for queue in &serving.queues {
         // A look without a lock: most polls find nothing.
@@ -103,12 +111,8 @@ pub async fn take(serving: &Serving, free_slots: i64, rules: LeaseRules, token: 
         // Names as they are now: the poll may have begun before the owner was made. Never read inside the transaction: loading could wait for it.
         let picture = serving.actor.access.fresh().await?;
         // Who waited may have lost the account, the key or the queue before the job came.
-        let still = match serving.actor.renewed(picture.version()).await {
-            Ok(actor) => actor.may(Permission::QueuesServe, &queue_target(*queue)).is_some(),
-            Err(Refusal::Store(why)) => return Err(why),
-            Err(_) => false,
-        };
-        if !still {
+        let actor = serving.actor.renewed(picture.version()).await?;
+        if actor.may(Permission::QueuesServe, &queue_target(*queue)).is_none() {
             continue;
         }
         let mut work = serving.actor.begin().await?;

@@ -120,6 +120,14 @@ pub async fn get(actor: &Actor, which: &str) -> std::result::Result<User, Refusa
     Ok(view(actor, actor.picture(), &row)?)
 }
 
+/// A user whom this actor has just changed, as far as it may see users: that there is one, in whatever state, it knows.
+pub async fn get_changed(actor: &Actor, id: PrincipalId) -> std::result::Result<User, Refusal> {
+    let sql = format!("SELECT {COLUMNS} FROM principals WHERE id = $1");
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0);
+    let row = row.fetch_one(&actor.db().read).await?;
+    Ok(view(actor, actor.picture(), &row)?)
+}
+
 /// By id, oldest first. `all`: deactivated and removed ones too (needs `users:read`, else the word is ignored).
 pub async fn list(actor: &Actor, kind: Option<PrincipalKind>, all: bool, after: i64, limit: i64) -> Result<Page<User>> {
     let full = actor.may(Permission::UsersRead, &Target::default()).is_some();
@@ -237,7 +245,7 @@ pub async fn create_service_account(
             .and_then(|id| actor.picture().role(id));
         let role = role.ok_or_else(|| CreateError::Invalid("the role QueueAgent has been deleted".into()))?;
         let target = crate::access::queue_target(*queue);
-        if let Some(missing) = actor.missing_to_grant(role.permissions, &target) {
+        if let Some(missing) = actor.missing_to_grant(role.permissions, &target, None) {
             return Err(actor.forbidden(missing, &target).into());
         }
     }
@@ -326,7 +334,7 @@ fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::R
             let unknown = || CreateError::Invalid(format!("there is no workspace `{workspace}`"));
             let found = picture.find_workspace(workspace).ok_or_else(unknown)?;
             let grants = actor
-                .missing_to_grant(role.permissions, &Target::workspace(found))
+                .missing_to_grant(role.permissions, &Target::workspace(found), None)
                 .is_none();
             if !grants
                 && actor
@@ -339,7 +347,7 @@ fn role_at(actor: &Actor, role: &str, workspace: Option<&str>) -> std::result::R
         }
     };
     let target = picture.scope_target(scope);
-    if let Some(missing) = actor.missing_to_grant(role.permissions, &target) {
+    if let Some(missing) = actor.missing_to_grant(role.permissions, &target, None) {
         return Err(actor.forbidden(missing, &target).into());
     }
     Ok((role.name.clone(), scope))

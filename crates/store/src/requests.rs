@@ -266,7 +266,11 @@ async fn may_see(
         all: PermissionSet::everything(),
         own: PermissionSet::EMPTY,
     };
-    Ok(actor.missing_to_grant(role.unwrap_or(everything), &target).is_none())
+    // For how long is said with the answer.
+    let now = Some(actor.now());
+    Ok(actor
+        .missing_to_grant(role.unwrap_or(everything), &target, now)
+        .is_none())
 }
 
 /// Where it is asked for, if there is such a place for this actor.
@@ -336,7 +340,8 @@ pub async fn approve(actor: &Actor, id: AccessRequestId, approve: &Approve) -> C
     let picture = actor.picture();
     let role = picture.find_role(&asked.view.role).and_then(|id| picture.role(id));
     let role = role.ok_or_else(|| ChangeError::Conflict(picture.no_role(&asked.view.role)))?;
-    may_give(&actor, role.permissions, &target)?;
+    let expires = Some(actor.now().plus_ms(lifetime_ms));
+    may_give(&actor, role.permissions, &target, expires)?;
     if !picture.world().is_active(asked.by) {
         return Err(ChangeError::Conflict(format!("{} is not active", asked.view.user)));
     }
@@ -344,7 +349,7 @@ pub async fn approve(actor: &Actor, id: AccessRequestId, approve: &Approve) -> C
         holder: Holder::Principal(asked.by),
         role: role.id,
         scope,
-        expires: Some(actor.now().plus_ms(lifetime_ms)),
+        expires,
         reason: format!("request {id}: {}", asked.view.why),
     };
     let (assignment, before) = hold_until(&mut work, &actor, &is, false).await?;

@@ -193,15 +193,12 @@ pub async fn update(by: &Granted<permit::RolesUpdate>, which: &str, change: &Rol
     Ok(role)
 }
 
-/// Replaced, then added to, then taken from.
+/// Replaced, then taken from, then added to: so that `-r '*' -a X` leaves X.
 fn changed(name: &str, held: RolePermissions, change: &RoleChange) -> Changed<RolePermissions> {
     let mut permissions = match &change.permissions {
         Some(words) => parse(words)?,
         None => held,
     };
-    let more = parse(&change.add)?;
-    permissions.all = permissions.all.union(more.all);
-    permissions.own = permissions.own.union(more.own).without(permissions.all);
     for word in &change.remove {
         let (set, reach) = PermissionSet::parse(word).map_err(ChangeError::Invalid)?;
         let before = permissions;
@@ -213,6 +210,9 @@ fn changed(name: &str, held: RolePermissions, change: &RoleChange) -> Changed<Ro
             return Err(ChangeError::Invalid(format!("the role {name} does not hold `{word}`")));
         }
     }
+    let more = parse(&change.add)?;
+    permissions.all = permissions.all.union(more.all);
+    permissions.own = permissions.own.union(more.own).without(permissions.all);
     Ok(permissions)
 }
 
@@ -288,7 +288,7 @@ async fn must_cover(
                 role.name
             )));
         }
-        if let Some(missing) = actor.missing_to_hold(gains, &target) {
+        if let Some(missing) = actor.missing_to_hold(gains, &target, None) {
             return Err(lacks(actor, missing, target));
         }
         if loses {

@@ -1,12 +1,13 @@
 //! Only in builds with the feature `bench`, and there only where asked for: the route that shows an experiment, without authentication and authorisation,
-//! to measure what they cost (`bench/src/get.rs`).
+//! and one that takes a question about rights and looks at nothing, to measure what it all costs (`bench/src/get.rs`, `bench/src/can_i.rs`).
 
+use bailiwick_api::access::{CanI, CanIAnswer};
 use bailiwick_api::experiments::ExperimentDetail;
 use bailiwick_api::permission::permit;
 use bailiwick_store::access::Granted;
 use bailiwick_store::experiments;
 
-use super::{Allowed, Context, Door, Json, NoInput, OneExperiment, Routes};
+use super::{Allowed, Anyone, Context, Door, Json, NoInput, OneExperiment, Routes};
 use crate::failure::Failure;
 
 /// Opens to anybody whatever experiment is named.
@@ -34,7 +35,22 @@ async fn show(door: Unchecked, input: NoInput) -> Result<Json<ExperimentDetail>,
     crate::routes::show_experiment(Allowed { context, granted, on }, input).await
 }
 
+/// Empty, but for an answer as long as the usual one.
+async fn answer(_: Anyone, Json(_): Json<CanI>) -> Result<Json<CanIAnswer>, Failure> {
+    Ok(Json(CanIAnswer {
+        allowed: true,
+        not_there: false,
+        each: Vec::new(),
+        words: "Yes: you have experiments:create on workspace \"place-100\"".into(),
+    }))
+}
+
 pub(crate) fn add(routes: &mut Routes) {
     let summary = "show an experiment to anybody, for measuring";
     routes.get("/unchecked/experiments/{experiment}", summary, show);
+    routes.post(
+        "/unchecked/can-i",
+        "answer a question about rights without a look at it, for measuring",
+        answer,
+    );
 }

@@ -6,9 +6,9 @@ use bailiwick_api::names::{LABEL_MAX, check_text};
 use bailiwick_api::permission::{PermissionSet, Permit, Reach, permit};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
-use bailiwick_store::access::{Actor, CredentialKind, Granted};
+use bailiwick_store::access::{Actor, Granted};
 use bailiwick_store::audit::{self, Entry};
-use bailiwick_store::credentials::{self, NewKey};
+use bailiwick_store::credentials::{self, NewKey, Uncovered};
 use bailiwick_store::principals;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -90,9 +90,7 @@ pub async fn create(
         };
         must_cover_narrowed(actor, Permission::TokensCreate, whose, &narrowing).await?;
     }
-    // A session is another matter: behind it stands somebody who has just shown a password.
-    if actor.credential_kind == CredentialKind::Key
-        && let Some(end) = actor.credential_expires_at
+    if let Some(end) = credentials::latest_end(actor)
         && expires.is_none_or(|expires| expires > end)
     {
         let message =
@@ -201,7 +199,7 @@ fn held_anywhere(actor: &Actor, whose: PrincipalId) -> PermissionSet {
     let held = by_mode.chain(
         credentials::live_roles(&world, whose, now, None)
             .into_iter()
-            .map(|(held, _)| held),
+            .map(|held| held.role),
     );
     held.fold(PermissionSet::EMPTY, |set, held| set.union(held.all).union(held.own))
 }
@@ -243,31 +241,19 @@ async fn workspaces(
     Ok(Some(ids))
 }
 
-/// `access.md` §4: who makes a key, a link or a password for another can act as the other, and so must hold all that the other holds. A narrowed key cannot
-/// do that for its own owner either: it would get at all that was kept from it.
+/// Refuses whoever may not open a way into this account ([`credentials::must_cover`]).
 pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Result<(), Failure> {
-    if whose == actor.id {
-        return must_be_whole(actor, by).await;
+    match credentials::must_cover(actor, whose) {
+        Ok(()) => Ok(()),
+        Err(Uncovered::Missing(..)) => Err(uncovered(actor, by, whose).await?),
+        Err(Uncovered::PartialKey) => {
+            audit::record(actor, Entry::denied(by, "user", &actor.name)).await?;
+            Err(Failure::forbidden(
+                "Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner",
+            )
+            .hint("sign in with `ml login`"))
+        }
     }
-    let narrowing = Narrowing {
-        permissions: PermissionSet::everything(),
-        workspaces: None,
-        object: None,
-    };
-    must_cover_narrowed(actor, by, whose, &narrowing).await
-}
-
-/// Whoever gives himself another way in must not come by one that ends later, or opens more, than the key in use.
-async fn must_be_whole(actor: &Actor, by: Permission) -> Result<(), Failure> {
-    let ends = actor.credential_kind == CredentialKind::Key && actor.credential_expires_at.is_some();
-    if actor.narrowing().is_none() && !ends {
-        return Ok(());
-    }
-    audit::record(actor, Entry::denied(by, "user", &actor.name)).await?;
-    Err(Failure::forbidden(
-        "Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner",
-    )
-    .hint("sign in with `ml login`"))
 }
 
 /// The same for a key that leaves only a part of the other's rights.
@@ -277,12 +263,16 @@ async fn must_cover_narrowed(
     whose: PrincipalId,
     narrowing: &Narrowing,
 ) -> Result<(), Failure> {
-    if credentials::covers(actor, whose, narrowing) {
-        return Ok(());
+    match credentials::covers(actor, whose, narrowing) {
+        true => Ok(()),
+        false => Err(uncovered(actor, by, whose).await?),
     }
+}
+
+async fn uncovered(actor: &Actor, by: Permission, whose: PrincipalId) -> Result<Failure, Failure> {
     let name = actor.picture().principal_name(whose);
     audit::record(actor, Entry::denied(by, "user", &name)).await?;
-    Err(Failure::forbidden(format!(
+    Ok(Failure::forbidden(format!(
         "Insufficient permissions: signed in as {name} one may do more than {} may",
         actor.name
     ))

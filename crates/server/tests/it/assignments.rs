@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::roles::{give, make_role, patch};
 use crate::world::{Answer, PASSWORD, Person, START, World, eventually, on_both};
 
+const HOUR_MS: i64 = 3_600_000;
+
 async fn workspace(world: &World, name: &str) {
     let new = NewWorkspace {
         name: name.into(),
@@ -546,6 +548,47 @@ fn role_and_end_of_an_assignment_change_in_one_act() {
             ana.delete("/api/v1/assignments/99999").await.without("99999"),
         );
         assert_eq!(hidden, missing);
+    });
+}
+
+#[test]
+fn what_is_held_for_a_while_is_given_for_no_longer() {
+    on_both(|world| async move {
+        let (ana, bob) = (world.person("ana").await, world.person("bob").await);
+        let here = "workspace:default";
+        let assign =
+            async |who: &Person, body: Value| who.post("/api/v1/assignments", json!({"assignments": [body]})).await;
+        let end = world.now().plus_ms(HOUR_MS).to_string();
+        let hers = json!({"role": "WorkspaceAdmin", "user": "ana", "on": here, "until": end});
+        let hers = assign(&world.admin, hers).await;
+        assert_eq!(hers.status, 200, "{}", hers.text);
+        let id = hers.json()["items"][0]["id"].as_i64().unwrap();
+        let own = patch(&ana, &format!("/api/v1/assignments/{id}"), json!({"no_end": true})).await;
+        assert_eq!(own.status, 403, "{}", own.text);
+        let later = world.now().plus_ms(2 * HOUR_MS).to_string();
+        let own = patch(&ana, &format!("/api/v1/assignments/{id}"), json!({"until": later})).await;
+        assert_eq!(own.status, 403, "{}", own.text);
+        for (body, status) in [
+            (json!({"role": "Viewer", "user": "bob", "on": here}), 403),
+            (
+                json!({"role": "Viewer", "user": "bob", "on": here, "until": later}),
+                403,
+            ),
+            (json!({"role": "Viewer", "user": "bob", "on": here, "until": end}), 200),
+        ] {
+            let answer = assign(&ana, body.clone()).await;
+            assert_eq!(answer.status, status, "{body}: {}", answer.text);
+            if status == 403 {
+                let hint = answer.json()["error"]["hint"].as_str().unwrap().to_owned();
+                assert!(hint.contains("only for a while") && hint.contains("--until"), "{hint}");
+            }
+        }
+        assert_eq!(bob.get("/api/v1/workspaces/default").await.status, 200);
+        // Another's password would outlast what its maker holds.
+        let admin_for_a_while = json!({"role": "ClusterAdmin", "user": "ana", "on": "installation", "until": end});
+        assert_eq!(assign(&world.admin, admin_for_a_while).await.status, 200);
+        let link = ana.post("/api/v1/users/admin/link", json!({})).await;
+        assert_eq!(link.status, 403, "{}", link.text);
     });
 }
 

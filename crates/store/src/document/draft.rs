@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::{Have, live};
 use crate::access::{Actor, Refusal, resolve, scope_of};
 use crate::assignments::{self, ChangeError, Changed, STAYS_BREAK_GLASS};
+use crate::credentials::{Uncovered, must_cover};
 use crate::picture::Picture;
 use crate::roles::beyond;
 
@@ -94,6 +95,8 @@ pub(super) struct Drafted {
     pub(super) words: String,
     /// What the actor lacks for it.
     pub(super) missing: Option<(Permission, Target)>,
+    /// Whether it is because the key in use is less than its owner, or ends.
+    pub(super) partial_key: bool,
     /// For the audit.
     pub(super) detail: Value,
 }
@@ -348,6 +351,7 @@ impl Drafting<'_> {
             act,
             words,
             missing,
+            partial_key: false,
             detail,
         });
     }
@@ -549,9 +553,23 @@ impl Drafting<'_> {
         if words.is_empty() {
             return;
         }
-        let mut missing = self.lacks_globally(Permission::UsersUpdate);
-        if missing.is_none() && have.own_roles_only && !own_roles_only {
-            missing = self.lacks_to_hold_of(self.picture.users_group(), |scope| scope != Scope::Global);
+        let updates = Permission::UsersUpdate;
+        let mut missing = self.lacks_globally(updates);
+        let mut partial_key = false;
+        // As where it is changed alone: the name that another leaves could be taken, and be looked upon as his.
+        let another_name = user.name != old_name && id != self.actor.id;
+        if missing.is_none() && (remote != have.remote || another_name) {
+            match must_cover(self.actor, id) {
+                Ok(()) => {}
+                Err(Uncovered::Missing(permission, target)) => missing = Some((permission, target)),
+                Err(Uncovered::PartialKey) => {
+                    missing = Some((updates, Target::default()));
+                    partial_key = true;
+                }
+            }
+        }
+        if missing.is_none() && own_roles_only != have.own_roles_only {
+            missing = self.lacks_to_move_in_users(!own_roles_only);
         }
         let detail = json!({
             "before": {"name": old_name, "display_name": have.display_name, "state": have.state, "remote": have.remote, "own_roles_only": have.own_roles_only},
@@ -569,6 +587,22 @@ impl Drafting<'_> {
         };
         let words = format!("change user {old_name}: {}", words.join("; "));
         self.step(PlannedAct::Change, words, missing, detail, step);
+        if let Some(step) = self.steps.last_mut() {
+            step.partial_key = partial_key;
+        }
+    }
+
+    /// What is missing to let what the group Users holds in workspaces reach somebody, or no longer: the same as for giving it to him, or taking it away.
+    fn lacks_to_move_in_users(&self, gives: bool) -> Option<(Permission, Target)> {
+        let users = Holder::Group(self.picture.users_group());
+        let held = self
+            .live
+            .iter()
+            .filter(|one| one.holder == users && one.scope != Scope::Global);
+        held.into_iter().find_map(|one| match gives {
+            true => self.lacks_to_give(one.role, one.scope, one.expires.map(Time)),
+            false => self.lacks_to_assign(one.scope),
+        })
     }
 
     fn service_accounts(&mut self, names: &[String]) {
@@ -1079,7 +1113,7 @@ impl Drafting<'_> {
             let lasts_longer = until.unwrap_or(forever) > one.expires.map_or(forever, Time);
             // An earlier end takes away, and the right to assign is enough for that.
             let missing = match lasts_longer {
-                true => self.lacks_to_give(one.role, one.scope),
+                true => self.lacks_to_give(one.role, one.scope, until),
                 false => self.lacks_to_assign(one.scope),
             };
             let end = |end: Option<Time>| end.map_or_else(|| "no end".to_owned(), |end| end.to_string());
@@ -1097,7 +1131,7 @@ impl Drafting<'_> {
             self.step(PlannedAct::Change, words, missing, detail, Step::ChangeEnd(one, until));
         }
         for (holder, role, scope, until) in made {
-            let missing = self.lacks_to_give(role, scope);
+            let missing = self.lacks_to_give(role, scope, until);
             let end = until.map(|end| format!(" until {end}")).unwrap_or_default();
             let words = format!("assign {}{end}", self.words(role, holder, scope, "to"));
             let detail = json!({"after": self.detail(role, scope, until)});
@@ -1213,18 +1247,15 @@ impl Drafting<'_> {
         self.lacks(Permission::RolesAssign, Target { owner: None, ..target })
     }
 
-    fn lacks_to_give(&self, role: RoleId, scope: Scope) -> Option<(Permission, Target)> {
+    fn lacks_to_give(&self, role: RoleId, scope: Scope, until: Option<Time>) -> Option<(Permission, Target)> {
         let target = self.target(scope).unwrap_or_default();
-        let missing = self.actor.missing_to_grant(self.holds(role), &target);
+        let missing = self.actor.missing_to_grant(self.holds(role), &target, until);
         missing.map(|permission| (permission, target))
     }
 
-    /// What the actor lacks of what a group goes on to hold at these scopes.
-    fn lacks_to_hold_of(&self, group: GroupId, at: impl Fn(Scope) -> bool) -> Option<(Permission, Target)> {
-        let held = self
-            .live
-            .iter()
-            .filter(|one| one.holder == Holder::Group(group) && at(one.scope));
+    /// What the actor lacks of what a group goes on to hold.
+    fn lacks_to_hold_of(&self, group: GroupId) -> Option<(Permission, Target)> {
+        let held = self.live.iter().filter(|one| one.holder == Holder::Group(group));
         let kept = held.filter(|one| !self.taken.contains(&one.id));
         kept.into_iter().find_map(|one| {
             // Below global scope a G permission gives nothing.
@@ -1238,7 +1269,7 @@ impl Drafting<'_> {
                 own: role.own.without(mask),
             };
             let target = self.target(one.scope)?;
-            let missing = self.actor.missing_to_hold(role, &target)?;
+            let missing = self.actor.missing_to_hold(role, &target, one.expires.map(Time))?;
             Some((missing, target))
         })
     }
@@ -1274,7 +1305,7 @@ impl Drafting<'_> {
                 // Into a group that is made here whoever may make it may put people; what it will hold is looked at where it is given.
                 let missing = match self.labels.groups.contains_key(&id) {
                     true => None,
-                    false => missing.or_else(|| self.lacks_to_hold_of(id, |_| true)),
+                    false => missing.or_else(|| self.lacks_to_hold_of(id)),
                 };
                 let words = format!("put {} into group \"{group}\"", some_names(&joined));
                 let detail = json!({"added": joined});
@@ -1345,7 +1376,7 @@ impl Drafting<'_> {
                     );
                     self.fault("roles", words);
                 }
-                let lacks = self.actor.missing_to_hold(gains, &target);
+                let lacks = self.actor.missing_to_hold(gains, &target, None);
                 missing = missing.or(lacks.map(|permission| (permission, target)));
                 if loses {
                     missing = missing.or_else(|| self.lacks_to_assign(scope));

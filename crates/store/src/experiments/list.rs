@@ -1,8 +1,8 @@
 //! Lists of experiments: a page of what the actor may see, newest first or by name, for which the database never walks more than a page has to do with.
 //!
 //! The visible set falls into *arms*, each walked by an index of its own: one's own, the rows of some workspaces, of some projects, single experiments. One
-//! statement takes the first few of every place, which gives a bound below which nothing of the page can lie, and then of every place what lies above the bound
-//! (reference figures: `bench/README.md`, `lists`). Somebody who sees very many places sees most of what anybody looks at: there the rows are walked for all, and
+//! statement takes the first few of every place, which gives a bound below which nothing of the page can lie, and then more of the places whose few all lie above it
+//! (figures: `bench/README.md`). Somebody who sees very many places sees most of what anybody looks at: there the rows are walked for all, and
 //! the engine is asked about each; where that finds too little, the arms are taken after all. Both end after a number of rows that does not grow with the table.
 
 use bailiwick_access::{ObjectKind, Visible};
@@ -108,6 +108,13 @@ struct Arm {
     probed: Option<(&'static str, Vec<i64>)>,
     /// What else is asked of each row: it is no part of what is walked.
     compared: Vec<(&'static str, Vec<i64>)>,
+}
+
+/// An arm as the conditions of its rows, the index that holds them, and the column of its places, if they are several.
+struct Part {
+    rows: String,
+    index: String,
+    probed: Option<&'static str>,
 }
 
 /// A statement with what is bound to it.
@@ -442,63 +449,78 @@ impl Plan {
                     }
                 });
             }
-            let mut list = None;
+            let mut probed = None;
             match &arm.probed {
                 Some((column, places)) if places.len() == 1 => {
                     rows.push_str(&format!(" AND {column} = {}", statement.number(places[0])));
                 }
                 Some((column, places)) => {
-                    rows.push_str(&format!(" AND {column} = place{number}.number"));
+                    probed = Some(*column);
                     let numbers = self.kind.numbers(&statement.numbers(places));
                     lists.push(format!("place{number} AS MATERIALIZED ({numbers})"));
-                    list = Some(format!("place{number}"));
                 }
                 None => {}
             }
             let index = self
                 .index(arm)
                 .map_or(String::new(), |index| self.kind.by_index(&index));
-            parts.push((rows, index, list));
+            parts.push(Part { rows, index, probed });
         }
         let keys = if self.by_name { "id, name" } else { "id" };
-        let few = |more: &str, limit: usize| {
-            let parts: Vec<String> = parts
-                .iter()
-                .enumerate()
-                .map(|(number, (rows, index, list))| {
-                    let rows = |keys: &str| {
-                        format!(
-                            "SELECT {keys} FROM experiments{index} WHERE {rows}{more} ORDER BY {order} LIMIT {limit}"
-                        )
-                    };
-                    match list {
-                        None => format!("SELECT {keys} FROM ({}) AS arm{number}", rows(keys)),
-                        Some(list) => self.kind.for_each(list, "experiments", keys, rows),
-                    }
-                })
-                .collect();
-            // What belongs to several arms is there once.
-            parts.join(" UNION ")
-        };
         let found = self.order("name");
         let places: usize = arms.iter().map(Arm::places).sum();
-        let mut more = String::new();
-        if places > FEW_PLACES {
-            let column = if self.by_name { "name" } else { "id" };
-            let first = few("", limit * 2 / places + 2);
-            lists.push(format!(
-                "bound AS (SELECT {column} FROM ({first}) AS first_few ORDER BY {found} LIMIT 1 OFFSET {})",
-                limit - 1
-            ));
-            more = if self.by_name {
-                format!(" AND {name} <= COALESCE((SELECT name FROM bound), (SELECT MAX(name) FROM experiments))")
-            } else {
-                " AND id >= COALESCE((SELECT id FROM bound), 0)".into()
+        // So many of each place usually reach for a page, and tell where it ends.
+        let few = if places > FEW_PLACES {
+            limit * 2 / places + 2
+        } else {
+            limit
+        };
+        let rows_of = |part: &Part, list: &str, more: &str, keys: &str, limit: usize| {
+            let Part { rows, index, probed } = part;
+            let place = probed.map_or(String::new(), |column| format!(" AND {column} = {list}.number"));
+            format!("SELECT {keys} FROM experiments{index} WHERE {rows}{place}{more} ORDER BY {order} LIMIT {limit}")
+        };
+        // Whether a row can lie on the page, once it is known where the page ends if nothing else is found.
+        let least = |name: &str| match self.by_name {
+            true => format!("{name} <= COALESCE((SELECT name FROM bound), (SELECT MAX(name) FROM experiments))"),
+            false => "id >= COALESCE((SELECT id FROM bound), 0)".into(),
+        };
+        let (mut all, mut uncertain) = (Vec::new(), Vec::new());
+        for (number, part) in parts.iter().enumerate() {
+            let list = format!("place{number}");
+            let first = |keys: &str| rows_of(part, &list, "", keys, if part.probed.is_some() { few } else { limit });
+            let Some(column) = part.probed else {
+                all.push(format!("SELECT {keys} FROM ({}) AS arm{number}", first(keys)));
+                continue;
             };
+            let columns = format!("{list}.number AS place, {}", of("e", keys));
+            let first = self.kind.for_each(&list, "experiments", &columns, keys, first);
+            lists.push(format!("few{number} AS MATERIALIZED ({first})"));
+            all.push(format!("SELECT {keys} FROM few{number}"));
+            if few < limit && column != "id" {
+                uncertain.push((number, part));
+            }
         }
+        if !uncertain.is_empty() {
+            let first = all.join(" UNION ");
+            let (end, before) = (if self.by_name { "name" } else { "id" }, limit - 1);
+            lists.push(format!(
+                "bound AS (SELECT {end} FROM ({first}) AS first ORDER BY {found} LIMIT 1 OFFSET {before})"
+            ));
+        }
+        for (number, part) in uncertain {
+            // Only a place all of whose few can lie on the page may have more there.
+            let (list, can) = (format!("full{number}"), least("name"));
+            lists.push(format!(
+                "{list} AS (SELECT place AS number FROM few{number} WHERE {can} GROUP BY place HAVING COUNT(*) >= {few})"
+            ));
+            let more = |keys: &str| rows_of(part, &list, &format!(" AND {}", least(name)), keys, limit);
+            all.push(self.kind.for_each(&list, "experiments", &of("e", keys), keys, more));
+        }
+        // What belongs to several arms is there once.
         lists.push(format!(
             "page AS (SELECT id FROM ({}) AS found ORDER BY {found} LIMIT {limit})",
-            few(&more, limit)
+            all.join(" UNION ")
         ));
         statement.sql = format!(
             "WITH {} SELECT {}, {VERSION} FROM {} ORDER BY {}",
