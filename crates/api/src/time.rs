@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use jiff::fmt::temporal::Pieces;
+use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,9 +26,7 @@ impl Time {
     pub fn parse_until(text: &str, now: Time) -> Result<Time, String> {
         match parse_duration_ms(text) {
             Ok(ms) => Ok(now.plus_ms(ms)),
-            Err(_) => Self::parse(text).ok_or_else(|| {
-                format!("`{text}` is neither a duration such as 8h or 7d nor a date such as 2027-01-31")
-            }),
+            Err(_) => Self::parse(text).ok_or_else(|| unread(text)),
         }
     }
 
@@ -34,9 +34,7 @@ impl Time {
     pub fn parse_since(text: &str, now: Time) -> Result<Time, String> {
         match parse_duration_ms(text) {
             Ok(ms) => Ok(now.plus_ms(-ms)),
-            Err(_) => Self::parse(text).ok_or_else(|| {
-                format!("`{text}` is neither a duration such as 8h or 7d nor a date such as 2027-01-31")
-            }),
+            Err(_) => Self::parse(text).ok_or_else(|| unread(text)),
         }
     }
 
@@ -46,10 +44,28 @@ impl Time {
             return Some(Time(at.as_microsecond()));
         }
         let date: jiff::civil::Date = text.parse().ok()?;
-        let at = date.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+        let at = date.to_zoned(TimeZone::UTC).ok()?;
         Some(Time(at.timestamp().as_microsecond()))
     }
 }
+
+/// What is wrong with a text that is to name a time by a date or a duration.
+pub fn unread(text: &str) -> String {
+    too_far(text)
+        .or_else(|| parse_duration_ms(text).err().filter(|why| why.contains(TOO_LONG)))
+        .unwrap_or_else(|| format!("`{text}` is neither a duration such as 8h or 7d nor a date such as 2027-01-31"))
+}
+
+/// The words about a time that is written well and later than any that can be kept.
+fn too_far(text: &str) -> Option<String> {
+    let last = Timestamp::from_second(Timestamp::MAX.as_second()).ok()?;
+    let pieces = Pieces::parse(text).ok()?;
+    let is_a_time = pieces.offset().is_some() || pieces.time().is_none();
+    (is_a_time && pieces.date() >= last.to_zoned(TimeZone::UTC).date())
+        .then(|| format!("`{text}` is too far away: the last time is {last}"))
+}
+
+const TOO_LONG: &str = "is too long: it may be 1000 years (365000d) at most";
 
 /// Milliseconds of `90s`, `30m`, `8h`, `7d`, `2w`; a bare number is seconds.
 pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
@@ -70,7 +86,7 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     number
         .checked_mul(unit_ms)
         .filter(|ms| *ms <= 1000 * 365 * 86_400_000)
-        .ok_or_else(bad)
+        .ok_or_else(|| format!("`{text}` {TOO_LONG}"))
 }
 
 impl std::fmt::Display for Time {
@@ -91,7 +107,8 @@ impl Serialize for Time {
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        Time::parse(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
+        Time::parse(&text)
+            .ok_or_else(|| serde::de::Error::custom(too_far(&text).unwrap_or_else(|| "not an RFC 3339 time".into())))
     }
 }
 
@@ -169,5 +186,29 @@ mod tests {
         for bad in ["", "h", "-3h", "8 parsecs", "99999999999999999999h", "9999999999999w"] {
             assert!(parse_duration_ms(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_time_or_length_beyond_all_limits_is_told_of_with_the_limit() {
+        for far in [
+            "9999-12-31T23:59:59Z",
+            "9999-12-31",
+            "9999-12-30T23:00:00Z",
+            "9999-12-31T00:00:00+01:00",
+        ] {
+            let words = format!("`{far}` is too far away: the last time is 9999-12-30T22:00:00Z");
+            assert_eq!(Time::parse_until(far, Time(0)), Err(words.clone()));
+            let read: Result<Time, _> = serde_json::from_value(far.into());
+            assert_eq!(read.unwrap_err().to_string(), words);
+        }
+        let long = Err("`9999999w` is too long: it may be 1000 years (365000d) at most".to_owned());
+        assert_eq!(Time::parse_until("9999999w", Time(0)), long);
+        for bad in ["soon", "9999-12-31T23:59:59", "2026-13-01"] {
+            assert!(
+                Time::parse_until(bad, Time(0)).unwrap_err().contains("is neither"),
+                "{bad}"
+            );
+        }
+        assert!(Time::parse("9999-12-30T22:00:00Z").is_some());
     }
 }

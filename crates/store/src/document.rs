@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use self::draft::{Draft, Drafted, Labels, Step, draft, look_up, some_names};
 use crate::access::{Actor, Refusal, Work, experiment_target, queue_target, scope_of};
-use crate::assignments::{self, ChangeError, Changed, LAST_ADMIN, Resolved};
+use crate::assignments::{self, ChangeError, Changed, Entrance, LAST_ADMIN, Resolved};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
 use crate::picture::{Picture, Touched};
@@ -325,12 +325,18 @@ fn write_out(actor: &Actor, have: &Have) -> AccessDocument {
 
 // ---- plan
 
+const PARTIAL_KEY: &str =
+    "a key that is narrowed or has an end opens no other way in for its owner: sign in with `ml login`";
+
 /// A line of a plan, with what the actor lacks in words.
 fn view(actor: &Actor, drafted: &Drafted) -> PlannedChange {
     PlannedChange {
         act: drafted.act,
         words: drafted.words.clone(),
         missing: drafted.missing.map(|(permission, target)| {
+            if drafted.partial_key {
+                return PARTIAL_KEY.to_owned();
+            }
             let place = crate::access::place(actor.picture(), &target);
             format!("you need {permission} on {place}")
         }),
@@ -385,7 +391,7 @@ fn try_out(actor: &Actor, have: &Have, draft: Draft, before: World) -> AccessPla
         let places: Vec<String> = own.iter().map(|one| labels.place(picture, one.scope)).collect();
         warnings.push(format!("you yourself would lose rights {}", some_names(&places)));
     }
-    if !has_admin(picture, &after, have, &draft.steps) && has_admin(picture, &before, have, &[]) {
+    if surest_entrance(picture, &after, have, &draft.steps) < surest_entrance(picture, &before, have, &[]) {
         warnings.push(format!("it would be refused: {LAST_ADMIN}"));
     }
     let total = found.len();
@@ -422,34 +428,40 @@ fn set_active(world: &mut World, picture: &Picture, id: PrincipalId) {
     });
 }
 
-/// As `assignments::is_last_admin_gone` sees it.
-fn has_admin(picture: &Picture, world: &World, have: &Have, steps: &[Drafted]) -> bool {
+/// How the surest administrator gets in after these steps, as `assignments::is_last_admin_gone` sees it.
+fn surest_entrance(picture: &Picture, world: &World, have: &Have, steps: &[Drafted]) -> Entrance {
     let Some(role) = picture.find_role("ClusterAdmin") else {
-        return false;
+        return Entrance::Nobody;
     };
-    let becomes_remote: HashSet<PrincipalId> = steps
+    let changed: HashMap<PrincipalId, (UserState, bool)> = steps
         .iter()
         .filter_map(|one| match &one.step {
-            Step::ChangeUser { id, remote: true, .. } => Some(*id),
+            Step::MakePrincipal {
+                id,
+                kind: PrincipalKind::User,
+                state,
+                remote,
+                ..
+            }
+            | Step::ChangeUser { id, state, remote, .. } => Some((*id, (*state, *remote))),
             _ => None,
         })
         .collect();
-    let can_sign_in = |id: PrincipalId| {
-        world.is_active(id)
-            && have
-                .users
-                .get(&id)
-                .is_some_and(|user| !user.remote && user.state == UserState::Active)
-            && !becomes_remote.contains(&id)
+    let entrance = |id: &PrincipalId| {
+        let user = have.users.get(id);
+        let before = user.map(|user| (user.state, user.remote));
+        let (state, remote) = changed.get(id).copied().or(before)?;
+        let has_password = user.is_some_and(|user| user.has_password && !user.remote);
+        (state == UserState::Active).then(|| Entrance::of(remote, has_password))
     };
-    world.assignments_of_role(role).any(|one| {
-        let lasts = one.scope == Scope::Global && one.expires.is_none();
-        lasts
-            && match one.holder {
-                Holder::Principal(id) => can_sign_in(id),
-                Holder::Group(id) => world.members_of(id).iter().any(|id| can_sign_in(*id)),
-            }
-    })
+    let lasting = world
+        .assignments_of_role(role)
+        .filter(|one| one.scope == Scope::Global && one.expires.is_none());
+    let surest = lasting.filter_map(|one| match one.holder {
+        Holder::Principal(id) => entrance(&id),
+        Holder::Group(id) => world.members_of(id).iter().filter_map(entrance).max(),
+    });
+    surest.max().unwrap_or(Entrance::Nobody)
 }
 
 /// Makes a step in a copy of the picture; `who` gathers whom it may concern.
@@ -568,12 +580,8 @@ pub async fn apply(actor: &Actor, apply: ApplyDocument) -> Changed<Applied> {
     let of = actor.clone();
     let worked_out = tokio::task::spawn_blocking(move || draft(&of, &have, &document, &places));
     let draft = worked_out.await.map_err(|why| StoreError::Broken(why.to_string()))??;
-    if let Some((permission, target, words)) = draft
-        .steps
-        .iter()
-        .find_map(|one| one.missing.map(|(permission, target)| (permission, target, &one.words)))
-    {
-        return Err(forbidden(&actor, permission, &target, words));
+    if let Some((missing, refused)) = draft.steps.iter().find_map(|one| Some((one.missing?, one))) {
+        return Err(forbidden(&actor, missing, refused));
     }
     let changes: Vec<PlannedChange> = draft.steps.iter().map(|drafted| view(&actor, drafted)).collect();
     if changes.is_empty() {
@@ -612,10 +620,13 @@ pub async fn apply(actor: &Actor, apply: ApplyDocument) -> Changed<Applied> {
 }
 
 /// The refusal, with the change that it is about.
-fn forbidden(actor: &Actor, permission: Permission, target: &Target, words: &str) -> ChangeError {
-    let mut refusal = actor.forbidden(permission, target);
-    if let Refusal::Forbidden { place, .. } = &mut refusal {
-        place.push_str(&format!(", to {words}; nothing was changed"));
+fn forbidden(actor: &Actor, (permission, target): (Permission, Target), refused: &Drafted) -> ChangeError {
+    let mut refusal = actor.forbidden(permission, &target);
+    if let Refusal::Forbidden { place, why, .. } = &mut refusal {
+        place.push_str(&format!(", to {}; nothing was changed", refused.words));
+        if refused.partial_key {
+            *why = Some(PARTIAL_KEY.to_owned());
+        }
     }
     ChangeError::Refused(refusal)
 }

@@ -229,13 +229,13 @@ pub async fn create(
     Ok(id)
 }
 
-/// Makes a service account that may serve some queues, with its first API key.
+/// Makes a service account that may serve some queues, with its first API key and the end of that.
 pub async fn create_service_account(
     by: &Granted<permit::ServiceAccountsCreate>,
     name: &str,
     serve: &[QueueId],
     key_hash: &str,
-) -> std::result::Result<(PrincipalId, bailiwick_api::TokenId), CreateError> {
+) -> std::result::Result<(bailiwick_api::TokenId, Option<Time>), CreateError> {
     check_username(name).map_err(CreateError::Invalid)?;
     let actor = &by.actor;
     for queue in serve {
@@ -266,14 +266,15 @@ pub async fn create_service_account(
         let assigned = assign(&mut work, Some(id.0), None, "QueueAgent", ("queue", queue.0), 0, now.0).await?;
         touched.push(Touched::Assignment(assigned));
     }
-    let token = crate::credentials::insert(&mut work, id, "key", key_hash, "first key", now, None).await?;
+    let end = crate::credentials::latest_end(actor);
+    let token = crate::credentials::insert(&mut work, id, "key", key_hash, "first key", now, end).await?;
     let queues: Vec<i64> = serve.iter().map(|queue| queue.0).collect();
     let detail = serde_json::json!({"after": {"serves_queues": queues}});
     let entry = Entry::of::<permit::ServiceAccountsCreate>("create", "service account", name);
     audit::write(&mut work, actor, entry.with(detail)).await?;
     work.touches(&touched).await?;
     work.commit().await?;
-    Ok((id, token))
+    Ok((token, end))
 }
 
 struct NewRow<'a> {
@@ -464,7 +465,9 @@ fn awaits_link(name: &str) -> String {
 }
 
 fn last_admin(name: &str) -> String {
-    format!("`{name}` is the last active administrator; give another user the role ClusterAdmin first")
+    format!(
+        "`{name}` is the last active administrator with a password here; give another user who has one the role ClusterAdmin first"
+    )
 }
 
 /// Every session, key and link, for good; and the tokens of jobs that run. The jobs themselves go on.

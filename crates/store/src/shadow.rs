@@ -13,7 +13,7 @@ use bailiwick_api::{Permission, PrincipalId, ProjectId, QueueId, Time, Workspace
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Access, Actor, Granted, Refusal, experiment_target, queue_target};
-use crate::assignments::{on, place};
+use crate::assignments::{Entrance, on, place};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::ExperimentRow;
@@ -373,7 +373,7 @@ fn is_administrator(world: &World, who: PrincipalId, now: i64) -> bool {
 async fn administrators(by: &Granted<permit::RolesRead>, now: Time, findings: &mut Vec<Finding>) -> Result<()> {
     let picture = by.actor.picture();
     let soon = now.plus_ms(SOON_MS).0;
-    let (administrators, lasting, alike) = {
+    let (administrators, alike) = {
         let world = picture.world();
         let people: Vec<PrincipalId> = world
             .principals()
@@ -388,9 +388,8 @@ async fn administrators(by: &Granted<permit::RolesRead>, now: Time, findings: &m
             .copied()
             .filter(|who| is_administrator(&world, *who, now.0))
             .collect();
-        let lasting = administrators.iter().any(|who| is_administrator(&world, *who, soon));
         let alike = people.len() - administrators.len();
-        (administrators, lasting, alike)
+        (administrators, alike)
     };
     if administrators.is_empty() {
         findings.push(finding(
@@ -402,30 +401,53 @@ async fn administrators(by: &Granted<permit::RolesRead>, now: Time, findings: &m
         ));
         return Ok(());
     }
-    if !lasting {
+    let ids = id_list(administrators.iter().map(|who| who.0));
+    let sql = format!(
+        "SELECT id, remote, CASE WHEN password_hash IS NULL THEN 0 ELSE 1 END FROM principals WHERE id IN ({ids})"
+    );
+    let mut able = Vec::new();
+    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&by.db().read).await? {
+        let entrance = Entrance::of(row.try_get::<i64, _>(1)? == 1, row.try_get::<i64, _>(2)? == 1);
+        if entrance == Entrance::Password {
+            able.push(PrincipalId(row.try_get(0)?));
+        }
+    }
+    let counting = if able.is_empty() { &administrators } else { &able };
+    let lasts = |who: &PrincipalId| is_administrator(&picture.world(), *who, soon);
+    if !counting.iter().any(lasts) {
         findings.push(finding(
             Severity::Warning,
             "administrators_end",
-            "every administrator's role ends within 30 days".into(),
-            names(picture, administrators.iter().copied()),
+            "the role of every administrator who can sign in ends within 30 days".into(),
+            names(picture, counting.iter().copied()),
             "give one of them ClusterAdmin without an end: ml rbac assign-role ClusterAdmin -u NAME",
         ));
     }
-    let able: i64 = sqlx::query_scalar(AssertSqlSafe(format!(
-        "SELECT COUNT(*) FROM principals p WHERE p.id IN ({}) AND (p.password_hash IS NOT NULL OR p.remote = 1 OR EXISTS (
-           SELECT 1 FROM credentials c WHERE c.principal_id = p.id AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1)))",
-        id_list(administrators.iter().map(|who| who.0))
-    )))
-    .bind(now.0)
-    .fetch_one(&by.db().read)
-    .await?;
-    if able == 0 {
+    if able.is_empty() {
+        // A link is a way in for a week at most; a session or a key that is left opens no other once it ends.
+        let link: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT c.id FROM credentials c JOIN principals p ON p.id = c.principal_id WHERE p.id IN ({ids}) AND p.remote = 0
+               AND c.kind = 'link' AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1) LIMIT 1"
+        )))
+        .bind(now.0)
+        .fetch_optional(&by.db().read)
+        .await?;
+        let (severity, words) = match link {
+            Some(_) => (
+                Severity::Warning,
+                "no administrator has a password here yet; one has a link, which ends after a week",
+            ),
+            None => (
+                Severity::LockOut,
+                "no administrator has a password here, or a link to set one: nobody could sign in to administer",
+            ),
+        };
         findings.push(finding(
-            Severity::LockOut,
+            severity,
             "no_administrator_can_sign_in",
-            "no administrator has a password, a session or a key: nobody could sign in to administer".into(),
+            words.into(),
             names(picture, administrators.iter().copied()),
-            "ml user link NAME makes a link with which the administrator sets a password",
+            "ml user link NAME makes a link with which the administrator sets a password (a remote one first: ml user edit NAME --remote false)",
         ));
     }
     if picture.mode() == AccessMode::Off && alike > 0 {

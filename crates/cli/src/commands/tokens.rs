@@ -1,6 +1,6 @@
 //! `ml token …`
 
-use bailiwick_api::time::parse_duration_ms;
+use bailiwick_api::time::{parse_duration_ms, unread};
 use bailiwick_api::tokens::{NewToken, Token};
 use bailiwick_api::{Time, TokenId};
 use bailiwick_client::calls::every;
@@ -69,10 +69,7 @@ fn expiring(text: Option<&str>) -> Result<NewToken> {
     match (parse_duration_ms(text), Time::parse(text)) {
         (Ok(ms), _) => token.lifetime_ms = Some(ms),
         (_, Some(end)) => token.until = Some(end),
-        _ => {
-            let why = "neither a duration such as 8h or 30d nor a date such as 2027-01-31";
-            return Err(Failure::wrong_usage(format!("--expires: `{text}` is {why}")));
-        }
+        _ => return Err(Failure::wrong_usage(format!("--expires: {}", unread(text)))),
     }
     Ok(token)
 }

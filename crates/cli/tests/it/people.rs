@@ -167,7 +167,7 @@ fn a_narrowed_key_says_what_it_is_for_and_does_no_more() {
         place
             .ml(&format!("-u ana token create --expires {}", "yesterday"))
             .failed(2)
-            .contains("neither a duration such as 8h or 30d nor a date")
+            .contains("neither a duration such as 8h or 7d nor a date")
     );
     let refused = place.ml("-u ana token create -p users:create").failed(1);
     assert!(refused.contains("`ana` holds `users:create` nowhere"), "{refused}");

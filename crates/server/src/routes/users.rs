@@ -512,14 +512,14 @@ pub async fn create_service_account(
     let (secret, hash) = secret(KeyKind::Api);
     let created_at = actor.now();
     let outcome = principals::create_service_account(&door.granted, &new.name, &queues, &hash).await;
-    let (_, id) = recorded(actor, &new.name, outcome).await?;
+    let (id, expires_at) = recorded(actor, &new.name, outcome).await?;
     let token = Token {
         id,
         owner: new.name,
         kind: "key".into(),
         label: "first key".into(),
         created_at,
-        expires_at: None,
+        expires_at,
         last_used_at: None,
         revoked_at: None,
         narrowed: Default::default(),

@@ -266,7 +266,7 @@ fn the_last_administrator_cannot_be_ended_not_even_by_two_at_once() {
             assert_eq!(answer.status, 409);
             assert_eq!(
                 answer.message(),
-                "`admin` is the last active administrator; give another user the role ClusterAdmin first"
+                "`admin` is the last active administrator with a password here; give another user who has one the role ClusterAdmin first"
             );
         }
         // An administrator who has not signed in yet, or cannot any more, does not count.
@@ -666,7 +666,7 @@ fn administrators_change_users_and_everybody_his_own_display_name() {
         let last = edit(admin, "admin", json!({"active": false})).await;
         assert_eq!(
             last.message(),
-            "`admin` is the last active administrator; give another user the role ClusterAdmin first"
+            "`admin` is the last active administrator with a password here; give another user who has one the role ClusterAdmin first"
         );
         admin.client.remove_user("bob").await.unwrap();
         assert_eq!(edit(admin, &bob.id.to_string(), json!({"name": "b"})).await.status, 409);
