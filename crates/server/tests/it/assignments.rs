@@ -1,12 +1,13 @@
 //! Role assignments: giving, taking, changing, ending; and what stands in the way of each.
 
 use bailiwick_api::roles::{AssignmentFilter, NewAssignment, NewAssignments};
+use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::NewUser;
 use bailiwick_api::workspaces::{NewProject, NewWorkspace};
 use serde_json::{Value, json};
 
 use crate::roles::{give, make_role, patch};
-use crate::world::{Answer, PASSWORD, Person, START, World, eventually, on_both};
+use crate::world::{Answer, PASSWORD, Person, START, World, eventually, on_both, on_both_with};
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -659,6 +660,61 @@ fn the_last_cluster_admin_keeps_the_role_however_it_is_taken() {
         assert_eq!(ana.delete("/api/v1/groups/Operators").await.status, 409);
         assert_eq!(ana.delete("/api/v1/users/ana").await.status, 409);
     });
+}
+
+#[test]
+fn an_administrator_without_a_password_does_not_count() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let rem = json!({"name": "rem", "remote": true, "role": "ClusterAdmin"});
+        assert_eq!(admin.post("/api/v1/users", rem).await.status, 200);
+        let local = json!({"remote": false});
+        assert_eq!(patch(admin, "/api/v1/users/rem", local.clone()).await.status, 200);
+        let remote = json!({"remote": true});
+        let document = json!({"document": {"users": [{"name": "admin", "remote": true}]}});
+        let own = json!({"assignments": [{"role": "ClusterAdmin", "user": "admin"}]});
+        for refused in [
+            patch(admin, "/api/v1/users/admin", remote.clone()).await,
+            patch(admin, "/api/v1/users/admin", json!({"active": false})).await,
+            admin.post("/api/v1/users/admin/deactivate", json!({})).await,
+            admin.delete("/api/v1/users/admin").await,
+            admin.post("/api/v1/assignments/remove", own).await,
+            admin.post("/api/v1/access/apply", document.clone()).await,
+        ] {
+            assert_eq!(refused.status, 409, "{}", refused.text);
+            assert!(
+                refused.message().contains("with a password here") || refused.message().contains("who has a password")
+            );
+        }
+        let plan = admin.post("/api/v1/access/plan", document).await.json();
+        assert!(plan["warnings"].to_string().contains("it would be refused"), "{plan}");
+        // As soon as he has one, he counts.
+        let link = json!({"token": admin.client.user_link("rem").await.unwrap().token, "password": PASSWORD});
+        assert_eq!(world.nobody().post("/api/v1/login/link", link).await.status, 200);
+        assert_eq!(patch(admin, "/api/v1/users/admin", remote).await.status, 200);
+    });
+}
+
+#[test]
+fn before_anybody_has_a_password_nothing_is_refused_but_the_end_of_who_could_be_given_one() {
+    on_both_with(
+        |config| config.access = AccessMode::Off,
+        |world| async move {
+            world.person("ana").await;
+            world.sql("UPDATE principals SET password_hash = NULL").await.unwrap();
+            let anyone = world.nobody();
+            let held = json!({"assignments": [{"role": "Member", "group": "Users"}]});
+            assert_eq!(anyone.post("/api/v1/assignments/remove", held).await.status, 200);
+            let ended = anyone.post("/api/v1/users/ana/deactivate", json!({})).await;
+            assert_eq!(ended.status, 200, "{}", ended.text);
+            for refused in [
+                anyone.post("/api/v1/users/admin/deactivate", json!({})).await,
+                patch(&anyone, "/api/v1/users/admin", json!({"remote": true})).await,
+            ] {
+                assert_eq!(refused.status, 409, "{}", refused.text);
+            }
+        },
+    );
 }
 
 #[test]

@@ -691,3 +691,36 @@ fn a_narrowed_key_dies_with_its_owners_account_for_good() {
         assert_eq!(key.get("/api/v1/experiments").await.status, 401);
     });
 }
+
+#[test]
+fn the_first_key_of_a_service_account_ends_with_the_key_that_makes_it() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let made = admin.post("/api/v1/service-accounts", json!({"name": "lasting"})).await;
+        assert_eq!((made.status, &made.json()["token"]["expires_at"]), (200, &json!(null)));
+        let brief = with_key(admin, json!({"lifetime_ms": 60_000})).await;
+        let made = brief.post("/api/v1/service-accounts", json!({"name": "brief"})).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let made = made.json();
+        assert_eq!(made["token"]["expires_at"], json!(world.now().plus_ms(60_000)));
+        let secret = made["secret"].as_str().unwrap();
+        assert_eq!(me_with(&world, secret).await.status, 200);
+        world.pass_ms(60_001);
+        assert_eq!(me_with(&world, secret).await.status, 401);
+    });
+}
+
+#[test]
+fn an_end_that_is_too_far_away_is_refused_with_the_limit() {
+    on_both(|world| async move {
+        let far = json!({"until": "9999-12-31T23:59:59Z"});
+        let refused = world.admin.post("/api/v1/tokens", far).await;
+        assert!(
+            refused
+                .text
+                .contains("is too far away: the last time is 9999-12-30T22:00:00Z"),
+            "{}",
+            refused.text
+        );
+    });
+}

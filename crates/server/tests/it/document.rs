@@ -539,3 +539,70 @@ fn a_world_made_anew_from_its_document_is_the_same() {
         assert_eq!(export(&world.admin).await, first);
     });
 }
+
+#[test]
+fn a_document_opens_no_way_into_an_account_that_may_do_more() {
+    on_both(|world| async move {
+        // `Administrator` lacks only the making of queues, and that is enough.
+        let lesser = world.person_with("lesser", "Administrator").await;
+        world.person("ana").await;
+        let rem = json!({"name": "rem", "remote": true, "role": "ClusterAdmin"});
+        assert_eq!(world.admin.post("/api/v1/users", rem).await.status, 200);
+        for user in [
+            json!({"name": "rem", "remote": false}),
+            json!({"name": "admin", "remote": true}),
+            json!({"name": "REM"}),
+        ] {
+            let before = world.last_event().await;
+            let document = json!({"users": [user]});
+            let planned = plan(&lesser, document.clone()).await;
+            let missing = planned["changes"][0]["missing"].to_string();
+            assert!(missing.contains("you need queues:"), "{planned}");
+            let answer = apply(&lesser, document).await;
+            assert_eq!(answer.status, 403, "{}", answer.text);
+            let events = world.events(&format!("id > {before}")).await;
+            assert!(events.len() == 1 && events[0].ends_with(" denied"), "{events:?}");
+        }
+        let own = json!({"users": [{"name": "ana", "remote": true}, {"name": "LESSER"}]});
+        assert_eq!(applied(&lesser, own).await.len(), 2);
+        let rem = json!({"users": [{"name": "REM", "remote": false}]});
+        assert_eq!(applied(&world.admin, rem).await.len(), 1);
+        // A key that ends opens no other way in for its owner.
+        let key = json!({"lifetime_ms": 60_000});
+        let key = world.admin.post("/api/v1/tokens", key).await.json();
+        let with_key = Person {
+            client: world.admin.client.with_key(key["secret"].as_str()),
+            ..world.admin.clone()
+        };
+        let remote = json!({"users": [{"name": "admin", "remote": true}]});
+        let answer = apply(&with_key, remote.clone()).await;
+        assert_eq!(answer.status, 403, "{}", answer.text);
+        assert!(answer.text.contains("opens no other way in"), "{}", answer.text);
+        assert_eq!(apply(&world.admin, remote).await.status, 409, "the last one");
+    });
+}
+
+#[test]
+fn whom_the_roles_of_everybody_reach_is_for_those_who_may_assign_them() {
+    on_both(|world| async move {
+        world.person("ana").await;
+        let looks = ["roles:read", "users:read", "groups:read", "users:update"];
+        make_role(&world, "desk", &looks).await;
+        make_role(&world, "assigner", &[&looks[..], &["roles:assign"]].concat()).await;
+        let desk = world.person_with("desk", "Viewer").await;
+        let assigner = world.person_with("assigner", "Viewer").await;
+        give(&world.admin, "desk", "desk", "").await;
+        give(&world.admin, "assigner", "assigner", "").await;
+        let only = |only: bool| json!({"users": [{"name": "ana", "own_roles_only": only}]});
+        let refused = async |by: &Person, document: Value, needs: &str| {
+            let answer = apply(by, document).await;
+            assert_eq!(answer.status, 403, "{}", answer.text);
+            assert!(answer.message().contains(needs), "{}", answer.text);
+        };
+        refused(&desk, only(true), "needs roles:assign on workspace").await;
+        assert_eq!(applied(&assigner, only(true)).await.len(), 1, "it takes away");
+        refused(&desk, only(false), "needs roles:assign on workspace").await;
+        refused(&assigner, only(false), "assigner needs ").await;
+        assert_eq!(applied(&world.admin, only(false)).await.len(), 1);
+    });
+}

@@ -5,7 +5,7 @@ use bailiwick_api::experiments::ExperimentFilter;
 use bailiwick_api::server::AccessMode;
 use serde_json::json;
 
-use crate::world::{Person, World, on_both_with};
+use crate::world::{Person, World, on_both, on_both_with};
 
 async fn seen(who: &Person) -> Vec<String> {
     let page = who.client.experiments(&ExperimentFilter::default()).await.unwrap();
@@ -181,6 +181,23 @@ async fn without_administrator(world: &World) {
         .sql("DELETE FROM assignments WHERE role_id IN (SELECT id FROM roles WHERE name = 'ClusterAdmin')")
         .await
         .unwrap();
+}
+
+#[test]
+fn administrators_who_cannot_sign_in_here_lock_everybody_out() {
+    on_both(|world| async move {
+        let admin = &world.admin;
+        let rem = json!({"name": "rem", "remote": true, "role": "ClusterAdmin"});
+        assert_eq!(admin.post("/api/v1/users", rem).await.status, 200);
+        assert_eq!(check(admin).await, Vec::<String>::new());
+        let without = "UPDATE principals SET password_hash = NULL";
+        world.sql(without).await.unwrap();
+        let found = check(admin).await;
+        assert_eq!(found[0], "lock-out no_administrator_can_sign_in: admin, rem");
+        admin.client.user_link("admin").await.unwrap();
+        let found = check(admin).await;
+        assert_eq!(found, ["warning no_administrator_can_sign_in: admin, rem"]);
+    });
 }
 
 #[test]
