@@ -220,7 +220,7 @@ impl Entrance {
 /// before; or, where nobody has a password yet, without one who could be given it. To be asked before each commit that takes something away, after
 /// [`Work::touches`].
 pub async fn is_last_admin_gone(work: &mut Work) -> Result<bool> {
-    let left = Entrance::surest(&mut ***work).await?;
+    let left = Entrance::surest(work).await?;
     if left == Entrance::Password {
         return Ok(false);
     }
