@@ -155,6 +155,9 @@ pub struct WhoCanAnswer {
     pub total: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Groups that the asker may not see, by name: their members may do it too, and who comes through these alone is not among the items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen_groups: Vec<String>,
 }
 
 /// Somebody who may do it.
@@ -240,7 +243,7 @@ pub enum Planned {
         group: String,
         user: String,
     },
-    /// Permissions are added first, then removed.
+    /// Permissions are removed first, then added.
     EditRole {
         role: String,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]

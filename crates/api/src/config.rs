@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::agents::Limits;
-use crate::names::{check_name, nearest};
+use crate::names::{check_plain_name, nearest};
 use crate::time::parse_duration_ms;
 
 /// Largest configuration, in bytes of YAML or JSON.
@@ -196,7 +196,7 @@ pub fn check(mut whole: Value, args: &[String]) -> Result<Config, String> {
 
     let name = text(top, "name")?;
     if let Some(name) = &name {
-        check_name("an experiment", name)?;
+        check_plain_name("an experiment", name)?;
     }
     let command = command(top.get("entrypoint"), args)?;
     let searcher = section(top, "searcher", SEARCHER)?;

@@ -79,7 +79,7 @@ pub struct NewRole {
     pub permissions: Vec<String>,
 }
 
-/// `PATCH /api/v1/roles/{role}`: what is left out stays. First the whole list is replaced, then permissions are added, then removed.
+/// `PATCH /api/v1/roles/{role}`: what is left out stays. First the whole list is replaced, then permissions are removed, then added.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleChange {

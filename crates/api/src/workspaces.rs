@@ -142,7 +142,7 @@ pub struct Member {
     pub until: Option<Time>,
     /// False for somebody who is deactivated or has not signed in yet.
     pub active: bool,
-    /// Of a group: how many belong to it.
+    /// Of a group that the caller may see: how many belong to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<i64>,
 }

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bailiwick_api::config::{self, CONFIG_BYTES_MAX};
-use bailiwick_api::names::{check_name, name_key, nearest};
+use bailiwick_api::names::{check_plain_name, name_key, nearest};
 use bailiwick_api::workspaces::DEFAULT_WORKSPACE;
 use serde_json::{Map, Value, json};
 
@@ -270,7 +270,7 @@ pub fn finish(source: &Source, with: &Submission, settings: &Settings, args: &[S
         }
     }
     if is_absent(top, "name") {
-        check_name("the experiment", &source.default_name).map_err(|why| {
+        check_plain_name("the experiment", &source.default_name).map_err(|why| {
             Failure::new(format!(
                 "`{}` cannot be its name: {why}",
                 crate::output::printable(&source.default_name)

@@ -305,6 +305,7 @@ fn shared(
         log_bytes_max: config.log_bytes_max,
         session_ms: config.session_ms,
         workspace_creator_role,
+        agent_account: config.agent.as_ref().map(|_| built_in_agent::ACCOUNT),
         public_url,
         hashing: tokio::sync::Semaphore::new(2),
         others_write,

@@ -28,6 +28,8 @@ pub struct Parts {
     pub session_ms: i64,
     /// What whoever makes a workspace holds on it.
     pub workspace_creator_role: Option<RoleId>,
+    /// The service account of the server's own agent, where it has one.
+    pub agent_account: Option<&'static str>,
     /// Where users reach the server, for links.
     pub public_url: String,
     /// Password hashing takes 19 MiB each time; so few at once.

@@ -590,7 +590,8 @@ pub(crate) fn quoted(word: &str) -> String {
     }
 }
 
-/// Who may do it, page by page. The target is the grant's own, with its owner.
+/// Who may do it, page by page. The target is the grant's own, with its owner. Who belongs to a group that the asker may not see is not told; but whoever
+/// reads roles everywhere is told of each what he may do and through what, here as everywhere.
 pub fn who_can(
     by: &Granted<permit::RolesRead>,
     target: Target,
@@ -602,16 +603,39 @@ pub fn who_can(
     debug_assert_eq!(Target { owner: None, ..target }, by.target);
     let picture = actor.picture();
     let now = actor.now().0;
+    let everywhere = actor.may(Permission::RolesRead, &Target::default()).is_some();
+    let known: BTreeSet<GroupId> = match everywhere {
+        true => BTreeSet::new(),
+        false => {
+            let groups = picture.groups().into_iter().map(|(id, _)| id);
+            groups.filter(|id| crate::groups::may_see(actor, *id)).collect()
+        }
+    };
+    let mut unseen = BTreeSet::new();
     let mut found: BTreeMap<PrincipalId, Vec<(Permission, bool, Vec<Reason>)>> = BTreeMap::new();
     {
         let world = picture.world();
         for permission in wanted.permissions.iter() {
-            for one in world.who_can(permission, &target, now) {
-                let can = found.entry(one.who).or_default();
-                can.push((permission, one.by_mode, one.reasons));
+            for mut one in world.who_can(permission, &target, now) {
+                one.reasons.retain(|reason| match reason.group {
+                    Some(group) if !everywhere && !known.contains(&group) => {
+                        unseen.insert(group);
+                        false
+                    }
+                    _ => true,
+                });
+                if one.by_mode || !one.reasons.is_empty() {
+                    let can = found.entry(one.who).or_default();
+                    can.push((permission, one.by_mode, one.reasons));
+                }
             }
         }
     }
+    let mut unseen_groups: Vec<String> = unseen
+        .into_iter()
+        .map(|id| picture.group_name(id).to_string())
+        .collect();
+    unseen_groups.sort();
     let total = found.len() as i64;
     let mut page = found.into_iter().filter(|(id, _)| id.0 > after);
     let items: Vec<Able> = page
@@ -638,6 +662,7 @@ pub fn who_can(
         next: more.then(|| items.last().map(|one| one.id.to_string())).flatten(),
         items,
         total,
+        unseen_groups,
     }
 }
 
@@ -970,8 +995,8 @@ fn make(world: &mut World, picture: &Picture, change: Change, who: &mut BTreeSet
                 .into_iter()
                 .for_each(|holder| who.extend(holders(world, holder)));
             if let Some(mut role) = world.role(id).cloned() {
-                role.permissions.all = role.permissions.all.union(add.all).without(remove.all);
-                let own = role.permissions.own.union(add.own).without(remove.own);
+                role.permissions.all = role.permissions.all.without(remove.all).union(add.all);
+                let own = role.permissions.own.without(remove.own).union(add.own);
                 role.permissions.own = own.without(role.permissions.all);
                 world.set_role(role);
             }

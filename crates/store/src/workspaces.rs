@@ -476,8 +476,8 @@ fn member(by: &Granted<permit::RolesRead>, assignment: &Assignment) -> Member {
         }
         Holder::Group(id) => {
             // Everybody belongs to the group of everybody, and nobody is written down there.
-            let everybody = id == picture.users_group();
-            let count = (!everybody).then(|| picture.world().members_of(id).len() as i64);
+            let told = id != picture.users_group() && crate::groups::may_see(&by.actor, id);
+            let count = told.then(|| picture.world().members_of(id).len() as i64);
             (MemberKind::Group, id.0, picture.group_name(id), true, count)
         }
     };

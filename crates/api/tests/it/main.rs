@@ -172,6 +172,28 @@ proptest! {
         }
         let _ = text.parse::<State>();
     }
+
+    /// Taken out or put in, a character that nobody sees makes no second name of one.
+    #[test]
+    fn a_name_of_ones_own_holds_nothing_that_nobody_sees(
+        text in "[a-zа-яα-ω]{1,6}[ .-]?[a-zа-яα-ω]{0,6}",
+        unseen in prop_oneof![
+            Just('\u{AD}'), Just('\u{34F}'), Just('\u{115F}'), Just('\u{17B4}'), Just('\u{180E}'), Just('\u{200D}'), Just('\u{2800}'),
+            Just('\u{3164}'), Just('\u{FE0F}'), Just('\u{FFA0}'), Just('\u{1BCA1}'), Just('\u{1D175}'), Just('\u{E0100}'), Just('\u{FF41}'),
+        ],
+        at in any::<prop::sample::Index>(),
+    ) {
+        let of = |range: std::ops::RangeInclusive<char>, word: &str| word.chars().any(|c| range.contains(&c));
+        let mixed = |word: &str| of('a'..='z', word) && (of('а'..='я', word) || of('α'..='ω', word));
+        let plain = !text.ends_with(' ');
+        let words = text.split([' ', '.', '-']).any(mixed);
+        prop_assert_eq!(names::check_name("a group", &text).is_ok(), plain && !words, "{}", text);
+        prop_assert_eq!(names::check_username(&text).is_ok(), !text.contains(' ') && !mixed(&text), "{}", text);
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.insert(at.index(letters.len() + 1), unseen);
+        let more: String = letters.into_iter().collect();
+        prop_assert!(names::check_name("a group", &more).is_err() && names::check_username(&more).is_err(), "{:?}", more);
+    }
 }
 
 #[test]

@@ -214,7 +214,7 @@ pub enum AccessDiff {
     /// Of changing what a role holds
     EditRole {
         role: String,
-        /// A permission to add
+        /// A permission to add, after those to take out are taken out
         #[arg(short, long, value_name = "PERMISSION")]
         add: Vec<String>,
         /// A permission to take out

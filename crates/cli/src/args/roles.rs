@@ -35,7 +35,7 @@ pub enum Role {
     },
     /// Change a role; whoever holds it holds the change from the next request on
     #[command(
-        after_help = "Examples:\n  ml role update reviewer -a tasks:open -r experiments:edit\n  ml role update reviewer --name Reviewer"
+        after_help = "Examples:\n  ml role update reviewer -a tasks:open -r experiments:edit\n  ml role update reviewer -r '*' -a 'tasks:*'\n  ml role update reviewer --name Reviewer"
     )]
     Update {
         #[arg(value_name = "NAME|ID")]
@@ -45,7 +45,7 @@ pub enum Role {
         name: Option<String>,
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// A permission to add
+        /// A permission to add, after those to take out are taken out
         #[arg(short, long, visible_alias = "add-permission", value_name = "PERMISSION")]
         add: Vec<String>,
         /// A permission to take out

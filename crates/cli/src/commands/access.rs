@@ -287,7 +287,7 @@ fn who_can(common: &Common, permission: &str, at: &Place) -> Result<()> {
     block_on(async {
         let mut items = Vec::new();
         let mut after = None;
-        let at = loop {
+        let (at, unseen) = loop {
             let question = WhoCan {
                 permission: permission.to_owned(),
                 on: on.clone(),
@@ -299,7 +299,7 @@ fn who_can(common: &Common, permission: &str, at: &Place) -> Result<()> {
             items.append(&mut answer.items);
             after = answer.next;
             if after.is_none() {
-                break answer.on;
+                break (answer.on, answer.unseen_groups);
             }
         };
         if output.is_for_people() {
@@ -309,6 +309,13 @@ fn who_can(common: &Common, permission: &str, at: &Place) -> Result<()> {
                 many => format!("{many} accounts"),
             };
             say(&format!("{permission} on {}: {number}", printable(&at)));
+        }
+        // For programs, too: without it the list would read as if it were all.
+        for group in unseen {
+            say(&format!(
+                "and the members of the group \"{}\", which you may not see",
+                printable(&group)
+            ));
         }
         output.list(ABLE, |able| able.id.to_string(), &items)
     })

@@ -63,7 +63,7 @@ pub async fn list(door: SignedIn, _: NoInput) -> Result<Json<Page<Agent>>, Failu
 }
 
 pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Registered>, Failure> {
-    bailiwick_api::names::check_name("an agent", &new.name).map_err(Failure::invalid)?;
+    bailiwick_api::names::check_plain_name("an agent", &new.name).map_err(Failure::invalid)?;
     if new.queues.is_empty() {
         return Err(Failure::invalid("an agent serves at least one queue"));
     }

@@ -391,6 +391,10 @@ impl Window {
             part(search.resource.as_ref()),
         );
         let asked = search.page.as_ref().and_then(|page| page.limit);
+        // Such pages would have no end.
+        if asked == Some(0) {
+            return Err(Failure::malformed(format!("page.limit is 1 to {PAGE_MAX}")));
+        }
         let token = search
             .page
             .as_ref()
@@ -413,7 +417,7 @@ impl Window {
         let (after, rest) = token.split_once('.').ok_or_else(wrong)?;
         let (limit, of) = rest.split_once('.').ok_or_else(wrong)?;
         let (after, limit) = (after.parse().map_err(|_| wrong())?, limit.parse().map_err(|_| wrong())?);
-        if of != question(limit) || asked.is_some_and(|asked| asked != limit) {
+        if limit == 0 || of != question(limit) || asked.is_some_and(|asked| asked != limit) {
             return Err(wrong());
         }
         Ok(Window {

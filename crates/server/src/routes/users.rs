@@ -307,8 +307,10 @@ pub async fn create(
     let outcome = principals::create(&door.granted, &new, hash.as_deref(), link).await;
     let id = recorded(actor, &new.name, outcome).await?;
     let user = fresh_user(&door.context, id).await?;
+    // What the maker has just said is no secret to him.
+    let display_name = new.display_name.filter(|name| !name.is_empty());
     Ok(Json(UserWithLink {
-        user,
+        user: User { display_name, ..user },
         link: needs_link.then(|| link_view(parts, token, expires_at)),
     }))
 }
@@ -321,10 +323,10 @@ async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>)
     Ok(outcome?)
 }
 
-/// The user as it stands after the change, by the picture of rights after the change.
+/// The user as it stands after the change, by the picture of rights after the change. Told to whoever made the change, who need not be one that reads users.
 async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result<User, Failure> {
     let actor = context.actor_again().await?;
-    Ok(principals::get(&actor, &id.to_string()).await?)
+    Ok(principals::get_changed(&actor, id).await?)
 }
 
 /// One's own display name with `me:update`; all else, and others, with `users:update`.
@@ -355,7 +357,12 @@ pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeU
         // One has just ended one's own session, and cannot look any more.
         return Ok(Json(changed));
     }
-    Ok(Json(fresh_user(&door.context, user.id).await?))
+    let fresh = fresh_user(&door.context, user.id).await?;
+    let display_name = match change.display_name {
+        Some(_) => changed.display_name,
+        None => fresh.display_name,
+    };
+    Ok(Json(User { display_name, ..fresh }))
 }
 
 async fn change_life<P: bailiwick_api::permission::Permit>(
@@ -373,6 +380,14 @@ async fn change_life<P: bailiwick_api::permission::Permit>(
             },
             &user.name,
         ));
+    }
+    let of_agent = door.context.shared.parts.agent_account;
+    if life == Life::Remove && of_agent.is_some_and(|name| name.eq_ignore_ascii_case(&user.name)) {
+        let why = format!(
+            "`{}` is the account of the agent that runs beside this server",
+            user.name
+        );
+        return Err(Failure::conflict("conflict", why).hint("start the server with `--no-agent` first"));
     }
     principals::change_life(&door.granted, user.id, &user.name, kind, life).await?;
     door.context.shared.parts.hub.wake_agents();

@@ -387,6 +387,9 @@ fn searches_find_subjects_resources_and_actions_page_by_page() {
             json!({"token": "x"}),
             json!({"token": "1.2.3"}),
             json!({"limit": -1}),
+            json!({"limit": 0}),
+            json!({"token": token, "limit": 0}),
+            json!({"token": "0.0.0123456789abcdef"}),
         ] {
             first["page"] = other;
             assert_eq!(

@@ -183,6 +183,81 @@ fn a_group_is_seen_by_administrators_and_by_whoever_belongs_to_it() {
 }
 
 #[test]
+fn who_administers_a_workspace_learns_of_a_group_no_more_than_its_name() {
+    on_both(|world| async move {
+        let boss = world.person_with("boss", "WorkspaceAdmin").await;
+        let (_ana, _eve) = (world.person("ana").await, world.person("eve").await);
+        let made = world
+            .admin
+            .client
+            .create_group(&group("Secret Team", &["ana", "eve"]))
+            .await;
+        let id = made.unwrap().group.id;
+        let give = |group: String| {
+            let one = json!({"role": "Editor", "group": group, "on": "workspace:default"});
+            let boss = boss.clone();
+            async move { boss.post("/api/v1/assignments", json!({"assignments": [one]})).await }
+        };
+        let (unseen, missing) = (give(id.to_string()).await, give("900000".into()).await);
+        assert_eq!(unseen.status, 404, "{}", unseen.text);
+        assert_eq!(unseen.without(&id.to_string()), missing.without("900000"));
+        assert_eq!(
+            give("Secret Team".into()).await.status,
+            200,
+            "who types the name knows it"
+        );
+        let old = json!({"assignments": [{"role": "Editor", "group": id.to_string(), "on": "workspace:default"}]});
+        assert_eq!(boss.post("/api/v1/assignments/remove", old).await.status, 404);
+
+        let members = boss.get("/api/v1/workspaces/default/members").await;
+        assert!(
+            members.text.contains("Secret Team") && !members.text.contains("\"members\""),
+            "{}",
+            members.text
+        );
+        let question = json!({"permission": "experiments:update", "on": "workspace:default", "limit": 1});
+        let told = boss.post("/api/v1/access/who-can", question.clone()).await.json();
+        let of = |told: &Value| -> Vec<String> {
+            let items = told["items"].as_array().unwrap().iter();
+            items.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            (told["total"].clone(), told["unseen_groups"].clone()),
+            (json!(2), json!(["Secret Team"]))
+        );
+        assert_eq!(of(&told), ["admin"]);
+        let next = json!({"permission": "experiments:update", "on": "workspace:default", "after": told["next"]});
+        let told = boss.post("/api/v1/access/who-can", next.clone()).await.json();
+        assert_eq!((of(&told), told["next"].is_null()), (vec!["boss".to_owned()], true));
+        // Held otherwise as well, it is told through what, but for the group.
+        assert_eq!(give_user(&boss, "eve").await.status, 200);
+        let told = boss.post("/api/v1/access/who-can", next.clone()).await.json();
+        assert_eq!(of(&told), ["boss", "eve"]);
+        assert!(!told["items"].to_string().contains("Secret Team"), "{told}");
+        // Who belongs to it, or reads roles everywhere, is told all.
+        let told = world.admin.post("/api/v1/access/who-can", question).await.json();
+        assert_eq!(
+            (told["total"].clone(), told["unseen_groups"].clone()),
+            (json!(4), json!(null))
+        );
+        world
+            .admin
+            .client
+            .add_to_group("Secret Team", &["boss".into()])
+            .await
+            .unwrap();
+        let told = boss.post("/api/v1/access/who-can", next).await.json();
+        assert_eq!(of(&told), ["boss", "ana", "eve"]);
+        let members = boss.get("/api/v1/workspaces/default/members").await;
+        assert!(members.text.contains("\"members\":3"), "{}", members.text);
+    });
+}
+
+async fn give_user(by: &Person, user: &str) -> Answer {
+    crate::roles::give(by, "Editor", user, "workspace:default").await
+}
+
+#[test]
 fn nobody_puts_others_into_a_group_that_holds_more_than_he_does() {
     on_both(|world| async move {
         let role = json!({"name": "GroupKeeper", "permissions": ["groups:*"]});

@@ -138,8 +138,19 @@ fn a_change_of_a_role_holds_for_its_holders_from_the_next_request_on() {
         let held = admin.role("reviewer").await.unwrap().role.permissions;
         assert_eq!(
             held,
-            ["workspaces:read", "projects:read", "experiments:read-artifacts:own"]
+            [
+                "workspaces:read",
+                "projects:read",
+                "experiments:read:own",
+                "experiments:read-artifacts:own"
+            ],
+            "first taken out, then added"
         );
+        let anew = admin
+            .change_role("reviewer", &change(&["stacks:read"], &["*"]))
+            .await
+            .unwrap();
+        assert_eq!(anew.permissions, ["stacks:read"]);
 
         let unknown = patch(
             &world.admin,

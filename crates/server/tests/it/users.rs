@@ -793,3 +793,91 @@ fn a_link_is_withdrawn_once_its_maker_does_not_hold_what_it_opens() {
         withdrawn(&token, "eve").await;
     });
 }
+
+/// Somebody who may do this alone, and read no users.
+async fn only(world: &World, name: &str, permissions: &[&str]) -> Person {
+    let role = format!("only {name}");
+    make_role(world, &role, permissions).await;
+    world.person_with(name, &role).await
+}
+
+#[test]
+fn whoever_may_change_and_not_read_is_told_what_he_changed() {
+    on_both(|world| async move {
+        let maker = only(&world, "maker", &["users:create", "service-accounts:create"]).await;
+        let new = json!({"name": "ana", "display_name": "Ana"});
+        let made = maker.post("/api/v1/users", new).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        let made = made.json();
+        let told = (&made["user"]["state"], &made["user"]["display_name"]);
+        assert_eq!(told, (&json!("pending"), &json!("Ana")));
+        let link = json!({"token": made["link"]["token"], "password": PASSWORD});
+        assert_eq!(world.nobody().post("/api/v1/login/link", link).await.status, 200);
+        assert_eq!(maker.get("/api/v1/users/ana").await.json()["display_name"], json!(null));
+        let account = maker.post("/api/v1/service-accounts", json!({"name": "robot"})).await;
+        assert_eq!(account.status, 200, "{}", account.text);
+
+        let changer = only(&world, "changer", &["users:update"]).await;
+        let named = edit(&changer, "ana", json!({"display_name": "Ana L."})).await;
+        assert_eq!((named.status, &named.json()["display_name"]), (200, &json!("Ana L.")));
+        let ended = changer.post("/api/v1/users/ana/deactivate", json!({})).await;
+        assert_eq!((ended.status, &ended.json()["state"]), (200, &json!("deactivated")));
+        assert_eq!(changer.get("/api/v1/users/ana").await.status, 404);
+        world.person("bob").await;
+        let ended = edit(&changer, "bob", json!({"active": false})).await;
+        assert_eq!((ended.status, &ended.json()["state"]), (200, &json!("deactivated")));
+
+        let remover = only(&world, "remover", &["users:delete", "service-accounts:delete"]).await;
+        world.person("vic").await;
+        for path in ["/api/v1/users/vic", "/api/v1/service-accounts/robot"] {
+            let gone = remover.delete(path).await;
+            assert_eq!((gone.status, &gone.json()["state"]), (200, &json!("removed")), "{path}");
+            assert_eq!(remover.delete(path).await.status, 404, "{path}");
+        }
+
+        let grouper = only(&world, "grouper", &["groups:create", "groups:update", "groups:delete"]).await;
+        let group = grouper.post("/api/v1/groups", json!({"name": "Team"})).await;
+        assert_eq!(group.status, 200, "{}", group.text);
+        let placer = only(&world, "placer", &["workspaces:create"]).await;
+        let place = placer.post("/api/v1/workspaces", json!({"name": "Lights"})).await;
+        assert_eq!((place.status, &place.json()["name"]), (200, &json!("Lights")));
+        let giver = only(&world, "giver", &["roles:create", "roles:update", "roles:delete"]).await;
+        let role = giver
+            .post("/api/v1/roles", json!({"name": "one", "permissions": ["stacks:read"]}))
+            .await;
+        assert_eq!(
+            (role.status, giver.delete("/api/v1/roles/one").await.status),
+            (200, 200)
+        );
+    });
+}
+
+#[test]
+fn names_that_look_like_others_are_refused() {
+    on_both(|world| async move {
+        for (path, body) in [
+            ("/api/v1/users", json!({"name": "\u{430}dmin"})),
+            ("/api/v1/users", json!({"name": "admin\u{3164}"})),
+            ("/api/v1/service-accounts", json!({"name": "\u{FF41}gent"})),
+            ("/api/v1/groups", json!({"name": "Admin\u{455}"})),
+            (
+                "/api/v1/roles",
+                json!({"name": "Vi\u{AD}ewer", "permissions": ["stacks:read"]}),
+            ),
+            ("/api/v1/workspaces", json!({"name": "def\u{3B1}ult"})),
+            (
+                "/api/v1/workspaces/default/projects",
+                json!({"name": "default\u{2800}"}),
+            ),
+        ] {
+            let refused = world.admin.post(path, body).await;
+            assert_eq!(refused.status, 422, "{path}: {}", refused.text);
+            assert!(refused.message().contains("U+"), "{}", refused.message());
+        }
+        let place = world
+            .admin
+            .post("/api/v1/workspaces", json!({"name": "GPU-сервер"}))
+            .await;
+        assert_eq!(place.status, 200, "{}", place.text);
+    });
+}
