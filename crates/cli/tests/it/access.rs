@@ -112,6 +112,22 @@ fn an_explanation_reads_from_top_to_bottom() {
 }
 
 #[test]
+fn who_can_says_that_members_of_a_group_that_one_may_not_see_can_too() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.user("boss", "--role WorkspaceAdmin");
+    place.user("ana", "");
+    place.ml("-u admin group create Team --add-user ana").done();
+    place.ml("-u boss role assign Editor --group Team -w default").done();
+    for format in ["", " --json"] {
+        let said = place.ml(&format!("-u boss access who-can experiments:update -w default{format}"));
+        let note = "and the members of the group \"Team\", which you may not see\n";
+        assert!(said.err.ends_with(note) && !said.out.contains("ana"), "{said:?}");
+    }
+    let said = place.ml("-u admin access who-can experiments:update -w default");
+    assert!(said.err.is_empty() && said.out.contains("ana"), "{said:?}");
+}
+
+#[test]
 fn a_planned_change_is_shown_before_it_is_made() {
     let place = Place::served_with(&["--no-agent"]);
     place.user("ana", "");

@@ -255,6 +255,17 @@ fn a_service_account_shows_its_key_alone_in_a_pipe() {
 }
 
 #[test]
+fn the_account_of_the_servers_own_agent_stays_as_long_as_there_is_that_agent() {
+    let place = Place::served();
+    let said = place.ml("service-account remove built-in-agent --yes");
+    assert!(
+        said.status != Some(0) && said.err.contains("runs beside this server"),
+        "{said:?}"
+    );
+    assert!(place.ml("service-account list").done().contains("\tbuilt-in-agent\t"));
+}
+
+#[test]
 fn the_version_names_the_server_too() {
     let place = Place::served_with(&["--no-agent"]);
     let version = place.ml("--version").done();
