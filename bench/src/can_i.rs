@@ -16,6 +16,10 @@ const ROUNDS: usize = 15;
 const ROUND: Duration = Duration::from_millis(700);
 const CONNECTIONS: usize = 32;
 const QUESTIONS: usize = 1000;
+const FLOOR: &str = match cfg!(feature = "unchecked") {
+    true => "an empty handler of the same question and answer",
+    false => "GET /healthz",
+};
 const TARGET: f64 = 500_000.0;
 
 pub async fn run(bench: &Bench) -> Outcome<()> {
@@ -24,9 +28,18 @@ pub async fn run(bench: &Bench) -> Outcome<()> {
         measure(bench, kind, &mut table).await?;
     }
     table.print(&format!(
-        "Questions about rights, {CONNECTIONS} connections; floor of can-i: an empty handler of the same question and answer; 5,000 workspaces, 1,000 users"
+        "Questions about rights, {CONNECTIONS} connections; floor of can-i: {FLOOR}; 5,000 workspaces, 1,000 users"
     ));
     Ok(())
+}
+
+#[cfg(feature = "unchecked")]
+use crate::get::serve_unchecked as serve;
+
+/// The program as it is shipped has no empty handler that takes a question; there the floor is a GET without one.
+#[cfg(not(feature = "unchecked"))]
+async fn serve(place: &crate::ground::Place) -> Outcome<crate::ground::Server> {
+    place.serve(&["--no-agent"]).await
 }
 
 async fn measure(bench: &Bench, kind: Kind, table: &mut Table) -> Outcome<()> {
@@ -41,11 +54,14 @@ async fn measure(bench: &Bench, kind: Kind, table: &mut Table) -> Outcome<()> {
     fill::experiments(&place, &people, 10_000).await?;
     let scopes = format!("SELECT id FROM workspaces WHERE id >= {first_place} AND id % 100 = 0");
     fill::assign(&place, "ana", "Editor", "workspace", &scopes).await?;
-    let server = crate::get::serve_unchecked(&place).await?;
+    let server = serve(&place).await?;
     let bearer = server.session("ana").await?;
     let question = json!({"permission": "experiments:create", "on": "workspace:place-100"}).to_string();
     let asked = request("POST", "/api/v1/access/can-i", &bearer, &question);
-    let empty = request("POST", "/unchecked/can-i", &bearer, &question);
+    let empty = match cfg!(feature = "unchecked") {
+        true => request("POST", "/unchecked/can-i", &bearer, &question),
+        false => request("GET", "/healthz", &bearer, ""),
+    };
     let nothing = request("GET", "/healthz", &bearer, "");
     let (mut ratios, mut rates, mut floors, mut times) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut nothings = Vec::new();
