@@ -794,14 +794,20 @@ impl Routes {
             method.as_str().to_lowercase(),
             path.replace(['/', '{', '}', '.'], "_")
         );
-        let error = self.schemas.subschema_for::<bailiwick_api::ErrorEnvelope>();
+        let error = match path.starts_with("/access/v1/") {
+            // AuthZEN: errors are a text.
+            true => json!({"text/plain": {"schema": {"type": "string"}}}),
+            false => {
+                json!({"application/json": {"schema": self.schemas.subschema_for::<bailiwick_api::ErrorEnvelope>()}})
+            }
+        };
         let mut operation = json!({
             "operationId": id,
             "summary": summary,
             "description": format!("Who: {}.", D::says()),
             "tags": [tag(path)],
             "parameters": parameters,
-            "responses": {"default": {"description": "refused or failed", "content": {"application/json": {"schema": error}}}},
+            "responses": {"default": {"description": "refused or failed", "content": error}},
         });
         if !D::says().starts_with("anyone") {
             operation["security"] = json!([{"bearer": []}]);

@@ -634,6 +634,8 @@ fn forbidden(actor: &Actor, (permission, target): (Permission, Target), refused:
 /// Refuses when rights have changed since the plan. That somebody signed out, or a key ended, changes no plan.
 async fn refuse_stale(work: &mut Work, actor: &Actor, planned: i64) -> Changed<()> {
     let current = actor.version;
+    // A caller may say any number; what no plan had is out of date.
+    let planned = planned.max(0);
     if planned == current {
         return Ok(());
     }

@@ -425,6 +425,14 @@ fn the_last_administrator_stays_and_a_plan_that_is_out_of_date_is_refused() {
         let ana = world.person("ana").await;
         let stale = world.admin.client.apply_access(&apply).await.unwrap_err();
         assert_eq!(stale.status(), Some(409));
+        for never in [i64::MIN, -1, 0, i64::MAX] {
+            let apply = ApplyDocument {
+                plan_version: Some(never),
+                ..apply.clone()
+            };
+            let stale = world.admin.client.apply_access(&apply).await.unwrap_err();
+            assert_eq!(stale.status(), Some(409), "{never}");
+        }
         let planned = world
             .admin
             .client
