@@ -35,6 +35,16 @@ pub enum Scope {
     Object(ObjectKind, i64),
 }
 
+impl Scope {
+    /// What counts of a role that is assigned here.
+    pub fn counts(self, role: RolePermissions) -> RolePermissions {
+        match self {
+            Scope::Global => role,
+            _ => role.below_global(),
+        }
+    }
+}
+
 /// The thing a request is about, with everything that contains it. `default()` is the installation itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Target {

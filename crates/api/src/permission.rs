@@ -339,6 +339,14 @@ impl RolePermissions {
             .is_empty()
     }
 
+    /// What counts of it below global scope, where a `G` permission gives nothing.
+    pub fn below_global(self) -> RolePermissions {
+        RolePermissions {
+            all: self.all.without(PermissionSet::global_only()),
+            own: self.own.without(PermissionSet::global_only()),
+        }
+    }
+
     /// What one must hold oneself to hand this out: the same; everything, where it holds the way to everything.
     pub fn to_give(self) -> RolePermissions {
         if !self.all.contains(Permission::ClusterBreakGlass) {

@@ -231,8 +231,15 @@ struct Round {
 
 const NOBODY: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
-pub(crate) const FOREVER: i64 = i64::MAX - 1;
+const FOREVER: i64 = i64::MAX - 1;
 const HELD: &str = "no panic while the lock is held";
+
+/// The moments (µs since 1970) at which somebody holds what he gives until then (`None`: without an end), if he holds it all the time: what is held now can
+/// only end.
+pub(crate) fn first_and_last(now: Time, until: Option<Time>) -> [i64; 2] {
+    let last = until.map_or(FOREVER, |end| end.0.saturating_sub(1).max(now.0));
+    [now.0, last]
+}
 
 impl Access {
     pub async fn open(db: Db, mode: AccessMode) -> Result<Arc<Access>> {
@@ -394,10 +401,10 @@ impl Access {
             self.fresh().await?;
         }
         let hash = bearer.and_then(key::stored_hash).map(|hash| key::hex(&hash));
-        let known = self.picture.version();
         if fresh {
             return self.actor(hash, bearer.is_some(), origin).await;
         }
+        let known = self.picture.version();
         let outcome = self.actor(hash.clone(), bearer.is_some(), origin.clone()).await;
         if matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
@@ -637,7 +644,7 @@ impl Actor {
         let world = self.picture().world();
         let (narrowing, role) = (self.narrowing.as_ref(), role.to_give());
         let missing = |now| world.missing_to_grant(self.id, narrowing, role, target, now);
-        self.first_and_last(until).into_iter().find_map(missing)
+        first_and_last(self.now(), until).into_iter().find_map(missing)
     }
 
     /// The first permission of `role` that this actor does not hold at `target` with at least its reach, or not for as long (`None`: without an end).
@@ -645,14 +652,7 @@ impl Actor {
         let world = self.picture().world();
         let (narrowing, role) = (self.narrowing.as_ref(), role.to_give());
         let missing = |now| world.missing_to_hold(self.id, narrowing, role, target, now);
-        self.first_and_last(until).into_iter().find_map(missing)
-    }
-
-    /// The moments (µs since 1970) at which somebody holds what he gives until then, if he holds it all the time: what is held now can only end.
-    fn first_and_last(&self, until: Option<Time>) -> [i64; 2] {
-        let now = self.now().0;
-        let last = until.map_or(FOREVER, |end| end.0.saturating_sub(1).max(now));
-        [now, last]
+        first_and_last(self.now(), until).into_iter().find_map(missing)
     }
 
     /// Whether this actor holds the permission there now and only for a while.

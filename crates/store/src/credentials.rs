@@ -8,7 +8,7 @@ use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time, TokenId, Works
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, CredentialKind, FOREVER, Granted, Origin, Refusal, Touched, Work};
+use crate::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, Touched, Work, first_and_last};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, col};
 use crate::picture::Picture;
@@ -289,7 +289,7 @@ fn still_covers(picture: &Picture, maker: &LinkMaker, whose: PrincipalId, now: T
     };
     let held = live_roles(&picture.world(), whose, now.0, everybody);
     let (_, beyond): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| may_hand_out(held.role, held.scope));
-    holds_all(picture, (id, narrowing), beyond, &whole(), now)
+    first_missing(picture, (id, narrowing), beyond, &whole(), now).is_none()
 }
 
 /// Whether `who` (by a credential that may be narrowed) holds everything that `whose` holds and that a key narrowed to `left` would leave of it, and for as
@@ -326,8 +326,7 @@ pub enum Uncovered {
 /// do that for its own owner either: it would get at all that was kept from it; nor a key that ends.
 pub fn must_cover(actor: &Actor, whose: PrincipalId) -> std::result::Result<(), Uncovered> {
     if whose == actor.id {
-        let ends = actor.credential_kind == CredentialKind::Key && actor.credential_expires_at.is_some();
-        return match actor.narrowing().is_none() && !ends {
+        return match actor.narrowing().is_none() && latest_end(actor).is_none() {
             true => Ok(()),
             false => Err(Uncovered::PartialKey),
         };
@@ -345,16 +344,7 @@ pub fn latest_end(actor: &Actor) -> Option<Time> {
         .filter(|_| actor.credential_kind == CredentialKind::Key)
 }
 
-fn holds_all(
-    picture: &Picture,
-    who: (PrincipalId, Option<&Narrowing>),
-    held: Vec<LiveRole>,
-    left: &Narrowing,
-    now: Time,
-) -> bool {
-    first_missing(picture, who, held, left, now).is_none()
-}
-
+/// The first permission of what is held that `who` (by a credential that may be narrowed) does not hold, or not for as long, and where.
 fn first_missing(
     picture: &Picture,
     (who, narrowing): (PrincipalId, Option<&Narrowing>),
@@ -371,8 +361,7 @@ fn first_missing(
         let lacks = |target: Target| {
             let world = picture.world();
             let missing = |at| world.missing_to_hold(who, narrowing, role.to_give(), &target, at);
-            let last = until.map_or(FOREVER, |end| end - 1);
-            let missing = [now.0, last].into_iter().find_map(missing)?;
+            let missing = first_and_last(now, until).into_iter().find_map(missing)?;
             Some((missing, target))
         };
         match (&left.workspaces, scope) {
@@ -383,11 +372,11 @@ fn first_missing(
     })
 }
 
-/// What somebody holds at a scope, until then (µs since 1970; `None`: without an end).
+/// What somebody holds at a scope, until then (`None`: without an end).
 pub struct LiveRole {
     pub role: RolePermissions,
     pub scope: Scope,
-    until: Option<i64>,
+    until: Option<Time>,
 }
 
 /// What the assignments that reach somebody give, whether he is active or still invited; those through the group `without` left out.
@@ -397,17 +386,12 @@ pub fn live_roles(world: &World, whose: PrincipalId, now: i64, without: Option<G
         expires.is_none_or(|end| now < end) && (through.is_none() || *through != without)
     });
     let given = live.filter_map(|(_, role, scope, _, until)| {
-        let role = world.role(role)?.permissions;
-        // Below global scope a G permission gives nothing.
-        let mask = match scope {
-            Scope::Global => PermissionSet::EMPTY,
-            _ => PermissionSet::global_only(),
-        };
-        let role = RolePermissions {
-            all: role.all.without(mask),
-            own: role.own.without(mask),
-        };
-        Some(LiveRole { role, scope, until })
+        let role = scope.counts(world.role(role)?.permissions);
+        Some(LiveRole {
+            role,
+            scope,
+            until: until.map(Time),
+        })
     });
     given.collect()
 }

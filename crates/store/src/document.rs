@@ -115,14 +115,14 @@ impl Have {
             .fetch_all(&mut **tx)
             .await?;
         have.built_in = built_in.into_iter().map(AssignmentId).collect();
-        let on_request: Vec<i64> =
-            sqlx::query_scalar("SELECT assignment_id FROM access_requests WHERE assignment_id IS NOT NULL")
-                .fetch_all(&mut **tx)
-                .await?;
-        have.on_request = on_request.into_iter().map(AssignmentId).collect();
-        let sql = "SELECT assignment_id FROM access_requests WHERE assignment_id IS NOT NULL AND kind = 'break-glass'";
-        let break_glass: Vec<i64> = sqlx::query_scalar(sql).fetch_all(&mut **tx).await?;
-        have.break_glass = break_glass.into_iter().map(AssignmentId).collect();
+        let sql = "SELECT assignment_id, kind FROM access_requests WHERE assignment_id IS NOT NULL";
+        for row in sqlx::query(sql).fetch_all(&mut **tx).await? {
+            let id = AssignmentId(row.try_get(0)?);
+            have.on_request.insert(id);
+            if row.try_get::<&str, _>(1)? == "break-glass" {
+                have.break_glass.insert(id);
+            }
+        }
         let sql = "SELECT id, workspace_id, project_id, owner_id FROM experiments
                    WHERE id IN (SELECT scope_id FROM assignments WHERE scope_kind = 'experiment')";
         for row in sqlx::query(sql).fetch_all(&mut **tx).await? {

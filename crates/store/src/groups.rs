@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bailiwick_access::{Assignment, Holder, Scope};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
 use bailiwick_api::names::{check_name, check_text, name_key};
-use bailiwick_api::permission::{PermissionSet, RolePermissions, permit};
+use bailiwick_api::permission::{RolePermissions, permit};
 use bailiwick_api::roles::AssignmentView;
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time};
@@ -248,17 +248,8 @@ fn must_hold_what_it_gives(actor: &Actor, id: GroupId) -> std::result::Result<()
             .collect()
     };
     for (role, scope, until) in given {
-        // Below global scope a G permission gives nothing.
-        let mask = match scope {
-            Scope::Global => PermissionSet::EMPTY,
-            _ => PermissionSet::global_only(),
-        };
-        let role = RolePermissions {
-            all: role.all.without(mask),
-            own: role.own.without(mask),
-        };
         let target = picture.scope_target(scope);
-        if let Some(missing) = actor.missing_to_hold(role, &target, until) {
+        if let Some(missing) = actor.missing_to_hold(scope.counts(role), &target, until) {
             return Err(actor.forbidden(missing, &target));
         }
     }

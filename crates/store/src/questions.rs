@@ -674,8 +674,7 @@ pub fn what_can(actor: &Actor, who: PrincipalId, after: usize, limit: usize) -> 
     if let Some(workspaces) = narrowing.and_then(|narrowing| narrowing.workspaces.as_ref()) {
         // Such a key does nothing that counts on the whole installation, and nothing in what is gone or lies elsewhere.
         held.retain_mut(|(scope, held)| {
-            held.all = held.all.without(PermissionSet::global_only());
-            held.own = held.own.without(PermissionSet::global_only());
+            *held = held.below_global();
             let reached = match scope {
                 Scope::Workspace(id) => picture.workspace(*id).is_some(),
                 Scope::Project(id) => picture
@@ -802,8 +801,7 @@ async fn look_up(actor: &Actor, planned: &Planned, nth: &str) -> std::result::Re
     let role = |name: &str| picture.find_role(name).ok_or_else(|| missing("role", name));
     let group = |name: &str| {
         let found = picture.find_group(name);
-        let sees_all = actor.may(Permission::GroupsRead, &Target::default()).is_some();
-        let seen = found.filter(|id| sees_all || crate::groups::is_member(actor, *id));
+        let seen = found.filter(|id| crate::groups::may_see(actor, *id));
         seen.ok_or_else(|| missing("group", name))
     };
     let user = |name: &str| whom(actor, Some(name));

@@ -57,12 +57,13 @@ fn a_job_sees_neither_protected_directories_nor_other_jobs_nor_the_agent() {
     server.wait_line(1, "up");
     let jobs = agent.job_dir(1, 1);
     let script = format!(
-        "for path in {data}/database {job}/spec.json {job}/work/file {own}/spec.json {own}/spool {agent}/lock; do \
+        "for path in {data}/database {job}/spec.json {file} {own}/spec.json {own}/spool {agent}/lock; do \
            if cat $path >/dev/null 2>&1 || ls $path/ >/dev/null 2>&1; then echo SEEN $path; fi; done; \
          touch {data}/new 2>/dev/null; touch {agent}/jobs/new 2>/dev/null; \
          echo private > $TMPDIR/x && cat $TMPDIR/x; echo own > file && cat file",
         data = protected.display(),
         job = jobs.display(),
+        file = jobs.join("work").join("file").display(),
         own = agent.job_dir(2, 1).display(),
         agent = agent.dir.canonicalize().unwrap().display(),
     );

@@ -6,10 +6,9 @@ use bailiwick_api::users::NewUser;
 use bailiwick_api::workspaces::{NewProject, NewWorkspace};
 use serde_json::{Value, json};
 
+use crate::on_request::HOUR_MS;
 use crate::roles::{give, make_role, patch};
 use crate::world::{Answer, PASSWORD, Person, START, World, eventually, on_both, on_both_with};
-
-const HOUR_MS: i64 = 3_600_000;
 
 async fn workspace(world: &World, name: &str) {
     let new = NewWorkspace {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::roles::{give, patch};
 use crate::world::{Answer, PASSWORD, Person, World, eventually, on_both};
 
-const HOUR_MS: i64 = 3_600_000;
+pub const HOUR_MS: i64 = 3_600_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 async fn workspace(world: &World, name: &str) {

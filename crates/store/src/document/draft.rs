@@ -11,7 +11,7 @@ use bailiwick_api::document::{
 use bailiwick_api::ids::as_number;
 use bailiwick_api::names::{LABEL_MAX, check_name, check_place_name, check_text, check_username, name_key, nearest};
 use bailiwick_api::on::On;
-use bailiwick_api::permission::{PermissionSet, RolePermissions};
+use bailiwick_api::permission::RolePermissions;
 use bailiwick_api::users::{PrincipalKind, UserState};
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, check_description};
 use bailiwick_api::{AssignmentId, GroupId, Permission, PrincipalId, ProjectId, RoleId, Time, WorkspaceId};
@@ -661,11 +661,7 @@ impl Drafting<'_> {
             }
             let have = found.and_then(|id| self.have.roles.get(&id));
             let old = have.map(|(description, _)| description.as_str()).unwrap_or_default();
-            if let Some(text) = role.description.as_deref().filter(|text| *text != old)
-                && let Err(why) = check_description(text)
-            {
-                self.fault(&place, why);
-            }
+            self.check_new(&place, role.description.as_deref(), old);
             let permissions = match RolePermissions::parse(role.permissions.iter().map(String::as_str)) {
                 Ok(permissions) => permissions,
                 Err(why) => {
@@ -773,11 +769,7 @@ impl Drafting<'_> {
             let old = found
                 .and_then(|id| self.have.groups.get(&id))
                 .map_or("", String::as_str);
-            if let Some(text) = group.description.as_deref().filter(|text| *text != old)
-                && let Err(why) = check_description(text)
-            {
-                self.fault(&place, why);
-            }
+            self.check_new(&place, group.description.as_deref(), old);
             if found == Some(self.picture.users_group()) {
                 self.fault(&place, "everybody belongs to this group: leave it out");
                 continue;
@@ -882,11 +874,7 @@ impl Drafting<'_> {
             let old = found
                 .and_then(|id| self.have.workspaces.get(&id))
                 .map_or("", String::as_str);
-            if let Some(text) = workspace.description.as_deref().filter(|text| *text != old)
-                && let Err(why) = check_description(text)
-            {
-                self.fault(&place, why);
-            }
+            self.check_new(&place, workspace.description.as_deref(), old);
             if workspace.archived == Some(true) && name_key(&workspace.name) == DEFAULT_WORKSPACE {
                 self.fault(&place, "the workspace `default` cannot be archived");
             }
@@ -914,11 +902,7 @@ impl Drafting<'_> {
                 let old = found
                     .and_then(|id| self.have.projects.get(&id))
                     .map_or("", String::as_str);
-                if let Some(text) = project.description.as_deref().filter(|text| *text != old)
-                    && let Err(why) = check_description(text)
-                {
-                    self.fault(&place, why);
-                }
+                self.check_new(&place, project.description.as_deref(), old);
                 if project.archived == Some(true) && name_key(&project.name) == DEFAULT_PROJECT {
                     self.fault(&place, "the project `default` cannot be archived");
                 }
@@ -1232,6 +1216,15 @@ impl Drafting<'_> {
         format!("there is no user or service account `{name}`{meant}")
     }
 
+    /// A description that stays may be from before a rule.
+    fn check_new(&mut self, place: &str, description: Option<&str>, old: &str) {
+        if let Some(text) = description.filter(|text| *text != old)
+            && let Err(why) = check_description(text)
+        {
+            self.fault(place, why);
+        }
+    }
+
     fn no_group(&self, name: &str) -> String {
         if self.picture.find_group(name).is_some() {
             return format!("the group `{name}` is not in the section `groups`, which is complete");
@@ -1258,16 +1251,7 @@ impl Drafting<'_> {
         let held = self.live.iter().filter(|one| one.holder == Holder::Group(group));
         let kept = held.filter(|one| !self.taken.contains(&one.id));
         kept.into_iter().find_map(|one| {
-            // Below global scope a G permission gives nothing.
-            let mask = match one.scope {
-                Scope::Global => PermissionSet::EMPTY,
-                _ => PermissionSet::global_only(),
-            };
-            let role = self.holds(one.role);
-            let role = RolePermissions {
-                all: role.all.without(mask),
-                own: role.own.without(mask),
-            };
+            let role = one.scope.counts(self.holds(one.role));
             let target = self.target(one.scope)?;
             let missing = self.actor.missing_to_hold(role, &target, one.expires.map(Time))?;
             Some((missing, target))
