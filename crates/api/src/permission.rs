@@ -239,10 +239,12 @@ impl PermissionSet {
     }
 
     pub fn iter(self) -> impl Iterator<Item = Permission> {
-        Permission::ALL
-            .iter()
-            .copied()
-            .filter(move |permission| self.contains(*permission))
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let permission = Permission::ALL.get(rest.trailing_zeros() as usize)?;
+            rest &= rest - 1;
+            Some(*permission)
+        })
     }
 
     /// Reads what may be typed where a permission is meant: a permission, `resource:*`, and the seeds' words: Fetch ML's

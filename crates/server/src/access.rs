@@ -886,8 +886,7 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Result
     let peer = parts
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
-        .map(|info| info.0.ip().to_string())
-        .unwrap_or_default();
+        .map_or_else(|| "".into(), |info| info.0.ip().to_string());
     let forwarded = parts
         .headers
         .get("x-forwarded-for")
@@ -896,10 +895,10 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Result
     let forwarded = forwarded
         .and_then(|value| value.to_str().ok())
         .and_then(|list| list.rsplit(',').next());
-    let address = forwarded.map_or(peer, |address| address.trim().chars().take(64).collect());
+    let address: String = forwarded.map_or(peer, |address| address.trim().chars().take(64).collect());
     let origin = Origin {
-        address,
-        request_id: request_id(),
+        address: address.into(),
+        request_id: request_id().into(),
     };
     Ok((
         Context {

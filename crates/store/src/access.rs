@@ -2,13 +2,17 @@
 //!
 //! The [`Picture`] that decides is held in memory and stands at one number, `access_version`, which every change of rights raises in its own transaction.
 //! The number is read in the same statement as the row that a request is about, and again at the start of each writing transaction; when it has moved, the
-//! picture is brought up to date and the question asked again. So a change holds from the next request on, on every server, without any waiting time.
+//! picture is brought up to date and the question asked again. So a change holds from the next request on, on every server.
+//!
+//! A question that reads no row would need a reading of the number for itself. On PostgreSQL it relies on one that began less than [`RELIED_ON`] ago, and
+//! whoever changes rights is told that it is done only once twice that time has passed since the commit: by then no server relies on an older reading.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use bailiwick_access::{Basis, Explanation, Narrowing, ObjectKind, Scope, Target};
 use bailiwick_api::on::On;
@@ -20,7 +24,7 @@ use bailiwick_api::{
 use tokio::sync::oneshot;
 
 use crate::db::{Db, Kind, Result, StoreError, Tx, col};
-pub(crate) use crate::picture::scope_columns;
+pub(crate) use crate::picture::{KeyHash, scope_columns};
 pub use crate::picture::{GroupEntry, Picture, PrincipalEntry, ProjectEntry, Touched, WorkspaceEntry};
 
 #[cfg(feature = "bench")]
@@ -59,8 +63,8 @@ impl CredentialKind {
 /// Where a request came from, for the audit.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {
-    pub address: String,
-    pub request_id: String,
+    pub address: Arc<str>,
+    pub request_id: Arc<str>,
 }
 
 /// Who is asking: a live principal with a live credential.
@@ -74,7 +78,7 @@ pub struct Actor {
     pub credential_expires_at: Option<bailiwick_api::Time>,
     pub origin: Origin,
     narrowing: Option<Narrowing>,
-    bearer_hash: Option<String>,
+    bearer_hash: Option<KeyHash>,
     /// The version of rights by which it was recognised; the picture may have moved on.
     pub(crate) version: i64,
     pub(crate) access: Arc<Access>,
@@ -194,6 +198,7 @@ impl Work {
             return Ok(self.tx.commit().await?);
         }
         let Work { tx, access, .. } = self;
+        let is_shared = access.db.kind() == Kind::Postgres;
         // In a task of its own: whoever asked for the change may hang up at this very moment, and what is committed must also be counted.
         let commit = tokio::spawn(async move {
             let outcome = tx.commit().await;
@@ -201,6 +206,9 @@ impl Work {
             outcome
         });
         let outcome = commit.await.map_err(|why| StoreError::Broken(why.to_string()))?;
+        if is_shared {
+            tokio::time::sleep(2 * RELIED_ON).await;
+        }
         Ok(outcome?)
     }
 }
@@ -217,6 +225,9 @@ pub struct Access {
     refreshing: AtomicBool,
     /// Who waits for the version to be read (PostgreSQL).
     round: Mutex<Round>,
+    opened: Instant,
+    /// Until when (ns after `opened`) the last reading of the version is relied on (PostgreSQL).
+    relied_until: AtomicU64,
     /// Last uses of credentials that are no longer remembered, not written down yet.
     unsaved: Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
     pub(crate) shadow: crate::shadow::Shadow,
@@ -229,6 +240,8 @@ struct Round {
     waiting: Vec<oneshot::Sender<Result<()>>>,
 }
 
+/// How long a reading of the version is relied on, from the moment before it was asked for, by a clock that runs on while the process is stopped.
+const RELIED_ON: Duration = Duration::from_millis(4);
 const NOBODY: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
 const FOREVER: i64 = i64::MAX - 1;
@@ -252,6 +265,8 @@ impl Access {
             seen: AtomicI64::new(0),
             refreshing: AtomicBool::new(false),
             round: Mutex::default(),
+            opened: Instant::now(),
+            relied_until: AtomicU64::new(0),
             unsaved: Mutex::default(),
             shadow: crate::shadow::Shadow::default(),
         });
@@ -291,7 +306,7 @@ impl Access {
         &self.picture
     }
 
-    /// The picture, certainly not older than the moment of the call.
+    /// The picture, with every change that was acknowledged before the call.
     pub async fn fresh(self: &Arc<Access>) -> Result<&Picture> {
         if self.db.kind() == Kind::Sqlite {
             // Only this process writes here: the counter tells.
@@ -300,19 +315,36 @@ impl Access {
             }
             return Ok(&self.picture);
         }
-        let (done, wait) = oneshot::channel();
-        let leads = {
-            let mut round = self.round.lock().expect(HELD);
-            round.waiting.push(done);
-            !std::mem::replace(&mut round.running, true)
-        };
-        if leads {
-            // In a task of its own: the request that began it may be given up, and others wait for it.
-            tokio::spawn(self.clone().read_versions());
+        let left = self.relied_until.load(Ordering::SeqCst).checked_sub(self.since_opened());
+        if let Some(left) = left.filter(|left| *left > 0) {
+            // Read anew before it must be, so that nobody waits for that.
+            if left < RELIED_ON.as_nanos() as u64 / 2 {
+                self.read_in_a_round(None);
+            }
+            return Ok(&self.picture);
         }
+        let (done, wait) = oneshot::channel();
+        self.read_in_a_round(Some(done));
         let read = wait.await;
         read.map_err(|_| StoreError::Unavailable("the reading of the version of rights was given up".into()))??;
         Ok(&self.picture)
+    }
+
+    /// In a task of its own: the request that began it may be given up, and others wait for it.
+    fn read_in_a_round(self: &Arc<Access>, waiter: Option<oneshot::Sender<Result<()>>>) {
+        let leads = {
+            let mut round = self.round.lock().expect(HELD);
+            round.waiting.extend(waiter);
+            !std::mem::replace(&mut round.running, true)
+        };
+        if leads {
+            tokio::spawn(self.clone().read_versions());
+        }
+    }
+
+    /// ns
+    fn since_opened(&self) -> u64 {
+        self.opened.elapsed().as_nanos() as u64
     }
 
     async fn read_versions(self: Arc<Access>) {
@@ -321,18 +353,21 @@ impl Access {
         loop {
             // Whoever is about to ask gets there first: the more wait, the fewer readings.
             tokio::task::yield_now().await;
-            let waiting = {
-                let mut round = self.round.lock().expect(HELD);
-                if round.waiting.is_empty() {
-                    round.running = false;
-                    return;
-                }
-                std::mem::take(&mut round.waiting)
-            };
+            let waiting = std::mem::take(&mut self.round.lock().expect(HELD).waiting);
+            let began = self.since_opened();
             let outcome = self.read_version(&mut connection).await;
+            if outcome.is_ok() {
+                let until = began + RELIED_ON.as_nanos() as u64;
+                self.relied_until.store(until, Ordering::SeqCst);
+            }
             for one in waiting {
                 // Who has gone away needs no answer.
                 let _ = one.send(outcome.clone());
+            }
+            let mut round = self.round.lock().expect(HELD);
+            if round.waiting.is_empty() {
+                round.running = false;
+                return;
             }
         }
     }
@@ -400,12 +435,12 @@ impl Access {
         if fresh || self.db.kind() == Kind::Sqlite {
             self.fresh().await?;
         }
-        let hash = bearer.and_then(key::stored_hash).map(|hash| key::hex(&hash));
+        let hash = bearer.and_then(key::stored_hash);
         if fresh {
             return self.actor(hash, bearer.is_some(), origin).await;
         }
         let known = self.picture.version();
-        let outcome = self.actor(hash.clone(), bearer.is_some(), origin.clone()).await;
+        let outcome = self.actor(hash, bearer.is_some(), origin.clone()).await;
         if matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
             if self.fresh().await?.version() != known {
@@ -417,7 +452,7 @@ impl Access {
 
     async fn actor(
         self: &Arc<Access>,
-        bearer_hash: Option<String>,
+        bearer_hash: Option<KeyHash>,
         given: bool,
         origin: Origin,
     ) -> std::result::Result<Actor, Refusal> {
@@ -430,7 +465,11 @@ impl Access {
         let live = found.filter(|credential| self.picture.world().is_active(credential.principal));
         let (id, credential, kind, expires_at, narrowing) = match live {
             Some(credential) => {
-                credential.last_used_at.store(self.db.now().0, Ordering::Relaxed);
+                // To the second, and no oftener: who writes it takes it from all that read beside it.
+                let now = self.db.now().0;
+                if now.abs_diff(credential.last_used_at.load(Ordering::Relaxed)) > 1_000_000 {
+                    credential.last_used_at.store(now, Ordering::Relaxed);
+                }
                 (
                     credential.principal,
                     Some(credential.id),
@@ -460,18 +499,19 @@ impl Access {
         })
     }
 
-    async fn credential(&self, hash: &str) -> Result<Option<Arc<Credential>>> {
+    async fn credential(&self, hash: &KeyHash) -> Result<Option<Arc<Credential>>> {
         let now = self.db.now().0;
         let live =
             |credential: Arc<Credential>| credential.expires_at.is_none_or(|end| now < end).then_some(credential);
         if let Some(credential) = self.picture.credential(hash) {
             return Ok(live(credential));
         }
+        let text = key::hex(hash);
         let row = sqlx::query(
             "SELECT id, principal_id, kind, expires_at, permissions, workspaces, (SELECT version FROM access_version) AS version FROM credentials
              WHERE hash = $1 AND revoked_at IS NULL AND kind IN ('session', 'key')",
         )
-        .bind(hash)
+        .bind(&text)
         .fetch_optional(&self.db.read)
         .await?;
         if let Some(row) = row {
@@ -488,7 +528,7 @@ impl Access {
                 narrowing: narrowing(col(&row, "permissions")?, col(&row, "workspaces")?)?,
                 last_used_at: AtomicI64::new(0),
             });
-            self.picture.remember(hash, credential.clone(), col(&row, "version")?);
+            self.picture.remember(*hash, credential.clone(), col(&row, "version")?);
             return Ok(live(credential));
         }
         // A job's token lives exactly as long as its job and is never remembered here.
@@ -496,7 +536,7 @@ impl Access {
             "SELECT j.experiment_id, e.owner_id FROM jobs j JOIN experiments e ON e.id = j.experiment_id
              WHERE j.token_hash = $1 AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')",
         )
-        .bind(hash)
+        .bind(&text)
         .fetch_optional(&self.db.read)
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -594,7 +634,7 @@ impl System {
         self.access.picture()
     }
 
-    /// The picture, certainly not older than the moment of the call.
+    /// The picture, with every change that was acknowledged before the call.
     pub async fn fresh(&self) -> Result<&Picture> {
         self.access.fresh().await
     }
@@ -725,7 +765,7 @@ impl Actor {
         }
         let given = self.bearer_hash.is_some();
         self.access
-            .actor(self.bearer_hash.clone(), given, self.origin.clone())
+            .actor(self.bearer_hash, given, self.origin.clone())
             .await
     }
 
@@ -806,7 +846,7 @@ impl<P> Clone for Granted<P> {
 pub(crate) fn place(picture: &Picture, target: &Target) -> String {
     let workspace = target
         .workspace
-        .map(|id| format!("workspace \"{}\"", picture.workspace_name(id)));
+        .map(|id| ["workspace \"", &*picture.workspace_name(id), "\""].concat());
     match (target.object, workspace) {
         (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),

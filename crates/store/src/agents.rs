@@ -94,7 +94,7 @@ pub async fn register(
     .bind(new.slots.len() as i64)
     .bind(kind)
     .bind(hardware)
-    .bind(&actor.origin.address)
+    .bind(&*actor.origin.address)
     .bind(&new.instance)
     .bind(now)
     .fetch_one(&mut **work)
@@ -141,7 +141,7 @@ pub async fn seen(serving: &Serving) -> Result<()> {
     let mut work = serving.actor.begin().await?;
     sqlx::query("UPDATE agents SET last_seen_at = $1, address = $2 WHERE id = $3")
         .bind(serving.actor.now().0)
-        .bind(&serving.actor.origin.address)
+        .bind(&*serving.actor.origin.address)
         .bind(serving.id.0)
         .execute(&mut **work)
         .await?;

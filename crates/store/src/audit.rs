@@ -85,7 +85,7 @@ async fn insert(
     .bind(who.1)
     .bind(who.2)
     .bind(credential)
-    .bind(&origin.address)
+    .bind(&*origin.address)
     .bind(entry.action)
     .bind(entry.verb)
     .bind(entry.object_kind)
@@ -93,7 +93,7 @@ async fn insert(
     .bind(entry.workspace.map(|id| id.0))
     .bind(outcome)
     .bind(if entry.detail.is_null() { String::new() } else { entry.detail.to_string() })
-    .bind(&origin.request_id)
+    .bind(&*origin.request_id)
     .execute(&mut **tx)
     .await?;
     Ok(())

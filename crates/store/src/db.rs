@@ -443,3 +443,12 @@ pub(crate) fn id_list(ids: impl IntoIterator<Item = i64>) -> String {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     if ids.is_empty() { "NULL".into() } else { ids.join(",") }
 }
+
+/// The condition that a column's number is among those of an [`id_list`] bound at `parameter`: for lists so long and so often asked for that reading the
+/// statement anew each time would cost more than running it.
+pub(crate) fn among_given(kind: Kind, parameter: &str) -> String {
+    match kind {
+        Kind::Sqlite => format!("IN (SELECT value FROM json_each('[' || {parameter} || ']'))"),
+        Kind::Postgres => format!("= ANY (string_to_array({parameter}, ',')::bigint[])"),
+    }
+}

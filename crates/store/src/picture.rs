@@ -102,12 +102,15 @@ struct Names {
     queues: BTreeMap<QueueId, QueueEntry>,
 }
 
+/// What is stored of a key; see [`bailiwick_api::key::stored_hash`].
+pub(crate) type KeyHash = [u8; 32];
+
 /// Credentials seen since they last changed, by stored hash.
 #[derive(Default)]
 struct Credentials {
-    by_hash: HashMap<String, Arc<Credential>>,
-    by_principal: HashMap<PrincipalId, Vec<String>>,
-    by_id: HashMap<TokenId, String>,
+    by_hash: HashMap<KeyHash, Arc<Credential>>,
+    by_principal: HashMap<PrincipalId, Vec<KeyHash>>,
+    by_id: HashMap<TokenId, KeyHash>,
 }
 
 pub struct Picture {
@@ -281,7 +284,7 @@ impl Picture {
     pub fn workspace_target(&self, id: WorkspaceId) -> Target {
         Target {
             workspace: Some(id),
-            owner: self.workspace(id).and_then(|workspace| workspace.owner),
+            owner: self.names().workspaces.get(&id).and_then(|workspace| workspace.owner),
             ..Target::default()
         }
     }
@@ -407,20 +410,20 @@ impl Picture {
             .collect()
     }
 
-    pub(crate) fn credential(&self, hash: &str) -> Option<Arc<Credential>> {
+    pub(crate) fn credential(&self, hash: &KeyHash) -> Option<Arc<Credential>> {
         self.credentials.read().expect(HELD).by_hash.get(hash).cloned()
     }
 
     /// Remembers a credential that was read at `version`, unless the picture has moved on since: then what was read may be what has just ended.
-    pub(crate) fn remember(&self, hash: &str, credential: Arc<Credential>, version: i64) {
+    pub(crate) fn remember(&self, hash: KeyHash, credential: Arc<Credential>, version: i64) {
         let mut known = self.credentials.write().expect(HELD);
-        if self.version() != version || known.by_hash.contains_key(hash) {
+        if self.version() != version || known.by_hash.contains_key(&hash) {
             return;
         }
         let of = known.by_principal.entry(credential.principal).or_default();
-        of.push(hash.to_owned());
-        known.by_id.insert(credential.id, hash.to_owned());
-        known.by_hash.insert(hash.to_owned(), credential);
+        of.push(hash);
+        known.by_id.insert(credential.id, hash);
+        known.by_hash.insert(hash, credential);
     }
 
     /// What credentials were used since the last call, and when (µs).
@@ -481,9 +484,9 @@ impl Picture {
         change.enact(&mut self.world.write().expect(HELD));
         // Under one lock with the version, so that nobody remembers in between what has just ended (see `remember`).
         let mut known = self.credentials.write().expect(HELD);
-        let mut hashes: Vec<String> = of("credential")
+        let mut hashes: Vec<KeyHash> = of("credential")
             .iter()
-            .filter_map(|id| known.by_id.get(&TokenId(*id)).cloned())
+            .filter_map(|id| known.by_id.get(&TokenId(*id)).copied())
             .collect();
         for id in of("principal") {
             hashes.extend(known.by_principal.remove(&PrincipalId(*id)).unwrap_or_default());

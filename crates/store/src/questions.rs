@@ -26,7 +26,7 @@ use sqlx::{AssertSqlSafe, Row};
 use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of};
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
-use crate::db::{Result, StoreError, id_list};
+use crate::db::{Result, StoreError, among_given, id_list};
 use crate::picture::Picture;
 
 /// What was asked for, as it was typed.
@@ -57,9 +57,10 @@ impl Wanted {
 
     /// As one would type it again.
     fn words(self, typed: &str) -> String {
-        match self.permissions.iter().collect::<Vec<_>>().as_slice() {
-            [one] if self.reach == Reach::Own => format!("{one}:own"),
-            [one] => one.to_string(),
+        let mut permissions = self.permissions.iter();
+        match (permissions.next(), permissions.next()) {
+            (Some(one), None) if self.reach == Reach::Own => format!("{one}:own"),
+            (Some(one), None) => one.name().to_owned(),
             _ => typed.trim().to_owned(),
         }
     }
@@ -98,12 +99,11 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
     }
     // One that is not there is answered with a row as well, so that it costs the same as one that may not be seen.
     let sql = format!(
-        "SELECT COALESCE(string_agg(id || ' ' || workspace_id || ' ' || project_id || ' ' || owner_id, ';'), '0 0 0 0') FROM experiments WHERE id IN ({})",
-        id_list(ids.iter().copied())
+        "SELECT COALESCE(string_agg(id || ' ' || workspace_id || ' ' || project_id || ' ' || owner_id, ';'), '0 0 0 0') FROM experiments WHERE id {}",
+        among_given(actor.db().kind(), "$1")
     );
-    // The text differs with the ids: keeping each statement prepared would fill the connection.
     let found: String = sqlx::query(AssertSqlSafe(sql))
-        .persistent(ids.len() == 1)
+        .bind(id_list(ids.iter().copied()))
         .fetch_one(&actor.db().read)
         .await?
         .try_get(0)?;
@@ -241,10 +241,12 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
     let there = found.is_some();
     let target = found.unwrap_or_else(|| nowhere(on));
     let picture = actor.picture();
-    let seen = sees(actor, &target) & there;
-    let each: Vec<OneAnswer> = {
+    let queue_seen = sees_queue(actor, &target);
+    let (seen, each): (bool, Vec<OneAnswer>) = {
         let open = open_for(picture, &target);
         let (world, now) = (picture.world(), actor.now().0);
+        let sees = |permission| world.decide(actor.id, actor.narrowing(), permission, &target, now).is_some();
+        let seen = queue_seen.unwrap_or_else(|| seen_by(&target).is_none_or(sees)) & there;
         let may = |permission: Permission| {
             let target = wanted.on(actor.id, target);
             let who = (actor.id, actor.narrowing());
@@ -257,7 +259,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
             permission,
             allowed: may(permission),
         });
-        answers.collect()
+        (seen, answers.collect())
     };
     let allowed = each.iter().all(|one| one.allowed);
     let any = each.iter().any(|one| one.allowed);
@@ -266,7 +268,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
     // Said in both cases: which of them it is must not show in the time.
     let place = place(picture, &target);
     let words = match known {
-        true if allowed => format!("Yes: you have {what} on {place}"),
+        true if allowed => ["Yes: you have ", &what, " on ", &place].concat(),
         true => {
             let missing: Vec<&str> = each
                 .iter()
@@ -290,17 +292,22 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
     })
 }
 
-/// Whether the target itself may be seen.
-fn sees(actor: &Actor, target: &Target) -> bool {
+/// Whether the target may be seen, if it is a queue: that turns on more than a permission.
+fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
+    let Some((ObjectKind::Queue, id)) = target.object else {
+        return None;
+    };
+    let id = QueueId(id);
+    Some(crate::queues::may_see(actor, id, open_queues(actor.picture()).contains(&id)))
+}
+
+/// With what permission the target itself, if it is no queue, may be seen; the installation needs none.
+fn seen_by(target: &Target) -> Option<Permission> {
     match (target.object, target.project, target.workspace) {
-        (Some((ObjectKind::Queue, id)), ..) => {
-            let id = QueueId(id);
-            crate::queues::may_see(actor, id, open_queues(actor.picture()).contains(&id))
-        }
-        (Some(_), ..) => actor.may(Permission::ExperimentsRead, target).is_some(),
-        (None, Some(_), _) => actor.may(Permission::ProjectsRead, target).is_some(),
-        (None, None, Some(_)) => actor.may(Permission::WorkspacesRead, target).is_some(),
-        (None, None, None) => true,
+        (Some(_), ..) => Some(Permission::ExperimentsRead),
+        (None, Some(_), _) => Some(Permission::ProjectsRead),
+        (None, None, Some(_)) => Some(Permission::WorkspacesRead),
+        (None, None, None) => None,
     }
 }
 

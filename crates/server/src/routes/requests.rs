@@ -88,8 +88,8 @@ pub async fn break_glass(
         user = &*actor.name,
         until = %broken.until.unwrap_or(broken.created_at),
         why = wanted.why,
-        address = actor.origin.address,
-        request_id = actor.origin.request_id,
+        address = &*actor.origin.address,
+        request_id = &*actor.origin.request_id,
         "BREAK-GLASS: a user is ClusterAdmin for a while"
     );
     Ok(Json(broken))
