@@ -30,14 +30,15 @@ pub use crate::picture::{GroupEntry, Picture, PrincipalEntry, ProjectEntry, Touc
 #[cfg(feature = "bench")]
 mod unchecked;
 
+/// A credential of an active principal.
+#[derive(Clone)]
 pub(crate) struct Credential {
     pub(crate) id: TokenId,
     pub(crate) principal: PrincipalId,
+    name: Arc<str>,
     kind: CredentialKind,
     expires_at: Option<i64>,
     narrowing: Option<Narrowing>,
-    /// µs; 0 once it is written down.
-    pub(crate) last_used_at: AtomicI64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -462,50 +463,44 @@ impl Access {
             Some(hash) => self.credential(hash).await?,
             None => None,
         };
-        let live = found.filter(|credential| self.picture.world().is_active(credential.principal));
-        let (id, credential, kind, expires_at, narrowing) = match live {
-            Some(credential) => {
-                // To the second, and no oftener: who writes it takes it from all that read beside it.
-                let now = self.db.now().0;
-                if now.abs_diff(credential.last_used_at.load(Ordering::Relaxed)) > 1_000_000 {
-                    credential.last_used_at.store(now, Ordering::Relaxed);
-                }
-                (
-                    credential.principal,
-                    Some(credential.id),
-                    credential.kind,
-                    credential.expires_at,
-                    credential.narrowing.clone(),
-                )
-            }
+        let credential_id = found.as_ref().map(|credential| credential.id);
+        let credential = match found {
+            Some(credential) => credential,
             // Seed 000: "When auth is disabled, all users have admin-like access"; old keys in configurations do no harm then.
             None if self.mode() == AccessMode::Off => {
                 let id = self.picture.somebody().unwrap_or(PrincipalId(NOBODY));
-                (id, None, CredentialKind::None, None, None)
+                Credential {
+                    id: TokenId(0),
+                    principal: id,
+                    name: self.picture.principal_name(id),
+                    kind: CredentialKind::None,
+                    expires_at: None,
+                    narrowing: None,
+                }
             }
             None => return Err(Refusal::NotSignedIn { given }),
         };
         Ok(Actor {
-            id,
-            name: self.picture.principal_name(id),
-            credential,
-            credential_kind: kind,
-            credential_expires_at: expires_at.map(bailiwick_api::Time),
+            id: credential.principal,
+            name: credential.name,
+            credential: credential_id,
+            credential_kind: credential.kind,
+            credential_expires_at: credential.expires_at.map(bailiwick_api::Time),
             origin,
-            narrowing,
+            narrowing: credential.narrowing,
             bearer_hash,
             version,
             access: self.clone(),
         })
     }
 
-    async fn credential(&self, hash: &KeyHash) -> Result<Option<Arc<Credential>>> {
+    async fn credential(&self, hash: &KeyHash) -> Result<Option<Credential>> {
         let now = self.db.now().0;
-        let live =
-            |credential: Arc<Credential>| credential.expires_at.is_none_or(|end| now < end).then_some(credential);
-        if let Some(credential) = self.picture.credential(hash) {
+        let live = |credential: Credential| credential.expires_at.is_none_or(|end| now < end).then_some(credential);
+        if let Some(credential) = self.picture.credential(hash, now) {
             return Ok(live(credential));
         }
+        let is_active = |principal| self.picture.world().is_active(principal);
         let text = key::hex(hash);
         let row = sqlx::query(
             "SELECT id, principal_id, kind, expires_at, permissions, workspaces, (SELECT version FROM access_version) AS version FROM credentials
@@ -520,15 +515,20 @@ impl Access {
             } else {
                 CredentialKind::Key
             };
-            let credential = Arc::new(Credential {
+            let principal = PrincipalId(col(&row, "principal_id")?);
+            if !is_active(principal) {
+                return Ok(None);
+            }
+            let credential = Credential {
                 id: TokenId(col(&row, "id")?),
-                principal: PrincipalId(col(&row, "principal_id")?),
+                principal,
+                name: self.picture.principal_name(principal),
                 kind,
                 expires_at: col(&row, "expires_at")?,
                 narrowing: narrowing(col(&row, "permissions")?, col(&row, "workspaces")?)?,
-                last_used_at: AtomicI64::new(0),
-            });
-            self.picture.remember(*hash, credential.clone(), col(&row, "version")?);
+            };
+            let version = col(&row, "version")?;
+            self.picture.remember(*hash, credential.clone(), version, now);
             return Ok(live(credential));
         }
         // A job's token lives exactly as long as its job and is never remembered here.
@@ -546,9 +546,14 @@ impl Access {
             Permission::ExperimentsReadArtifacts,
             Permission::ExperimentsUpdate,
         ];
-        Ok(Some(Arc::new(Credential {
+        let principal = PrincipalId(col(&row, "owner_id")?);
+        if !is_active(principal) {
+            return Ok(None);
+        }
+        Ok(Some(Credential {
             id: TokenId(0),
-            principal: PrincipalId(col(&row, "owner_id")?),
+            principal,
+            name: self.picture.principal_name(principal),
             kind: CredentialKind::Job,
             expires_at: None,
             narrowing: Some(Narrowing {
@@ -556,8 +561,7 @@ impl Access {
                 workspaces: None,
                 object: Some((ObjectKind::Experiment, experiment)),
             }),
-            last_used_at: AtomicI64::new(0),
-        })))
+        }))
     }
 
     /// Drops the record of what old changes touched. A server that is further behind than this loads everything.

@@ -105,12 +105,18 @@ struct Names {
 /// What is stored of a key; see [`bailiwick_api::key::stored_hash`].
 pub(crate) type KeyHash = [u8; 32];
 
-/// Credentials seen since they last changed, by stored hash.
+/// Credentials seen since they or their holders last changed, by stored hash.
 #[derive(Default)]
 struct Credentials {
-    by_hash: HashMap<KeyHash, Arc<Credential>>,
+    by_hash: HashMap<KeyHash, Used>,
     by_principal: HashMap<PrincipalId, Vec<KeyHash>>,
     by_id: HashMap<TokenId, KeyHash>,
+}
+
+struct Used {
+    credential: Credential,
+    /// µs, to the second; 0 once it is written down.
+    last: AtomicI64,
 }
 
 pub struct Picture {
@@ -265,11 +271,21 @@ impl Picture {
     }
 
     pub fn find_workspace(&self, text: &str) -> Option<WorkspaceId> {
+        self.find_workspace_target(text)?.workspace
+    }
+
+    /// The target that a workspace of this name or id is.
+    pub fn find_workspace_target(&self, text: &str) -> Option<Target> {
         let names = self.names();
-        match as_number(text).map(WorkspaceId) {
-            Some(id) => names.workspaces.contains_key(&id).then_some(id),
-            None => names.workspace_keys.get(&name_key(text)).copied(),
-        }
+        let id = match as_number(text).map(WorkspaceId) {
+            Some(id) => id,
+            None => *names.workspace_keys.get(&name_key(text))?,
+        };
+        Some(Target {
+            workspace: Some(id),
+            owner: names.workspaces.get(&id)?.owner,
+            ..Target::default()
+        })
     }
 
     pub fn workspaces(&self) -> Vec<(WorkspaceId, WorkspaceEntry)> {
@@ -410,12 +426,19 @@ impl Picture {
             .collect()
     }
 
-    pub(crate) fn credential(&self, hash: &KeyHash) -> Option<Arc<Credential>> {
-        self.credentials.read().expect(HELD).by_hash.get(hash).cloned()
+    /// A credential that is remembered, and notes that it was used.
+    pub(crate) fn credential(&self, hash: &KeyHash, now: i64) -> Option<Credential> {
+        let known = self.credentials.read().expect(HELD);
+        let used = known.by_hash.get(hash)?;
+        // No oftener than each second: who writes it takes it from all that read beside it.
+        if now.abs_diff(used.last.load(Ordering::Relaxed)) > 1_000_000 {
+            used.last.store(now, Ordering::Relaxed);
+        }
+        Some(used.credential.clone())
     }
 
     /// Remembers a credential that was read at `version`, unless the picture has moved on since: then what was read may be what has just ended.
-    pub(crate) fn remember(&self, hash: KeyHash, credential: Arc<Credential>, version: i64) {
+    pub(crate) fn remember(&self, hash: KeyHash, credential: Credential, version: i64, now: i64) {
         let mut known = self.credentials.write().expect(HELD);
         if self.version() != version || known.by_hash.contains_key(&hash) {
             return;
@@ -423,15 +446,16 @@ impl Picture {
         let of = known.by_principal.entry(credential.principal).or_default();
         of.push(hash);
         known.by_id.insert(credential.id, hash);
-        known.by_hash.insert(hash, credential);
+        let last = AtomicI64::new(now);
+        known.by_hash.insert(hash, Used { credential, last });
     }
 
     /// What credentials were used since the last call, and when (µs).
     pub(crate) fn take_last_used(&self) -> Vec<(TokenId, PrincipalId, i64)> {
         let known = self.credentials.read().expect(HELD);
         let used = known.by_hash.values().filter_map(|one| {
-            let at = one.last_used_at.swap(0, Ordering::Relaxed);
-            (at != 0).then_some((one.id, one.principal, at))
+            let at = one.last.swap(0, Ordering::Relaxed);
+            (at != 0).then_some((one.credential.id, one.credential.principal, at))
         });
         used.collect()
     }
@@ -491,8 +515,8 @@ impl Picture {
         for id in of("principal") {
             hashes.extend(known.by_principal.remove(&PrincipalId(*id)).unwrap_or_default());
         }
-        let gone: Vec<Arc<Credential>> = hashes.iter().filter_map(|hash| known.by_hash.remove(hash)).collect();
-        for credential in &gone {
+        let gone: Vec<Used> = hashes.iter().filter_map(|hash| known.by_hash.remove(hash)).collect();
+        for Used { credential, .. } in &gone {
             known.by_id.remove(&credential.id);
             if let Some(of) = known.by_principal.get_mut(&credential.principal) {
                 of.retain(|hash| !hashes.contains(hash));
@@ -508,8 +532,8 @@ impl Picture {
     }
 }
 
-fn forgotten(credentials: impl Iterator<Item = Arc<Credential>>) -> Vec<(TokenId, PrincipalId, i64)> {
-    let used = credentials.map(|one| (one.id, one.principal, one.last_used_at.load(Ordering::Relaxed)));
+fn forgotten(credentials: impl Iterator<Item = Used>) -> Vec<(TokenId, PrincipalId, i64)> {
+    let used = credentials.map(|one| (one.credential.id, one.credential.principal, one.last.into_inner()));
     used.filter(|(_, _, at)| *at != 0).collect()
 }
 

@@ -71,7 +71,7 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
     let picture = actor.picture();
     Ok(match on {
         On::Installation => Some(Target::default()),
-        On::Workspace(name) => picture.find_workspace(name).map(|id| picture.workspace_target(id)),
+        On::Workspace(name) => picture.find_workspace_target(name),
         On::Project(workspace, name) => find_project(picture, workspace, name).map(|id| picture.project_target(id)),
         On::Queue(name) => picture.find_queue(name).map(|(id, _)| queue_target(id)),
         On::Experiment(which) => match bailiwick_api::ids::as_number(which) {
