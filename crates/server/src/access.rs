@@ -38,7 +38,7 @@ use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
 use bailiwick_api::requests::BREAK_GLASS_HEADER;
 use bailiwick_api::{Permission, PrincipalId, ProjectId, WorkspaceId, key};
-use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System};
+use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System, seldom};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
 use bailiwick_store::requests;
@@ -107,13 +107,13 @@ impl Context {
                 ..Entry::new("sign-in", "key", "request", self.request.uri.path())
             };
             let entry = entry.with(json!({"key": if *given { "invalid" } else { "none" }}));
-            audit::record_stranger(&self.shared.access, "", &self.origin, entry).await?;
+            seldom(audit::record_stranger(&self.shared.access, "", &self.origin, entry)).await?;
         }
         let actor = outcome?;
         let _ = self.who.set(actor.id);
         match actor.credential_kind {
             CredentialKind::None => self.refuse_foreign_page()?,
-            CredentialKind::Job => self.refuse_beyond_job(&actor).await?,
+            CredentialKind::Job => seldom(self.refuse_beyond_job(&actor)).await?,
             CredentialKind::Session | CredentialKind::Key => {}
         }
         Ok(actor)
@@ -303,11 +303,8 @@ pub async fn require<P: Permit>(
     match actor.require::<P>(target, what, which, seen_by) {
         Ok(granted) => Ok(granted),
         Err(refusal) => {
-            audit::record(
-                actor,
-                Entry::denied(P::PERMISSION, what, which).in_workspace(target.workspace),
-            )
-            .await?;
+            let entry = Entry::denied(P::PERMISSION, what, which).in_workspace(target.workspace);
+            seldom(audit::record(actor, entry)).await?;
             Err(refusal.into())
         }
     }

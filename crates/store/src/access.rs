@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -248,6 +249,11 @@ const NOBODY: i64 = -1;
 const FOREVER: i64 = i64::MAX - 1;
 const HELD: &str = "no panic while the lock is held";
 
+/// A future of its own, for what most requests never come to: what a request may have to keep is set aside for each, and a large one costs more than its work.
+pub fn seldom<'a, T>(future: impl Future<Output = T> + Send + 'a) -> Pin<Box<dyn Future<Output = T> + Send + 'a>> {
+    Box::pin(future)
+}
+
 /// The moments (µs since 1970) at which somebody holds what he gives until then (`None`: without an end), if he holds it all the time: what is held now can
 /// only end.
 pub(crate) fn first_and_last(now: Time, until: Option<Time>) -> [i64; 2] {
@@ -312,7 +318,7 @@ impl Access {
         if self.db.kind() == Kind::Sqlite {
             // Only this process writes here: the counter tells.
             if self.moved.load(Ordering::SeqCst) != self.seen.load(Ordering::SeqCst) {
-                self.catch_up(None).await?;
+                seldom(self.catch_up(None)).await?;
             }
             return Ok(&self.picture);
         }
@@ -324,11 +330,15 @@ impl Access {
             }
             return Ok(&self.picture);
         }
+        seldom(self.await_a_round()).await?;
+        Ok(&self.picture)
+    }
+
+    async fn await_a_round(self: &Arc<Access>) -> Result<()> {
         let (done, wait) = oneshot::channel();
         self.read_in_a_round(Some(done));
         let read = wait.await;
-        read.map_err(|_| StoreError::Unavailable("the reading of the version of rights was given up".into()))??;
-        Ok(&self.picture)
+        read.map_err(|_| StoreError::Unavailable("the reading of the version of rights was given up".into()))?
     }
 
     /// In a task of its own: the request that began it may be given up, and others wait for it.
@@ -444,8 +454,8 @@ impl Access {
         let outcome = self.actor(hash, bearer.is_some(), origin.clone()).await;
         if matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
-            if self.fresh().await?.version() != known {
-                return self.actor(hash, bearer.is_some(), origin).await;
+            if seldom(self.fresh()).await?.version() != known {
+                return seldom(self.actor(hash, bearer.is_some(), origin)).await;
             }
         }
         outcome
@@ -496,10 +506,14 @@ impl Access {
 
     async fn credential(&self, hash: &KeyHash) -> Result<Option<Credential>> {
         let now = self.db.now().0;
-        let live = |credential: Credential| credential.expires_at.is_none_or(|end| now < end).then_some(credential);
-        if let Some(credential) = self.picture.credential(hash, now) {
-            return Ok(live(credential));
-        }
+        let found = match self.picture.credential(hash, now) {
+            Some(credential) => Some(credential),
+            None => seldom(self.look_up_credential(hash, now)).await?,
+        };
+        Ok(found.filter(|credential| credential.expires_at.is_none_or(|end| now < end)))
+    }
+
+    async fn look_up_credential(&self, hash: &KeyHash, now: i64) -> Result<Option<Credential>> {
         let is_active = |principal| self.picture.world().is_active(principal);
         let text = key::hex(hash);
         let row = sqlx::query(
@@ -529,7 +543,7 @@ impl Access {
             };
             let version = col(&row, "version")?;
             self.picture.remember(*hash, credential.clone(), version, now);
-            return Ok(live(credential));
+            return Ok(Some(credential));
         }
         // A job's token lives exactly as long as its job and is never remembered here.
         let row = sqlx::query(

@@ -23,7 +23,7 @@ use bailiwick_api::{
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of};
+use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom};
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
 use crate::db::{Result, StoreError, among_given, id_list};
@@ -75,8 +75,8 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
         On::Project(workspace, name) => find_project(picture, workspace, name).map(|id| picture.project_target(id)),
         On::Queue(name) => picture.find_queue(name).map(|(id, _)| queue_target(id)),
         On::Experiment(which) => match bailiwick_api::ids::as_number(which) {
-            Some(id) => experiments(actor, &[id]).await?.remove(&id),
-            None => crate::experiments::find_seen(actor, which)
+            Some(id) => seldom(experiments(actor, &[id])).await?.remove(&id),
+            None => seldom(crate::experiments::find_seen(actor, which))
                 .await?
                 .map(|row| row.target()),
         },

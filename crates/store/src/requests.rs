@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, Granted, Refusal, System, Work, resolve, scope_of};
+use crate::access::{Access, Actor, Granted, Refusal, System, Work, resolve, scope_of, seldom};
 use crate::assignments::{self, ChangeError, Changed, Resolved, may_give, note, target_of};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError};
@@ -656,9 +656,13 @@ pub async fn break_glass_until(access: &Access, who: PrincipalId) -> Result<Opti
         let mut ending = globally.filter(|one| one.expires.is_some_and(|end| now.0 < end));
         ending.any(|one| world.role(one.role).is_some_and(|role| role.name == "ClusterAdmin"))
     };
-    if !may_be_on {
-        return Ok(None);
+    match may_be_on {
+        true => seldom(break_glass_on_record(access, who, now)).await,
+        false => Ok(None),
     }
+}
+
+async fn break_glass_on_record(access: &Access, who: PrincipalId, now: Time) -> Result<Option<Time>> {
     let until: Option<i64> = sqlx::query_scalar(
         "SELECT MAX(ends_at) FROM access_requests WHERE principal_id = $1 AND kind = 'break-glass' AND ends_at > $2
            AND assignment_id IN (SELECT id FROM assignments WHERE principal_id = $1)",
