@@ -5,6 +5,7 @@ use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, State, StateChange, Stop};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::{ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
+use serde::Deserialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -18,7 +19,8 @@ mod list;
 
 pub use list::{Bind, Plan, Statement, list};
 
-/// A row, with ids in place of names.
+/// A row, with ids in place of names; in the order of [`COLUMNS`].
+#[derive(Deserialize)]
 pub struct ExperimentRow {
     pub id: ExperimentId,
     pub name: String,

@@ -4,7 +4,7 @@
 //! those rows, loads just what they name, and stands at the new version. Where the rows do not reach back far enough it loads everything.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bailiwick_access::{Assignment, Holder, ObjectKind, Principal, Role, Scope, Target, World};
@@ -123,6 +123,8 @@ pub struct Picture {
     version: AtomicI64,
     mode: AccessMode,
     users: AtomicI64,
+    /// Whether anything has been held globally for a while since this server started.
+    ends_globally: AtomicBool,
     world: RwLock<World>,
     names: RwLock<Names>,
     credentials: RwLock<Credentials>,
@@ -139,6 +141,7 @@ impl Picture {
             version: AtomicI64::new(all.version),
             mode,
             users: AtomicI64::new(all.users.0),
+            ends_globally: AtomicBool::new(all.ends_globally),
             world: RwLock::new(all.world),
             names: RwLock::new(all.names),
             credentials: RwLock::default(),
@@ -161,6 +164,11 @@ impl Picture {
 
     fn names(&self) -> RwLockReadGuard<'_, Names> {
         self.names.read().expect(HELD)
+    }
+
+    /// False if nobody holds anything globally for a while: answered without a lock.
+    pub(crate) fn ends_globally(&self) -> bool {
+        self.ends_globally.load(Ordering::SeqCst)
     }
 
     /// The built-in group of everybody.
@@ -492,6 +500,7 @@ impl Picture {
         if !whole || touched.contains_key("everything") {
             let all = load_all(&mut tx, self.mode).await?;
             drop(tx);
+            self.ends_globally.fetch_or(all.ends_globally, Ordering::SeqCst);
             *self.names.write().expect(HELD) = all.names;
             *self.world.write().expect(HELD) = all.world;
             self.users.store(all.users.0, Ordering::SeqCst);
@@ -504,6 +513,7 @@ impl Picture {
         let of = |kind: &str| touched.get(kind).map(Vec::as_slice).unwrap_or_default();
         let change = Change::load(&mut tx, self.users_group(), &of).await?;
         drop(tx);
+        self.ends_globally.fetch_or(change.ends_globally(), Ordering::SeqCst);
         change.rename(&mut self.names.write().expect(HELD));
         change.enact(&mut self.world.write().expect(HELD));
         // Under one lock with the version, so that nobody remembers in between what has just ended (see `remember`).
@@ -540,6 +550,7 @@ fn forgotten(credentials: impl Iterator<Item = Used>) -> Vec<(TokenId, Principal
 struct All {
     version: i64,
     users: GroupId,
+    ends_globally: bool,
     world: World,
     names: Names,
 }
@@ -555,6 +566,7 @@ async fn load_all(tx: &mut Tx, mode: AccessMode) -> Result<All> {
     let change = Change::load_where(tx, users, &|_| Some(String::new())).await?;
     let mut names = Names::default();
     change.rename(&mut names);
+    let ends_globally = change.ends_globally();
     let Change {
         principals,
         roles,
@@ -571,6 +583,7 @@ async fn load_all(tx: &mut Tx, mode: AccessMode) -> Result<All> {
     Ok(All {
         version,
         users,
+        ends_globally,
         world,
         names,
     })
@@ -727,6 +740,11 @@ impl Change {
                 None => world.remove_assignment(id),
             }
         }
+    }
+
+    fn ends_globally(&self) -> bool {
+        let mut assignments = self.assignments.values().flatten();
+        assignments.any(|one| one.scope == Scope::Global && one.expires.is_some())
     }
 
     fn rename(&self, names: &mut Names) {

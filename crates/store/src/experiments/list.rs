@@ -10,9 +10,9 @@ use bailiwick_api::experiments::{Experiment, ExperimentFilter, ListPlace, Sort};
 use bailiwick_api::{Page, Permission, ProjectId, WorkspaceId};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{COLUMNS, ExperimentRow, read_row};
+use super::{COLUMNS, ExperimentRow};
 use crate::access::{Actor, Refusal};
-use crate::db::{Kind, Result, of};
+use crate::db::{Kind, Result, StoreError, of};
 
 /// From so many workspaces and projects on the walk over everybody's rows is tried first.
 const MANY_PLACES: usize = 300;
@@ -66,10 +66,9 @@ async fn rows(
     let mut actor = actor.clone();
     loop {
         let plan = Plan::new(&actor, filter, after.clone(), limit);
-        let (rows, version) = plan.run(&actor).await?;
-        let version = match version {
-            Some(version) => version,
-            None => actor.access.fresh().await?.version(),
+        let (rows, version) = match plan.run(&actor).await? {
+            Some(found) => found,
+            None => (Vec::new(), actor.access.fresh().await?.version()),
         };
         if version <= actor.version {
             return Ok((actor, rows));
@@ -145,7 +144,7 @@ impl Statement {
         self.bind(Bind::Text(format!("[{}]", text.join(","))))
     }
 
-    async fn rows(self, actor: &Actor) -> Result<(Vec<ExperimentRow>, Option<i64>)> {
+    async fn rows(self, actor: &Actor) -> Result<(Vec<ExperimentRow>, i64)> {
         let mut query = sqlx::query(AssertSqlSafe(self.sql));
         for value in self.binds {
             query = match value {
@@ -153,9 +152,10 @@ impl Statement {
                 Bind::Text(value) => query.bind(value),
             };
         }
-        let rows = query.fetch_all(&actor.db().read).await?;
-        let version = rows.last().map(|row| row.try_get(17)).transpose()?;
-        Ok((rows.iter().map(read_row).collect::<Result<_>>()?, version))
+        let packed = query.fetch_one(&actor.db().read).await?;
+        let rows = serde_json::from_str(packed.try_get(0)?);
+        let rows = rows.map_err(|why| StoreError::Broken(format!("a page of experiments cannot be read: {why}")))?;
+        Ok((rows, packed.try_get(1)?))
     }
 }
 
@@ -202,10 +202,11 @@ impl Plan {
         }
     }
 
-    async fn run(&self, actor: &Actor) -> Result<(Vec<ExperimentRow>, Option<i64>)> {
+    /// The rows, and by what version of rights; nothing where nothing can be seen, and no row was looked for.
+    async fn run(&self, actor: &Actor) -> Result<Option<(Vec<ExperimentRow>, i64)>> {
         let after = self.after.as_ref();
         let (mut rows, version) = match &self.how {
-            How::Nothing => return Ok((Vec::new(), None)),
+            How::Nothing => return Ok(None),
             How::Straight => self.straight(after, self.limit).rows(actor).await?,
             How::Merge(arms) => self.merge(arms, after, self.limit).rows(actor).await?,
             How::WalkOrMerge(own, arms) => match self.walk_seen(actor, *own).await? {
@@ -215,11 +216,11 @@ impl Plan {
         };
         // The same engine gave the arms: this takes nothing away but what a job may not see of its owner's.
         rows.retain(|row| sees(actor, row));
-        Ok((rows, version))
+        Ok(Some((rows, version)))
     }
 
     /// Walks the rows in order and keeps what is seen; nothing if too few of them are.
-    async fn walk_seen(&self, actor: &Actor, own: bool) -> Result<Option<(Vec<ExperimentRow>, Option<i64>)>> {
+    async fn walk_seen(&self, actor: &Actor, own: bool) -> Result<Option<(Vec<ExperimentRow>, i64)>> {
         let (mut found, mut walked) = (Vec::new(), 0);
         let mut after = self.after.clone();
         let mut piece = self.limit * 5 / 2 + 8;
@@ -375,8 +376,8 @@ impl Plan {
         let mut statement = Statement::default();
         let begin = self.begin(&mut statement, "name", after);
         let order = self.order("name");
-        statement.sql =
-            format!("SELECT {COLUMNS}, {VERSION} FROM experiments WHERE {begin} ORDER BY {order} LIMIT {limit}");
+        let rows = format!("SELECT {COLUMNS} FROM experiments WHERE {begin} ORDER BY {order} LIMIT {limit}");
+        statement.sql = self.packed(&rows);
         statement
     }
 
@@ -522,14 +523,19 @@ impl Plan {
             "page AS (SELECT id FROM ({}) AS found ORDER BY {found} LIMIT {limit})",
             all.join(" UNION ")
         ));
-        statement.sql = format!(
-            "WITH {} SELECT {}, {VERSION} FROM {} ORDER BY {}",
-            lists.join(", "),
+        let rows = format!(
+            "SELECT {} FROM {} ORDER BY {} LIMIT {limit}",
             of("e", COLUMNS),
             self.kind.looked_up("page", "experiments"),
             if self.by_name { "e.name, e.id" } else { "e.id DESC" }
         );
+        statement.sql = format!("WITH {} {}", lists.join(", "), self.packed(&rows));
         statement
+    }
+
+    /// A limit must stand in `rows`: it keeps their order.
+    fn packed(&self, rows: &str) -> String {
+        format!("SELECT {}, {VERSION} FROM ({rows}) AS listed", self.kind.packed(COLUMNS))
     }
 
     /// The index that holds an arm, or each of its places, in order.
