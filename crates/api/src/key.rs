@@ -92,22 +92,30 @@ pub fn hex(bytes: &[u8]) -> String {
     String::from_utf8(digits).expect("these digits are ASCII")
 }
 
+/// What each hexadecimal digit stands for; 255 for what is none. A table, since every request has its key written so, and which digit comes next is
+/// nothing that a processor could guess.
+const HALVES: [u8; 256] = {
+    let mut halves = [255; 256];
+    let mut value = 0;
+    while value < 16 {
+        halves[b"0123456789abcdef"[value] as usize] = value as u8;
+        halves[b"0123456789ABCDEF"[value] as usize] = value as u8;
+        value += 1;
+    }
+    halves
+};
+
 pub fn unhex32(digits: &str) -> Option<[u8; 32]> {
     if digits.len() != 64 {
         return None;
     }
-    // By hand: every request has its key written so.
-    let half = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    };
-    let mut bytes = [0; 32];
+    let (mut bytes, mut all) = ([0; 32], 0);
     for (byte, two) in bytes.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = half(two[0])? << 4 | half(two[1])?;
+        let [high, low] = [HALVES[usize::from(two[0])], HALVES[usize::from(two[1])]];
+        *byte = high << 4 | low;
+        all |= high | low;
     }
-    Some(bytes)
+    (all <= 15).then_some(bytes)
 }
 
 fn checksum(prefix: &str, body: &str) -> String {
@@ -145,6 +153,20 @@ mod tests {
         assert!(!is_well_formed(""));
         assert!(!is_well_formed("ml_ключ"));
         assert_ne!(make(KeyKind::Api, [0; 32]), make(KeyKind::Api, [255; 32]));
+    }
+
+    #[test]
+    fn digits_are_read_in_both_cases_and_nothing_else_is() {
+        let bytes: [u8; 32] = std::array::from_fn(|at| (at * 37) as u8);
+        let digits = hex(&bytes);
+        assert_eq!(unhex32(&digits), Some(bytes));
+        assert_eq!(unhex32(&digits.to_uppercase()), Some(bytes));
+        assert_eq!(unhex32(&digits[1..]), None);
+        for other in (0..=127u8).map(char::from).filter(|other| !other.is_ascii_hexdigit()) {
+            assert_eq!(unhex32(&format!("{other}{}", &digits[1..])), None, "{other:?}");
+            assert_eq!(unhex32(&format!("{}{other}", &digits[1..])), None, "{other:?}");
+        }
+        assert_eq!(unhex32(&"é".repeat(32)), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -71,8 +71,8 @@ pub struct Context {
     pub request: Arc<Parts>,
     pub path: Vec<(String, String)>,
     pub origin: Origin,
-    /// Who asks, once that is known.
-    who: Arc<OnceLock<PrincipalId>>,
+    /// The id of who asks, once that is known.
+    who: Arc<AtomicI64>,
 }
 
 impl Context {
@@ -110,7 +110,7 @@ impl Context {
             seldom(audit::record_stranger(&self.shared.access, "", &self.origin, entry)).await?;
         }
         let actor = outcome?;
-        let _ = self.who.set(actor.id);
+        self.who.store(actor.id.0, Ordering::Relaxed);
         match actor.credential_kind {
             CredentialKind::None => self.refuse_foreign_page()?,
             CredentialKind::Job => seldom(self.refuse_beyond_job(&actor)).await?,
@@ -828,9 +828,12 @@ impl Routes {
 }
 
 /// Whoever has broken the glass hears of it with every answer.
-async fn break_glass_until(shared: &Shared, who: &OnceLock<PrincipalId>) -> Option<HeaderValue> {
+async fn break_glass_until(shared: &Shared, who: &AtomicI64) -> Option<HeaderValue> {
+    let who = Some(who.load(Ordering::Relaxed)).filter(|id| *id != 0)?;
     // Where that cannot be read, the answer itself says more.
-    let until = requests::break_glass_until(&shared.access, *who.get()?).await.ok()??;
+    let until = requests::break_glass_until(&shared.access, PrincipalId(who))
+        .await
+        .ok()??;
     HeaderValue::from_str(&until.to_string()).ok()
 }
 

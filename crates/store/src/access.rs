@@ -25,8 +25,8 @@ use bailiwick_api::{
 use tokio::sync::oneshot;
 
 use crate::db::{Db, Kind, Result, StoreError, Tx, col};
-pub(crate) use crate::picture::{KeyHash, scope_columns};
 pub use crate::picture::{GroupEntry, Picture, PrincipalEntry, ProjectEntry, Touched, WorkspaceEntry};
+pub(crate) use crate::picture::{KeyHash, scope_columns};
 
 #[cfg(feature = "bench")]
 mod unchecked;
@@ -81,6 +81,8 @@ pub struct Actor {
     pub origin: Origin,
     narrowing: Option<Narrowing>,
     bearer_hash: Option<KeyHash>,
+    /// When it was recognised.
+    pub(crate) at: Time,
     /// The version of rights by which it was recognised; the picture may have moved on.
     pub(crate) version: i64,
     pub(crate) access: Arc<Access>,
@@ -243,7 +245,7 @@ struct Round {
 }
 
 /// How long a reading of the version is relied on, from the moment before it was asked for, by a clock that runs on while the process is stopped.
-const RELIED_ON: Duration = Duration::from_millis(4);
+const RELIED_ON: Duration = Duration::from_millis(10);
 const NOBODY: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
 const FOREVER: i64 = i64::MAX - 1;
@@ -322,7 +324,10 @@ impl Access {
             }
             return Ok(&self.picture);
         }
-        let left = self.relied_until.load(Ordering::SeqCst).checked_sub(self.since_opened());
+        let left = self
+            .relied_until
+            .load(Ordering::SeqCst)
+            .checked_sub(self.since_opened());
         if let Some(left) = left.filter(|left| *left > 0) {
             // Read anew before it must be, so that nobody waits for that.
             if left < RELIED_ON.as_nanos() as u64 / 2 {
@@ -469,8 +474,9 @@ impl Access {
     ) -> std::result::Result<Actor, Refusal> {
         // Read before anything is decided: what is decided later is by this version or a newer one.
         let version = self.picture.version();
+        let at = self.db.now();
         let found = match &bearer_hash {
-            Some(hash) => self.credential(hash).await?,
+            Some(hash) => self.credential(hash, at.0).await?,
             None => None,
         };
         let credential_id = found.as_ref().map(|credential| credential.id);
@@ -499,13 +505,13 @@ impl Access {
             origin,
             narrowing: credential.narrowing,
             bearer_hash,
+            at,
             version,
             access: self.clone(),
         })
     }
 
-    async fn credential(&self, hash: &KeyHash) -> Result<Option<Credential>> {
-        let now = self.db.now().0;
+    async fn credential(&self, hash: &KeyHash, now: i64) -> Result<Option<Credential>> {
         let found = match self.picture.credential(hash, now) {
             Some(credential) => Some(credential),
             None => seldom(self.look_up_credential(hash, now)).await?,
@@ -782,9 +788,7 @@ impl Actor {
             self.access.catch_up(Some(version)).await?;
         }
         let given = self.bearer_hash.is_some();
-        self.access
-            .actor(self.bearer_hash, given, self.origin.clone())
-            .await
+        self.access.actor(self.bearer_hash, given, self.origin.clone()).await
     }
 
     pub(crate) fn db(&self) -> &Db {

@@ -3,6 +3,7 @@
 //! Nothing here changes anything. What an asker may not see of others' assignments is left out, and what he may not see at all is answered like what is not
 //! there.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bailiwick_access::{
@@ -56,12 +57,12 @@ impl Wanted {
     }
 
     /// As one would type it again.
-    fn words(self, typed: &str) -> String {
+    fn words(self, typed: &str) -> Cow<'_, str> {
         let mut permissions = self.permissions.iter();
         match (permissions.next(), permissions.next()) {
-            (Some(one), None) if self.reach == Reach::Own => format!("{one}:own"),
-            (Some(one), None) => one.name().to_owned(),
-            _ => typed.trim().to_owned(),
+            (Some(one), None) if self.reach == Reach::Own => format!("{one}:own").into(),
+            (Some(one), None) => one.name().into(),
+            _ => typed.trim().into(),
         }
     }
 }
@@ -71,7 +72,7 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
     let picture = actor.picture();
     Ok(match on {
         On::Installation => Some(Target::default()),
-        On::Workspace(name) => picture.find_workspace_target(name),
+        On::Workspace(name) => picture.find_workspace_target(name).map(|(target, _)| target),
         On::Project(workspace, name) => find_project(picture, workspace, name).map(|id| picture.project_target(id)),
         On::Queue(name) => picture.find_queue(name).map(|(id, _)| queue_target(id)),
         On::Experiment(which) => match bailiwick_api::ids::as_number(which) {
@@ -237,57 +238,72 @@ fn nowhere(on: &On) -> Target {
 
 /// For oneself, through the credential used. What one may neither do nor see is answered like what is not there, after the same work.
 pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::result::Result<CanIAnswer, Refusal> {
-    let found = target_of(actor, on).await?;
+    let picture = actor.picture();
+    // The usual question is answered with one look at the names.
+    let mut name = None;
+    let found = match on {
+        On::Workspace(text) => picture.find_workspace_target(text).map(|(target, its)| {
+            name = Some(its);
+            target
+        }),
+        _ => target_of(actor, on).await?,
+    };
     let there = found.is_some();
     let target = found.unwrap_or_else(|| nowhere(on));
-    let picture = actor.picture();
     let queue_seen = sees_queue(actor, &target);
     let (seen, each): (bool, Vec<OneAnswer>) = {
         let open = open_for(picture, &target);
-        let (world, now) = (picture.world(), actor.now().0);
-        let sees = |permission| world.decide(actor.id, actor.narrowing(), permission, &target, now).is_some();
-        let seen = queue_seen.unwrap_or_else(|| seen_by(&target).is_none_or(sees)) & there;
+        let (world, now) = (picture.world(), actor.at.0);
+        let sees = |permission| {
+            world
+                .decide(actor.id, actor.narrowing(), permission, &target, now)
+                .is_some()
+        };
+        let seen = || queue_seen.unwrap_or_else(|| seen_by(&target).is_none_or(sees)) & there;
         let may = |permission: Permission| {
             let target = wanted.on(actor.id, target);
             let who = (actor.id, actor.narrowing());
             let target = asked_at(&world, who, |id| open.contains(&id), permission, target, now);
             let basis = world.decide(actor.id, actor.narrowing(), permission, &target, now);
             // What is held globally says nothing about a place: it must not tell whether one is there.
-            basis.is_some() & there & (seen | (permission.scope() != PermissionScope::Global))
+            basis.is_some() & there && (permission.scope() != PermissionScope::Global || seen())
         };
         let answers = wanted.permissions.iter().map(|permission| OneAnswer {
             permission,
             allowed: may(permission),
         });
-        (seen, answers.collect())
+        let each: Vec<OneAnswer> = answers.collect();
+        (each.iter().any(|one| one.allowed) || seen(), each)
     };
     let allowed = each.iter().all(|one| one.allowed);
-    let any = each.iter().any(|one| one.allowed);
     let what = wanted.words(typed);
-    let known = any || seen;
-    // Said in both cases: which of them it is must not show in the time.
-    let place = place(picture, &target);
-    let words = match known {
-        true if allowed => ["Yes: you have ", &what, " on ", &place].concat(),
-        true => {
+    let words = if seen {
+        let place = match name {
+            Some(name) => ["workspace \"", &*name, "\""].concat(),
+            None => place(picture, &target),
+        };
+        if allowed {
+            ["Yes: you have ", &what, " on ", &place].concat()
+        } else {
             let missing: Vec<&str> = each
                 .iter()
                 .filter(|one| !one.allowed)
                 .map(|one| one.permission.name())
                 .collect();
             let missing = if wanted.reach == Reach::Own || missing.len() > 8 {
-                what
+                what.into_owned()
             } else {
                 missing.join(", ")
             };
             format!("No: you do not have {missing} on {place}")
         }
-        false => format!("No: there is no {on} that you may see"),
+    } else {
+        format!("No: there is no {on} that you may see")
     };
     Ok(CanIAnswer {
         allowed,
         words,
-        not_there: !known,
+        not_there: !seen,
         each: if each.len() == 1 { Vec::new() } else { each },
     })
 }
@@ -298,7 +314,11 @@ fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
         return None;
     };
     let id = QueueId(id);
-    Some(crate::queues::may_see(actor, id, open_queues(actor.picture()).contains(&id)))
+    Some(crate::queues::may_see(
+        actor,
+        id,
+        open_queues(actor.picture()).contains(&id),
+    ))
 }
 
 /// With what permission the target itself, if it is no queue, may be seen; the installation needs none.

@@ -21,6 +21,7 @@ impl Access {
             origin,
             narrowing: None,
             bearer_hash: None,
+            at: self.db.now(),
             version: self.picture().version(),
             access: self.clone(),
         };

@@ -535,7 +535,10 @@ impl Plan {
 
     /// A limit must stand in `rows`: it keeps their order.
     fn packed(&self, rows: &str) -> String {
-        format!("SELECT {}, {VERSION} FROM ({rows}) AS listed", self.kind.packed(COLUMNS))
+        format!(
+            "SELECT {}, {VERSION} FROM ({rows}) AS listed",
+            self.kind.packed(COLUMNS)
+        )
     }
 
     /// The index that holds an arm, or each of its places, in order.
