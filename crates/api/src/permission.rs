@@ -1,5 +1,8 @@
 //! The one list of permissions, sets of them, and the built-in roles (`access.md` §1 and §2).
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -150,10 +153,9 @@ impl Permission {
     }
 
     pub fn find(name: &str) -> Option<Permission> {
-        Permission::ALL
-            .iter()
-            .copied()
-            .find(|permission| permission.name() == name)
+        static BY_NAME: LazyLock<HashMap<&str, Permission>> =
+            LazyLock::new(|| Permission::ALL.iter().map(|one| (one.name(), *one)).collect());
+        BY_NAME.get(name).copied()
     }
 }
 
