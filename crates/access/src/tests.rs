@@ -175,6 +175,20 @@ fn an_assignment_ends_at_its_moment_and_a_deactivated_principal_may_nothing() {
 }
 
 #[test]
+fn of_a_role_below_global_scope_counts_what_may_be_assigned_there() {
+    let role = RolePermissions::parse(["users:read", "experiments:read", "experiments:update:own"]).unwrap();
+    assert_eq!(Scope::Global.counts(role), role);
+    let below = RolePermissions::parse(["experiments:read", "experiments:update:own"]).unwrap();
+    for scope in [
+        Scope::Workspace(WorkspaceId(1)),
+        Scope::Project(ProjectId(1)),
+        Scope::Object(ObjectKind::Queue, 1),
+    ] {
+        assert_eq!(scope.counts(role), below, "{scope:?}");
+    }
+}
+
+#[test]
 fn a_global_permission_counts_only_globally() {
     let at_workspace = give(
         1,

@@ -93,6 +93,15 @@ impl Kind {
         }
     }
 
+    /// The condition that a number is among those of an [`id_list`] that is bound to `parameter`: as [`Kind::numbers`], and not joined with but looked up
+    /// one by one, without reading any JSON in PostgreSQL.
+    pub(crate) fn among(self, parameter: &str) -> String {
+        match self {
+            Kind::Sqlite => format!("IN (SELECT value FROM json_each('[' || {parameter} || ']'))"),
+            Kind::Postgres => format!("= ANY (string_to_array({parameter}, ',')::bigint[])"),
+        }
+    }
+
     /// A select of the rows `e` that `few` gives for each row of `list`, whose columns it may name; of both, `columns` are taken.
     pub(crate) fn for_each(
         self,
@@ -451,13 +460,4 @@ async fn begin_beside(pool: &AnyPool, begin: &'static str) -> Result<Tx> {
 pub(crate) fn id_list(ids: impl IntoIterator<Item = i64>) -> String {
     let ids: Vec<String> = ids.into_iter().map(|id| id.to_string()).collect();
     if ids.is_empty() { "NULL".into() } else { ids.join(",") }
-}
-
-/// The condition that a column's number is among those of an [`id_list`] bound at `parameter`: for lists so long and so often asked for that reading the
-/// statement anew each time would cost more than running it.
-pub(crate) fn among_given(kind: Kind, parameter: &str) -> String {
-    match kind {
-        Kind::Sqlite => format!("IN (SELECT value FROM json_each('[' || {parameter} || ']'))"),
-        Kind::Postgres => format!("= ANY (string_to_array({parameter}, ',')::bigint[])"),
-    }
 }

@@ -114,7 +114,7 @@ struct Credentials {
     by_id: HashMap<TokenId, KeyHash>,
 }
 
-/// Hashes what is a hash already, and one that nobody chooses: by its first bytes.
+/// Hashes what is a hash already, and one that nobody chooses: by the first bytes of what is written last (an array writes its length before).
 #[derive(Default)]
 struct Already(u64);
 

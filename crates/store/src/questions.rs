@@ -27,7 +27,7 @@ use sqlx::{AssertSqlSafe, Row};
 use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom};
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
-use crate::db::{Result, StoreError, among_given, id_list};
+use crate::db::{Result, StoreError, id_list};
 use crate::picture::Picture;
 
 /// What was asked for, as it was typed.
@@ -101,7 +101,7 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
     // One that is not there is answered with a row as well, so that it costs the same as one that may not be seen.
     let sql = format!(
         "SELECT COALESCE(string_agg(id || ' ' || workspace_id || ' ' || project_id || ' ' || owner_id, ';'), '0 0 0 0') FROM experiments WHERE id {}",
-        among_given(actor.db().kind(), "$1")
+        actor.db().kind().among("$1")
     );
     let found: String = sqlx::query(AssertSqlSafe(sql))
         .bind(id_list(ids.iter().copied()))
@@ -260,20 +260,24 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
                 .is_some()
         };
         let seen = || queue_seen.unwrap_or_else(|| seen_by(&target).is_none_or(sees)) & there;
+        let is_global = |permission: Permission| permission.scope() == PermissionScope::Global;
+        // Looked at once and always, or only where nothing is allowed: how often must not tell in time what is hidden from what is not there.
+        let early = wanted.permissions.iter().any(is_global).then(seen);
         let may = |permission: Permission| {
             let target = wanted.on(actor.id, target);
             let who = (actor.id, actor.narrowing());
             let target = asked_at(&world, who, |id| open.contains(&id), permission, target, now);
             let basis = world.decide(actor.id, actor.narrowing(), permission, &target, now);
             // What is held globally says nothing about a place: it must not tell whether one is there.
-            basis.is_some() & there && (permission.scope() != PermissionScope::Global || seen())
+            basis.is_some() & there & (early.unwrap_or(false) | !is_global(permission))
         };
         let answers = wanted.permissions.iter().map(|permission| OneAnswer {
             permission,
             allowed: may(permission),
         });
         let each: Vec<OneAnswer> = answers.collect();
-        (each.iter().any(|one| one.allowed) || seen(), each)
+        let any = each.iter().any(|one| one.allowed);
+        (any || early.unwrap_or_else(seen), each)
     };
     let allowed = each.iter().all(|one| one.allowed);
     let what = wanted.words(typed);
