@@ -34,6 +34,7 @@ pub enum Access {
         after_help = "Examples:\n  ml access who-can experiments:delete experiment:12\n  ml access who-can roles:assign -w 'Stop Signs' --json"
     )]
     WhoCan {
+        /// A permission, or a word for several: jobs:read, models:*, read
         permission: String,
         #[command(flatten)]
         place: Place,
@@ -79,6 +80,7 @@ pub enum Access {
     /// Make everything as a file says, all of it or nothing, after showing what that is
     #[command(after_help = "Examples:\n  ml access apply access.yaml\n  ml access apply access.yaml --yes")]
     Apply {
+        /// As `ml access export` writes it; `-` reads standard input
         file: PathBuf,
         /// Do not ask
         #[arg(short, long)]
@@ -91,6 +93,7 @@ pub enum Access {
         Where nothing is named, it is about the current workspace, or about everything for a role that is only held globally."
     )]
     Request {
+        /// As `ml role list` shows them
         role: String,
         #[command(flatten)]
         place: AskedPlace,
@@ -116,25 +119,30 @@ pub enum Access {
         after_help = "Examples:\n  ml access approve 12\n  ml access approve 12 --for 2h --answer 'until the release'"
     )]
     Approve {
+        /// As `ml access requests` shows it
         #[arg(value_name = "ID")]
         id: i64,
         /// A shorter time than was asked for
         #[arg(long = "for", value_name = "DURATION")]
         lifetime: Option<String>,
+        /// What the asker should know
         #[arg(long, default_value = "", value_name = "TEXT")]
         answer: String,
     },
     /// Say no to a request
     #[command(after_help = "Examples:\n  ml access decline 12\n  ml access decline 12 --why 'ask for Viewer'")]
     Decline {
+        /// As `ml access requests` shows it
         #[arg(value_name = "ID")]
         id: i64,
+        /// What the asker should know
         #[arg(long, visible_alias = "answer", default_value = "", value_name = "TEXT")]
         why: String,
     },
     /// Take back one's own request
     #[command(after_help = "Examples:\n  ml access withdraw 12\n  ml access withdraw 12 --json")]
     Withdraw {
+        /// As `ml access requests` shows it
         #[arg(value_name = "ID")]
         id: i64,
     },
@@ -185,10 +193,13 @@ pub struct PlaceFlags {
     /// The workspace, or where the project is
     #[arg(short, long, value_name = "WORKSPACE")]
     pub workspace: Option<String>,
+    /// A project of that workspace, or of the current one
     #[arg(long, value_name = "PROJECT")]
     pub project: Option<String>,
+    /// A single experiment
     #[arg(long, value_name = "NAME|ID", conflicts_with_all = ["workspace", "project", "queue"])]
     pub experiment: Option<String>,
+    /// A queue
     #[arg(long, value_name = "QUEUE", conflicts_with_all = ["workspace", "project"])]
     pub queue: Option<String>,
 }
