@@ -175,6 +175,17 @@ fn an_assignment_ends_at_its_moment_and_a_deactivated_principal_may_nothing() {
 }
 
 #[test]
+fn principals_are_listed_by_their_ids_however_far_apart_and_members_once_and_in_order() {
+    let far = 3_000_000;
+    let people = [person(far, &[4]), person(2, &[4, 4]), person(70_000, &[])];
+    let world = World::new(AccessMode::Basic, USERS, people, roles(), []);
+    let all: Vec<i64> = world.principals().map(|who| who.0).collect();
+    assert_eq!(all, [2, 70_000, far]);
+    assert_eq!(world.members_of(GroupId(4)), [PrincipalId(2), PrincipalId(far)]);
+    assert_eq!(world.in_mode(AccessMode::Rbac).mode(), AccessMode::Rbac);
+}
+
+#[test]
 fn of_a_role_below_global_scope_counts_what_may_be_assigned_there() {
     let role = RolePermissions::parse(["users:read", "experiments:read", "experiments:update:own"]).unwrap();
     assert_eq!(Scope::Global.counts(role), role);
