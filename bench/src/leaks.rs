@@ -26,6 +26,8 @@ struct Question {
     missing: Vec<String>,
 }
 
+const ASKED: [&str; 5] = ["Viewer", "Editor", "EditorRestricted", "Reader", "Writer"];
+
 pub async fn run(bench: &Bench, requests: usize) -> Outcome<()> {
     for kind in bench.kinds() {
         measure(bench, kind, requests).await?;
@@ -56,9 +58,9 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
         groups.push(format!("group-{}", 10 + number));
         let group = json!({"name": groups.last()});
         let _: serde_json::Value = admin.post("/api/v1/groups", &group).await.map_err(text)?;
-        if number < 5 {
-            let wanted =
-                json!({"role": "Viewer", "on": "workspace:default", "lifetime_ms": 3_600_000, "why": "to help"});
+        // One asks for a role once.
+        if let Some(role) = ASKED.get(number as usize) {
+            let wanted = json!({"role": role, "on": "workspace:default", "lifetime_ms": 3_600_000, "why": "to help"});
             let made: serde_json::Value = other.post("/api/v1/access/requests", &wanted).await.map_err(text)?;
             asked.push(made["id"].as_i64().unwrap_or_default());
         }

@@ -186,6 +186,70 @@ fn principals_are_listed_by_their_ids_however_far_apart_and_members_once_and_in_
 }
 
 #[test]
+fn what_everybody_holds_in_very_many_workspaces_is_found_in_each() {
+    let everywhere = (1..=300).map(|id| give(id, Holder::Group(USERS), "Viewer", Scope::Workspace(WorkspaceId(id))));
+    let world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), everywhere);
+    let reads = |id| {
+        may(
+            &world,
+            1,
+            Permission::WorkspacesRead,
+            &Target::workspace(WorkspaceId(id)),
+        )
+    };
+    assert!((1..=300).all(reads));
+    assert!(!(301..=600).any(reads));
+}
+
+#[test]
+fn a_service_account_holds_nothing_of_what_everybody_holds() {
+    let creator = give(1, Holder::Group(USERS), "TokenCreator", Scope::Global);
+    let kinds = [(true, false), (true, true), (false, false)];
+    let people = kinds
+        .into_iter()
+        .zip(1..)
+        .map(|((own_roles_only, is_service), id)| Principal {
+            own_roles_only,
+            is_service,
+            ..person(id, &[])
+        });
+    let world = World::new(AccessMode::Rbac, USERS, people, roles(), [creator]);
+    let makes_keys = |who| {
+        may(
+            &world,
+            who,
+            Permission::TokensCreate,
+            &Target::owned_by(PrincipalId(who)),
+        )
+    };
+    assert!(makes_keys(1) && !makes_keys(2) && makes_keys(3));
+}
+
+#[test]
+fn whoever_comes_goes_and_is_given_something_keeps_what_comes_through_groups() {
+    let team = give(1, Holder::Group(GroupId(4)), "Viewer", Scope::Workspace(WorkspaceId(1)));
+    let mut world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), [team]);
+    let reads = |world: &World, who| may(world, who, Permission::ExperimentsRead, &experiment(1, 1, 1, 9));
+    world.set_principal(person(5, &[4]));
+    assert!(reads(&world, 5));
+    assert_eq!(world.members_of(GroupId(4)), [PrincipalId(5)]);
+    let editor = give(
+        2,
+        Holder::Principal(PrincipalId(5)),
+        "Editor",
+        Scope::Workspace(WorkspaceId(1)),
+    );
+    world.set_assignment(editor);
+    assert!(may(&world, 5, Permission::ExperimentsUpdate, &experiment(1, 1, 1, 9)));
+    world.remove_assignment(AssignmentId(2));
+    assert!(reads(&world, 5));
+    world.set_principal(person(1, &[4]));
+    world.set_principal(person(5, &[]));
+    assert!(reads(&world, 1) && !reads(&world, 5));
+    assert_eq!(world.members_of(GroupId(4)), [PrincipalId(1)]);
+}
+
+#[test]
 fn of_a_role_below_global_scope_counts_what_may_be_assigned_there() {
     let role = RolePermissions::parse(["users:read", "experiments:read", "experiments:update:own"]).unwrap();
     assert_eq!(Scope::Global.counts(role), role);
