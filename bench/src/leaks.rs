@@ -26,6 +26,7 @@ struct Question {
     missing: Vec<String>,
 }
 
+/// The roles that somebody waits for.
 const ASKED: [&str; 5] = ["Viewer", "Editor", "EditorRestricted", "Reader", "Writer"];
 
 pub async fn run(bench: &Bench, requests: usize) -> Outcome<()> {

@@ -868,7 +868,7 @@ impl<P> Clone for Granted<P> {
 pub(crate) fn place(picture: &Picture, target: &Target) -> String {
     let workspace = target
         .workspace
-        .map(|id| ["workspace \"", &*picture.workspace_name(id), "\""].concat());
+        .map(|id| format!("workspace \"{}\"", picture.workspace_name(id)));
     match (target.object, workspace) {
         (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),

@@ -80,7 +80,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// A select of the numbers (column `number`) in the JSON list that is bound to `parameter`. A list in the text would have the statement read and planned
+    /// A select of the numbers (column `number`) in the [`number_list`] that is bound to `parameter`. A list in the text would have the statement read and planned
     /// anew for everybody who asks.
     pub(crate) fn numbers(self, parameter: &str) -> String {
         match self {
@@ -93,12 +93,12 @@ impl Kind {
         }
     }
 
-    /// The condition that a number is among those of an [`id_list`] that is bound to `parameter`: as [`Kind::numbers`], and not joined with but looked up
-    /// one by one, without reading any JSON in PostgreSQL.
+    /// The condition that a number is in the [`number_list`] that is bound to `parameter`: looked up one by one and never joined with; PostgreSQL reads
+    /// the list as an array, which costs it less than JSON.
     pub(crate) fn among(self, parameter: &str) -> String {
         match self {
-            Kind::Sqlite => format!("IN (SELECT value FROM json_each('[' || {parameter} || ']'))"),
-            Kind::Postgres => format!("= ANY (string_to_array({parameter}, ',')::bigint[])"),
+            Kind::Sqlite => format!("IN ({})", self.numbers(parameter)),
+            Kind::Postgres => format!("= ANY (CAST(translate({parameter}, '[]', '{{}}') AS BIGINT[]))"),
         }
     }
 
@@ -454,6 +454,12 @@ async fn begin_beside(pool: &AnyPool, begin: &'static str) -> Result<Tx> {
     let pool = pool.clone();
     let begun = tokio::spawn(async move { pool.begin_with(begin).await });
     Ok(begun.await.map_err(|why| StoreError::Broken(why.to_string()))??)
+}
+
+/// Numbers as a JSON list, to be bound to a parameter; see [`Kind::numbers`] and [`Kind::among`].
+pub(crate) fn number_list(numbers: &[i64]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    format!("[{}]", numbers.join(","))
 }
 
 /// `?`-style lists are not portable; a list of ids is written out, which is safe for numbers.

@@ -27,7 +27,7 @@ use sqlx::{AssertSqlSafe, Row};
 use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom};
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
-use crate::db::{Result, StoreError, id_list};
+use crate::db::{Result, StoreError, id_list, number_list};
 use crate::picture::Picture;
 
 /// What was asked for, as it was typed.
@@ -104,7 +104,7 @@ pub async fn experiments(actor: &Actor, ids: &[i64]) -> Result<BTreeMap<i64, Tar
         actor.db().kind().among("$1")
     );
     let found: String = sqlx::query(AssertSqlSafe(sql))
-        .bind(id_list(ids.iter().copied()))
+        .bind(number_list(ids))
         .fetch_one(&actor.db().read)
         .await?
         .try_get(0)?;

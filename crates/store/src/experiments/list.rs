@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{COLUMNS, ExperimentRow};
 use crate::access::{Actor, Refusal};
-use crate::db::{Kind, Result, StoreError, of};
+use crate::db::{Kind, Result, StoreError, number_list, of};
 
 /// From so many workspaces and projects on the walk over everybody's rows is tried first.
 const MANY_PLACES: usize = 300;
@@ -140,8 +140,7 @@ impl Statement {
 
     /// A list of numbers, which is read by [`Kind::numbers`].
     fn numbers(&mut self, values: &[i64]) -> String {
-        let text: Vec<String> = values.iter().map(i64::to_string).collect();
-        self.bind(Bind::Text(format!("[{}]", text.join(","))))
+        self.bind(Bind::Text(number_list(values)))
     }
 
     async fn rows(self, actor: &Actor) -> Result<(Vec<ExperimentRow>, i64)> {
