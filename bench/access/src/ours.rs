@@ -1,12 +1,12 @@
 //! Our own engine, as the server holds it: one [`bailiwick_access::World`] behind one lock. What it decides, and what its changes cost.
 
 use std::hint::black_box;
-use std::sync::RwLock;
 
 use bailiwick_access::World as Engine;
 use bailiwick_access::{Assignment, Holder, Principal, Scope, Target};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, Permission, PrincipalId, WorkspaceId};
+use bailiwick_lock::Lock;
 
 use crate::measure::{Built, Clock, Times, build, ticks};
 use crate::world::{Dice, Request, World, role_id};
@@ -18,7 +18,7 @@ const NOW: i64 = 1_800_000_000_000_000;
 const REFRESHED_AT_ONCE: usize = 64;
 
 pub struct Ours {
-    lock: RwLock<Engine>,
+    lock: Lock<Engine>,
 }
 
 impl Ours {
@@ -36,7 +36,7 @@ impl Ours {
         });
         Built {
             it: Ours {
-                lock: RwLock::new(built.it),
+                lock: Lock::new(built.it),
             },
             bytes: built.bytes,
             seconds: built.seconds,
@@ -50,14 +50,14 @@ impl Ours {
 
     #[inline]
     fn allows(&self, who: PrincipalId, permission: Permission, target: &Target) -> bool {
-        let engine = self.lock.read().expect("no thread panics");
+        let engine = self.lock.read();
         black_box(engine.decide(who, None, permission, target, NOW)).is_some()
     }
 
     /// What of a decision is the lock's.
     #[inline]
     pub fn only_lock(&self) {
-        black_box(&*self.lock.read().expect("no thread panics"));
+        black_box(&*self.lock.read());
     }
 
     fn may_read(&self, who: PrincipalId, workspace: WorkspaceId) -> bool {
@@ -66,7 +66,7 @@ impl Ours {
 
     /// One change; gives how many nanoseconds the write lock was held.
     fn change(&self, clock: &Clock, change: impl FnOnce(&mut Engine)) -> f64 {
-        let mut engine = self.lock.write().expect("no thread panics");
+        let mut engine = self.lock.write();
         let from = ticks();
         change(&mut engine);
         let to = ticks();

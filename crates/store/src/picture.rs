@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, RwLock, RwLockReadGuard};
 
 use bailiwick_access::{Assignment, Holder, ObjectKind, Principal, Role, Scope, Target, World};
 use bailiwick_api::ids::as_number;
@@ -16,6 +16,7 @@ use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, ProjectId, QueueId, RoleId, Time, TokenId, WorkspaceId};
+use bailiwick_lock::{Lock, Reading};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
@@ -142,12 +143,10 @@ pub struct Picture {
     users: AtomicI64,
     /// Whether anything has been held globally for a while since this server started.
     ends_globally: AtomicBool,
-    world: RwLock<World>,
-    names: RwLock<Names>,
-    credentials: RwLock<Credentials>,
+    world: Lock<World>,
+    names: Lock<Names>,
+    credentials: Lock<Credentials>,
 }
-
-const HELD: &str = "no panic while the lock is held";
 
 impl Picture {
     /// Everything, from the database.
@@ -159,9 +158,9 @@ impl Picture {
             mode,
             users: AtomicI64::new(all.users.0),
             ends_globally: AtomicBool::new(all.ends_globally),
-            world: RwLock::new(all.world),
-            names: RwLock::new(all.names),
-            credentials: RwLock::default(),
+            world: Lock::new(all.world),
+            names: Lock::new(all.names),
+            credentials: Lock::new(Credentials::default()),
         })
     }
 
@@ -175,12 +174,12 @@ impl Picture {
     }
 
     /// The engine. Not to be held over an await, nor while a second guard is asked for.
-    pub fn world(&self) -> RwLockReadGuard<'_, World> {
-        self.world.read().expect(HELD)
+    pub fn world(&self) -> Reading<'_, World> {
+        self.world.read()
     }
 
-    fn names(&self) -> RwLockReadGuard<'_, Names> {
-        self.names.read().expect(HELD)
+    fn names(&self) -> Reading<'_, Names> {
+        self.names.read()
     }
 
     /// False if nobody holds anything globally for a while: answered without a lock.
@@ -455,7 +454,7 @@ impl Picture {
 
     /// A credential that is remembered, and notes that it was used.
     pub(crate) fn credential(&self, hash: &KeyHash, now: i64) -> Option<Credential> {
-        let known = self.credentials.read().expect(HELD);
+        let known = self.credentials.read();
         let used = known.by_hash.get(hash)?;
         // No oftener than each second: who writes it takes it from all that read beside it.
         if now.abs_diff(used.last.load(Ordering::Relaxed)) > 1_000_000 {
@@ -466,7 +465,7 @@ impl Picture {
 
     /// Remembers a credential that was read at `version`, unless the picture has moved on since: then what was read may be what has just ended.
     pub(crate) fn remember(&self, hash: KeyHash, credential: Credential, version: i64, now: i64) {
-        let mut known = self.credentials.write().expect(HELD);
+        let mut known = self.credentials.write();
         if self.version() != version || known.by_hash.contains_key(&hash) {
             return;
         }
@@ -479,7 +478,7 @@ impl Picture {
 
     /// What credentials were used since the last call, and when (µs).
     pub(crate) fn take_last_used(&self) -> Vec<(TokenId, PrincipalId, i64)> {
-        let known = self.credentials.read().expect(HELD);
+        let known = self.credentials.read();
         let used = known.by_hash.values().filter_map(|one| {
             let at = one.last.swap(0, Ordering::Relaxed);
             (at != 0).then_some((one.credential.id, one.credential.principal, at))
@@ -520,10 +519,10 @@ impl Picture {
             let all = load_all(&mut tx, self.mode).await?;
             drop(tx);
             self.ends_globally.fetch_or(all.ends_globally, Ordering::SeqCst);
-            *self.names.write().expect(HELD) = all.names;
-            *self.world.write().expect(HELD) = all.world;
+            *self.names.write() = all.names;
+            *self.world.write() = all.world;
             self.users.store(all.users.0, Ordering::SeqCst);
-            let mut known = self.credentials.write().expect(HELD);
+            let mut known = self.credentials.write();
             let used = forgotten(known.by_hash.drain().map(|(_, credential)| credential));
             *known = Credentials::default();
             self.version.store(all.version, Ordering::SeqCst);
@@ -533,10 +532,10 @@ impl Picture {
         let change = Change::load(&mut tx, self.users_group(), &of).await?;
         drop(tx);
         self.ends_globally.fetch_or(change.ends_globally(), Ordering::SeqCst);
-        change.rename(&mut self.names.write().expect(HELD));
-        change.enact(&mut self.world.write().expect(HELD));
+        change.rename(&mut self.names.write());
+        change.enact(&mut self.world.write());
         // Under one lock with the version, so that nobody remembers in between what has just ended (see `remember`).
-        let mut known = self.credentials.write().expect(HELD);
+        let mut known = self.credentials.write();
         let mut hashes: Vec<KeyHash> = of("credential")
             .iter()
             .filter_map(|id| known.by_id.get(&TokenId(*id)).copied())
@@ -557,7 +556,7 @@ impl Picture {
 
     /// Rebuilds what recent changes or passed dates left to be worked out at each question; a little at a time, so that nobody waits long. True when nothing is left.
     pub(crate) fn refresh(&self, now: i64) -> bool {
-        self.world.write().expect(HELD).refresh(64, now) == 0
+        self.world.write().refresh(64, now) == 0
     }
 }
 
