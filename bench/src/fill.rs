@@ -100,6 +100,15 @@ pub async fn places(place: &Place) -> Outcome<(People, i64)> {
     Ok((people, first))
 }
 
+/// Statements of the caller's own, while no server runs.
+pub async fn run(place: &Place, statements: &[String]) -> Outcome<()> {
+    let mut db = connect(place).await?;
+    for sql in statements {
+        db.execute(AssertSqlSafe(sql.clone())).await.map_err(text)?;
+    }
+    db.close().await.map_err(text)
+}
+
 /// Gives a user a role, through a new group of its own, at the scopes whose ids `scopes` (a select of `id`) gives.
 pub async fn assign(place: &Place, user: &str, role: &str, kind: &str, scopes: &str) -> Outcome<()> {
     let mut db = connect(place).await?;

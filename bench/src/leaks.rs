@@ -51,12 +51,14 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
     let other = server.login("other").await?;
     let text = |why: bailiwick_client::Error| why.to_string();
     for number in 0..OBJECTS {
-        let token = NewToken {
-            label: format!("hidden {number}"),
-            ..NewToken::default()
-        };
-        tokens.push(admin.create_token(&token).await.map_err(text)?.token.id.0);
-        groups.push(format!("group-{}", 10 + number));
+        for _ in 0..2 {
+            let token = NewToken {
+                label: format!("hidden {number}"),
+                ..NewToken::default()
+            };
+            tokens.push(admin.create_token(&token).await.map_err(text)?.token.id.0);
+        }
+        groups.push(format!("group-{}", 10 + 2 * number));
         let group = json!({"name": groups.last()});
         let _: serde_json::Value = admin.post("/api/v1/groups", &group).await.map_err(text)?;
         // One asks for a role once.
@@ -70,12 +72,31 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
     fill::experiments(&place, &people, 9_000).await?;
     let scopes = format!("SELECT id FROM workspaces WHERE id >= {first_place}");
     fill::assign(&place, "other", "Viewer", "workspace", &scopes).await?;
-    let names = |text: &str, from: i64| {
-        (from..from + OBJECTS)
+    // What is there and what is not take turns in every index: how far to the end of one something lies tells of its place and not of its being there.
+    let of_names = |text: &str, from: i64| {
+        (from..from + 2 * OBJECTS)
+            .step_by(2)
             .map(|number| format!("{text}{number}"))
             .collect::<Vec<_>>()
     };
+    let names = |text: &str, from: i64| (of_names(text, from), of_names(text, from + 1));
     let padded = |ids: &[i64]| ids.iter().map(|id| format!("{id:04}")).collect::<Vec<_>>();
+    let (kept_tokens, gone_tokens): (Vec<i64>, Vec<i64>) = tokens.chunks(2).map(|two| (two[0], two[1])).unzip();
+    let gone = |from: i64| format!("BETWEEN {from} AND {} AND id % 2 = 1", from + 2 * OBJECTS);
+    fill::run(
+        &place,
+        &[
+            format!("DELETE FROM experiment_events WHERE experiment_id IN (SELECT id FROM experiments WHERE id {})", gone(5_000)),
+            format!("DELETE FROM jobs WHERE experiment_id IN (SELECT id FROM experiments WHERE id {})", gone(5_000)),
+            format!("DELETE FROM experiments WHERE id {}", gone(5_000)),
+            format!("DELETE FROM assignments WHERE id {}", gone(2_000)),
+            format!("DELETE FROM credentials WHERE id IN ({})", padded(&gone_tokens).join(", ")),
+            format!(
+                "UPDATE workspaces SET name = 'renamed-' || id, name_key = 'renamed-' || id WHERE id - {first_place} BETWEEN 1000 AND 1040 AND (id - {first_place}) % 2 = 1"
+            ),
+        ],
+    )
+    .await?;
     let question = |what, method, path, there: Vec<String>, missing: Vec<String>| Question {
         what,
         method,
@@ -83,8 +104,8 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
         there,
         missing,
     };
-    let experiments = || (names("", 5_000), names("", 9_500));
-    let workspaces = || (names("place-", 1_000), names("place-", 9_000));
+    let experiments = || names("", 5_000);
+    let workspaces = || names("place-", 1_000);
     let of =
         |what, method, path, (there, missing): (Vec<String>, Vec<String>)| question(what, method, path, there, missing);
     let questions = [
@@ -97,7 +118,7 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
             "experiment by name",
             "GET",
             "/api/v1/experiments/{}",
-            (names("digits-", 20), names("digitz-", 20)),
+            (of_names("digits-", 20), of_names("digitz-", 20)),
         ),
         of("workspace", "GET", "/api/v1/workspaces/{}", workspaces()),
         of("its members", "GET", "/api/v1/workspaces/{}/members", workspaces()),
@@ -117,20 +138,20 @@ async fn measure(bench: &Bench, kind: Kind, requests: usize) -> Outcome<()> {
             "group",
             "GET",
             "/api/v1/groups/{}",
-            (groups.clone(), names("group-", 60)),
+            (groups.clone(), of_names("group-", 11)),
         ),
-        of("token", "GET", "/api/v1/tokens/{}", (padded(&tokens), names("", 7_000))),
         of(
-            "assignment",
-            "DELETE",
-            "/api/v1/assignments/{}",
-            (names("", 2_000), names("", 9_000)),
+            "token",
+            "GET",
+            "/api/v1/tokens/{}",
+            (padded(&kept_tokens), padded(&gone_tokens)),
         ),
+        of("assignment", "DELETE", "/api/v1/assignments/{}", names("", 2_000)),
         of(
             "access request",
             "POST",
             "/api/v1/access/requests/{}/withdraw",
-            (padded(&asked), names("", 7_000)),
+            (padded(&asked), of_names("", 7_000)),
         ),
     ];
     let server = place.serve(&["--no-agent"]).await?;

@@ -38,7 +38,7 @@ use bailiwick_access::Target;
 use bailiwick_api::permission::Permit;
 use bailiwick_api::requests::BREAK_GLASS_HEADER;
 use bailiwick_api::{Permission, PrincipalId, ProjectId, WorkspaceId, key};
-use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, System, seldom};
+use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, NOWHERE, Origin, Refusal, System, seldom};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, ExperimentRow};
 use bailiwick_store::requests;
@@ -367,12 +367,9 @@ impl On for OneWorkspace {
     async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
         let actor = context.actor(true).await?;
         let (which, seen_by) = (context.path("workspace"), Some(Permission::WorkspacesRead));
-        let found = actor.picture().find_workspace(which);
-        let Some(id) = found else {
-            return Err(missing::<P>(&actor, "workspace", which).await);
-        };
-        let target = actor.picture().workspace_target(id);
-        let granted = require(&actor, target, "workspace", which, seen_by).await?;
+        let id = actor.picture().find_workspace(which);
+        let found = id.map(|id| (actor.picture().workspace_target(id), id));
+        let (granted, id) = require_found(&actor, found, "workspace", which, seen_by).await?;
         Ok((granted, OneWorkspace(id)))
     }
 }
@@ -386,21 +383,28 @@ impl On for OneProject {
         let actor = context.actor(true).await?;
         let (which, seen_by) = (context.path("project"), Some(Permission::ProjectsRead));
         let workspace = actor.picture().find_workspace(context.path("workspace"));
-        let found = workspace.and_then(|workspace| actor.picture().find_project(workspace, which));
-        let Some(id) = found else {
-            return Err(missing::<P>(&actor, "project", which).await);
-        };
-        let target = actor.picture().project_target(id);
-        let granted = require(&actor, target, "project", which, seen_by).await?;
+        let id = workspace.and_then(|workspace| actor.picture().find_project(workspace, which));
+        let found = id.map(|id| (actor.picture().project_target(id), id));
+        let (granted, id) = require_found(&actor, found, "project", which, seen_by).await?;
         Ok((granted, OneProject(id)))
     }
 }
 
-/// What is not there is refused as what may not be seen is: with a record, so that neither words nor time tell the two apart.
-pub async fn missing<P: Permit>(actor: &Actor, what: &'static str, which: &str) -> Failure {
-    match audit::record(actor, Entry::denied(P::PERMISSION, what, which)).await {
-        Ok(()) => Failure::not_found(what, which),
-        Err(why) => why.into(),
+/// The proof for what was looked up by a name. What is not there is decided about as well, and the refusal recorded, so that neither words nor time tell it
+/// from what may not be seen.
+pub async fn require_found<P: Permit, T>(
+    actor: &Actor,
+    found: Option<(Target, T)>,
+    what: &'static str,
+    which: &str,
+    seen_by: Option<Permission>,
+) -> Result<(Granted<P>, T), Failure> {
+    match found {
+        Some((target, thing)) => Ok((require(actor, target, what, which, seen_by).await?, thing)),
+        None => match require::<P>(actor, NOWHERE, what, which, seen_by).await {
+            Err(failure) if failure.status.is_server_error() => Err(failure),
+            _ => Err(Failure::not_found(what, which)),
+        },
     }
 }
 

@@ -246,7 +246,17 @@ struct Round {
 
 /// How long a reading of the version is relied on, from the moment before it was asked for, by a clock that runs on while the process is stopped.
 const RELIED_ON: Duration = Duration::from_millis(10);
-const NOBODY: i64 = -1;
+/// Who owns what is not there: it is asked about as if it were, so that time tells nothing of it.
+pub const NOBODY: PrincipalId = PrincipalId(0);
+/// Where what is not there is: in a workspace that no counter gives.
+pub const NOWHERE: Target = Target {
+    workspace: Some(WorkspaceId(0)),
+    project: None,
+    object: None,
+    owner: Some(NOBODY),
+};
+/// Who asks while access control is off and there is no user.
+const STRANGER: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
 const FOREVER: i64 = i64::MAX - 1;
 const HELD: &str = "no panic while the lock is held";
@@ -484,7 +494,7 @@ impl Access {
             Some(credential) => credential,
             // Seed 000: "When auth is disabled, all users have admin-like access"; old keys in configurations do no harm then.
             None if self.mode() == AccessMode::Off => {
-                let id = self.picture.somebody().unwrap_or(PrincipalId(NOBODY));
+                let id = self.picture.somebody().unwrap_or(PrincipalId(STRANGER));
                 Credential {
                     id: TokenId(0),
                     principal: id,

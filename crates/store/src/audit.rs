@@ -53,6 +53,8 @@ impl<'a> Entry<'a> {
     }
 
     pub fn in_workspace(self, workspace: Option<WorkspaceId>) -> Self {
+        // Nothing is in `access::NOWHERE`.
+        let workspace = workspace.filter(|id| id.0 != 0);
         Entry { workspace, ..self }
     }
 

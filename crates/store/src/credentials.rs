@@ -667,13 +667,12 @@ pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: boo
     })
 }
 
-/// Whose a credential is, for the check that comes before [`revoke`].
-pub async fn owner(actor: &Actor, id: TokenId) -> Result<Option<PrincipalId>> {
-    let row = sqlx::query("SELECT principal_id FROM credentials WHERE id = $1 AND kind IN ('key', 'session')")
-        .bind(id.0)
-        .fetch_optional(&actor.db().read)
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.map(PrincipalId))
+/// Whose a credential is, for the check that comes before [`revoke`]; [`NOBODY`](crate::access::NOBODY) of what is not there.
+pub async fn owner(actor: &Actor, id: TokenId) -> Result<PrincipalId> {
+    let owner =
+        "SELECT COALESCE((SELECT principal_id FROM credentials WHERE id = $1 AND kind IN ('key', 'session')), 0)";
+    let owner = sqlx::query_scalar(owner).bind(id.0).fetch_one(&actor.db().read).await?;
+    Ok(PrincipalId(owner))
 }
 
 pub async fn revoke<P: Permit>(by: &Granted<P>, id: TokenId) -> std::result::Result<Token, Refusal> {

@@ -1,6 +1,6 @@
 //! Experiments: submitting, finding, listing, stopping, and the change of their state.
 
-use bailiwick_access::Target;
+use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, State, StateChange, Stop};
 use bailiwick_api::permission::{Permit, permit};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Picture, Refusal, Work, experiment_target};
+use crate::access::{Actor, Granted, NOWHERE, Picture, Refusal, Work, experiment_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx};
 use crate::projects::archived;
@@ -42,6 +42,13 @@ pub struct ExperimentRow {
 }
 
 const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code";
+
+/// What no experiment is: asked about in place of one that is not there.
+const NO_EXPERIMENT: Target = Target {
+    project: Some(ProjectId(0)),
+    object: Some((ObjectKind::Experiment, 0)),
+    ..NOWHERE
+};
 
 pub(crate) fn parse_state(text: &str) -> Result<State> {
     text.parse().map_err(StoreError::Broken)
@@ -203,31 +210,32 @@ pub async fn create(
 /// Finds by id, or by name: the newest of one's own, else the newest that one may see. The decision is made by a picture of rights at least as new as the row.
 pub async fn find<P: Permit>(actor: &Actor, which: &str) -> std::result::Result<(Granted<P>, ExperimentRow), Refusal> {
     let (actor, row) = fetch(actor, which).await?;
-    let Some(row) = row else {
-        // What is not there leaves the same trace, and takes the same time, as what may not be seen.
-        if actor.may(P::PERMISSION, &Target::default()).is_none() {
-            audit::record(&actor, Entry::denied(P::PERMISSION, "experiment", which)).await?;
-        }
-        return Err(Refusal::NotFound {
+    // What is not there is decided about as well: it leaves the same trace, and takes the same time, as what may not be seen.
+    let target = row.as_ref().map_or(NO_EXPERIMENT, ExperimentRow::target);
+    let outcome = actor.require::<P>(target, "experiment", which, Some(Permission::ExperimentsRead));
+    if outcome.is_err() {
+        audit::record(&actor, refused(P::PERMISSION, row.as_ref(), which)).await?;
+    }
+    match row {
+        Some(row) => Ok((outcome?, row)),
+        None => Err(Refusal::NotFound {
             what: "experiment",
             which: which.to_owned(),
-        });
-    };
-    let granted = actor.require::<P>(row.target(), "experiment", which, Some(Permission::ExperimentsRead));
-    match granted {
-        Ok(granted) => Ok((granted, row)),
-        Err(refusal) => {
-            let entry = Entry::denied(P::PERMISSION, "experiment", row.id).in_workspace(Some(row.workspace));
-            audit::record(&actor, entry).await?;
-            Err(refusal)
-        }
+        }),
     }
+}
+
+fn refused(permission: Permission, row: Option<&ExperimentRow>, which: &str) -> Entry<'static> {
+    let object = row.map_or_else(|| which.to_owned(), |row| row.id.to_string());
+    Entry::denied(permission, "experiment", object).in_workspace(row.map(|row| row.workspace))
 }
 
 /// The row by id or name, if this actor may see it. Nothing is recorded.
 pub async fn find_seen(actor: &Actor, which: &str) -> std::result::Result<Option<ExperimentRow>, Refusal> {
     let (actor, row) = fetch(actor, which).await?;
-    Ok(row.filter(|row| actor.may(Permission::ExperimentsRead, &row.target()).is_some()))
+    let target = row.as_ref().map_or(NO_EXPERIMENT, ExperimentRow::target);
+    let seen = actor.may(Permission::ExperimentsRead, &target).is_some();
+    Ok(row.filter(|_| seen))
 }
 
 /// The row, whoever asks.
@@ -249,42 +257,32 @@ pub async fn find_unchecked(
     Ok(read_row(&row.ok_or_else(missing)?)?)
 }
 
-/// The row, whether or not the actor may see it (by name: only what it may see), and the actor by a picture at least as new.
+/// The row, whether or not the actor may see it (by name: one's own, or else one that it may see), and the actor by a picture at least as new.
 async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option<ExperimentRow>), Refusal> {
-    const VERSION: &str = "(SELECT version FROM access_version)";
-    let by_id = bailiwick_api::ids::as_number(which);
-    let row = if let Some(id) = by_id {
-        let sql = format!("SELECT {COLUMNS}, {VERSION} FROM experiments WHERE id = $1");
-        sqlx::query(AssertSqlSafe(sql))
-            .bind(id)
-            .fetch_optional(&actor.db().read)
-            .await?
-    } else {
-        let sql = format!(
-            "SELECT {COLUMNS}, {VERSION} FROM experiments WHERE name = $1 AND owner_id = $2 ORDER BY id DESC LIMIT 1"
-        );
-        let own = sqlx::query(AssertSqlSafe(sql))
-            .bind(which)
-            .bind(actor.id.0)
-            .fetch_optional(&actor.db().read)
-            .await?;
-        match own {
-            Some(row) => Some(row),
-            None => return list::newest_named(actor, which).await,
-        }
+    let number = bailiwick_api::ids::as_number(which);
+    // In place of a number that is not there the one before it is read: not to read one takes less time.
+    let last = match number {
+        Some(_) => "id <= $1",
+        None => "name = $1 AND owner_id = $2",
     };
-    let version: i64 = match &row {
-        Some(row) => row.try_get(17)?,
-        None => actor.access.fresh().await?.version(),
+    let sql = format!(
+        "SELECT {COLUMNS}, (SELECT version FROM access_version) FROM experiments WHERE {last} ORDER BY id DESC LIMIT 1"
+    );
+    let query = sqlx::query(AssertSqlSafe(sql));
+    let query = match number {
+        Some(id) => query.bind(id),
+        None => query.bind(which).bind(actor.id.0),
     };
-    if version <= actor.version {
-        return Ok((actor.clone(), row.as_ref().map(read_row).transpose()?));
-    }
-    let actor = actor.renewed(version).await?;
-    match row {
-        Some(row) if by_id.is_some() => Ok((actor, Some(read_row(&row)?))),
-        // What one sees under a name depends on one's rights: looked for again, by the new ones.
-        _ => Box::pin(fetch(&actor, which)).await,
+    let found = query.fetch_optional(&actor.db().read).await?;
+    let (row, version) = match &found {
+        Some(row) => (Some(read_row(row)?), row.try_get(17)?),
+        None if number.is_none() => return list::newest_named(actor, which).await,
+        None => (None, actor.access.fresh().await?.version()),
+    };
+    let row = row.filter(|row| number.is_none_or(|id| row.id.0 == id));
+    match version <= actor.version {
+        true => Ok((actor.clone(), row)),
+        false => Ok((actor.renewed(version).await?, row)),
     }
 }
 
@@ -321,7 +319,6 @@ async fn others_unfinished(actor: &Actor, name: &str) -> Result<Vec<i64>> {
 
 /// Finds what is to be stopped. Seed 000: cancelling what is not one's own gives one sentence, whether it is there or not.
 pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<StopTarget, Refusal> {
-    let may_all = |actor: &Actor| actor.may(Permission::ExperimentsUpdate, &Target::default()).is_some();
     if bailiwick_api::ids::as_number(which).is_none() {
         let unfinished: Vec<i64> = sqlx::query_scalar(
             "SELECT id FROM experiments WHERE name = $1 AND owner_id = $2 AND ended_at IS NULL ORDER BY id DESC LIMIT 20",
@@ -346,30 +343,24 @@ pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<Sto
         }
     }
     let (actor, row) = fetch(actor, which).await?;
-    let Some(row) = row else {
-        if may_all(&actor) {
-            return Ok(StopTarget::Missing);
+    let target = row.as_ref().map_or(NO_EXPERIMENT, ExperimentRow::target);
+    let seen_by = Some(Permission::ExperimentsRead);
+    let refusal = match (
+        actor.require::<permit::ExperimentsUpdate>(target, "experiment", which, seen_by),
+        row,
+    ) {
+        (Ok(granted), Some(row)) => return Ok(StopTarget::Found(Box::new((granted, row)))),
+        (Ok(_), None) => return Ok(StopTarget::Missing),
+        (Err(refusal), row) => {
+            let entry = refused(Permission::ExperimentsUpdate, row.as_ref(), which);
+            audit::record(&actor, entry).await?;
+            refusal
         }
-        audit::record(
-            &actor,
-            Entry::denied(Permission::ExperimentsUpdate, "experiment", which),
-        )
-        .await?;
-        return Ok(StopTarget::NotOwn);
     };
-    let refusal = match actor.require::<permit::ExperimentsUpdate>(row.target(), "experiment", which, None) {
-        Ok(granted) => return Ok(StopTarget::Found(Box::new((granted, row)))),
-        Err(refusal) => refusal,
-    };
-    let entry = Entry::denied(Permission::ExperimentsUpdate, "experiment", row.id).in_workspace(Some(row.workspace));
-    audit::record(&actor, entry).await?;
-    Ok(
-        if row.owner == actor.id && actor.may(Permission::ExperimentsRead, &row.target()).is_some() {
-            StopTarget::Refused(refusal)
-        } else {
-            StopTarget::NotOwn
-        },
-    )
+    Ok(match refusal {
+        Refusal::Forbidden { .. } if target.owner == Some(actor.id) => StopTarget::Refused(refusal),
+        _ => StopTarget::NotOwn,
+    })
 }
 
 /// Stops it: at once while it waits, else by telling its agent. Stopping what has ended changes nothing.

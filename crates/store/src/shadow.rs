@@ -12,7 +12,7 @@ use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, Granted, Refusal, experiment_target, queue_target};
+use crate::access::{Access, Actor, Granted, NOBODY, Refusal, experiment_target, queue_target};
 use crate::assignments::{Entrance, on, place};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
@@ -109,7 +109,7 @@ fn counted_at(target: &Target) -> Scope {
 
 /// Notes that `rbac` would have decided a request of this actor differently. Does nothing in other modes than `shadow`.
 pub(crate) fn note(actor: &Actor, permission: Permission, target: &Target, allowed: bool) {
-    if actor.access.mode() != AccessMode::Shadow {
+    if actor.access.mode() != AccessMode::Shadow || target.owner == Some(NOBODY) {
         return;
     }
     let now = actor.now().0;

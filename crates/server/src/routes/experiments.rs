@@ -4,12 +4,12 @@ use bailiwick_access::Target;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, Stop};
 use bailiwick_api::permission::permit;
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, MoveExperiment};
-use bailiwick_api::{Page, Permission, config};
+use bailiwick_api::{Page, Permission, QueueId, config};
 use bailiwick_store::access::{Actor, Granted, queue_target};
 use bailiwick_store::experiments::{self, StopTarget};
 
 use crate::access::{
-    Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, missing, require,
+    Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, require, require_found,
 };
 use crate::failure::Failure;
 
@@ -42,20 +42,22 @@ pub async fn create(
 
     let queue_name = checked.queue.as_deref().unwrap_or("default");
     let no_queue = || Failure::not_found("queue", queue_name);
-    let Some((queue, open)) = actor.picture().find_queue(queue_name) else {
-        return Err(missing::<permit::QueuesSubmit>(actor, "queue", queue_name).await);
-    };
+    // What is not there is decided about as well: it takes the same time as what may not be seen.
+    let found = actor.picture().find_queue(queue_name);
+    let (queue, open) = found.unwrap_or((QueueId(0), false));
     let may_submit = (open && actor.may(Permission::QueuesSubmit, &granted.target).is_some())
         || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();
-    if !may_submit {
+    if !may_submit || found.is_none() {
         let entry = bailiwick_store::audit::Entry::denied(Permission::QueuesSubmit, "queue", queue_name);
         bailiwick_store::audit::record(actor, entry).await?;
         let refusal = actor.forbidden(Permission::QueuesSubmit, &queue_target(queue));
-        return Err(if bailiwick_store::queues::may_see(actor, queue, open) {
-            refusal.into()
-        } else {
-            no_queue()
-        });
+        return Err(
+            if found.is_some() && bailiwick_store::queues::may_see(actor, queue, open) {
+                refusal.into()
+            } else {
+                no_queue()
+            },
+        );
     }
     if let Some(code) = &new.code {
         let sent = crate::code::is_name(code)
@@ -83,7 +85,8 @@ async fn destination(
 ) -> Result<Granted<permit::ExperimentsCreate>, Failure> {
     let picture = actor.picture();
     let Some(id) = picture.find_workspace(workspace) else {
-        return Err(missing::<permit::ExperimentsCreate>(actor, "workspace", workspace).await);
+        let refused = require_found::<_, ()>(actor, None, "workspace", workspace, Some(Permission::ProjectsRead));
+        return refused.await.map(|(granted, ())| granted);
     };
     let found = picture.find_project(id, project);
     let in_project = Target {
@@ -100,7 +103,7 @@ async fn destination(
     let granted = require(actor, target, "workspace", workspace, seen_by).await?;
     match found {
         Some(_) => Ok(granted),
-        None => Err(missing::<permit::ExperimentsCreate>(actor, "project", project).await),
+        None => Err(Failure::not_found("project", project)),
     }
 }
 

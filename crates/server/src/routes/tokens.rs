@@ -6,7 +6,7 @@ use bailiwick_api::names::{LABEL_MAX, check_text};
 use bailiwick_api::permission::{PermissionSet, Permit, Reach, permit};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::{Page, Permission, PrincipalId, Time, TokenId, WorkspaceId};
-use bailiwick_store::access::{Actor, Granted};
+use bailiwick_store::access::{Actor, Granted, NOBODY};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials::{self, NewKey, Uncovered};
 use bailiwick_store::principals;
@@ -51,17 +51,13 @@ pub async fn list(
 async fn one<P: Permit>(door: &Asked<P>) -> Result<(Granted<P>, TokenId), Failure> {
     let actor = &door.actor;
     let id = TokenId(door.context.path_id("token")?);
-    let Some(owner) = credentials::owner(actor, id).await? else {
-        if actor.may(P::PERMISSION, &Target::default()).is_none() {
-            audit::record(actor, Entry::denied(P::PERMISSION, "token", id)).await?;
-        }
-        return Err(Failure::not_found("token", id));
-    };
-    let target = Target::owned_by(owner);
-    let granted = door
-        .at(target, "token", &id.to_string(), Some(Permission::TokensRead))
-        .await?;
-    Ok((granted, id))
+    let owner = credentials::owner(actor, id).await?;
+    let (target, seen_by) = (Target::owned_by(owner), Some(Permission::TokensRead));
+    let granted = door.at(target, "token", &id.to_string(), seen_by).await?;
+    match owner {
+        NOBODY => Err(Failure::not_found("token", id)),
+        _ => Ok((granted, id)),
+    }
 }
 
 pub async fn show(door: Asked<permit::TokensRead>, _: NoInput) -> Result<Json<Token>, Failure> {

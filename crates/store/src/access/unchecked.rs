@@ -7,13 +7,13 @@ use bailiwick_access::{Basis, Target};
 use bailiwick_api::PrincipalId;
 use bailiwick_api::permission::Permit;
 
-use super::{Access, Actor, CredentialKind, Granted, NOBODY, Origin};
+use super::{Access, Actor, CredentialKind, Granted, Origin, STRANGER};
 
 impl Access {
     /// No credential was looked at and no rule was asked.
     pub fn grant_unchecked<P: Permit>(self: &Arc<Access>, target: Target, origin: Origin) -> Granted<P> {
         let actor = Actor {
-            id: PrincipalId(NOBODY),
+            id: PrincipalId(STRANGER),
             name: "unchecked".into(),
             credential: None,
             credential_kind: CredentialKind::None,
