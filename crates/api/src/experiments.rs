@@ -102,6 +102,9 @@ pub struct ExperimentDetail {
     pub experiment: Experiment,
     /// As submitted, with defaults filled in.
     pub config: serde_json::Value,
+    /// What is run: program and arguments, those given at submission too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// SHA-256 of the code archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,

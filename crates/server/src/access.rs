@@ -47,7 +47,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::cookies;
 use crate::failure::Failure;
+use crate::pages;
 use crate::parts::Parts as ServerParts;
 
 #[cfg(feature = "bench")]
@@ -66,10 +68,13 @@ impl Shared {
 }
 
 /// One request on its way to a handler.
+#[derive(Clone)]
 pub struct Context {
     pub shared: Arc<Shared>,
     pub request: Arc<Parts>,
     pub path: Vec<(String, String)>,
+    /// The route as the table has it.
+    pub route: &'static str,
     pub origin: Origin,
     /// The id of who asks, once that is known.
     who: Arc<AtomicI64>,
@@ -87,10 +92,42 @@ impl Context {
         bailiwick_api::ids::as_number(self.path(name)).ok_or_else(|| Failure::not_found(name, self.path(name)))
     }
 
+    /// A page for people, where a browser signs in by its cookie. Programs sign each request, and no cookie counts for them.
+    pub fn is_page(&self) -> bool {
+        is_page(self.route)
+    }
+
     fn bearer(&self) -> Option<&str> {
-        let value = self.request.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
+        let Some(value) = self.request.headers.get(header::AUTHORIZATION) else {
+            // A session and no key: a cookie is no place for what lives longer.
+            let session = self.cookie(cookies::SESSION).filter(|value| value.starts_with("mls_"));
+            return session.filter(|_| self.is_page());
+        };
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    }
+
+    pub fn cookie(&self, name: &str) -> Option<&str> {
+        cookies::find(&self.request.headers, name)
+    }
+
+    /// What another handler gives, asked through its own door: a page shows what the interface would tell the same person.
+    pub async fn ask<D, I, O, Fut>(
+        &self,
+        handler: impl FnOnce(D, I) -> Fut,
+        path: &[(&str, &str)],
+        input: I,
+    ) -> Result<O, Failure>
+    where
+        D: Door,
+        Fut: Future<Output = Result<O, Failure>>,
+    {
+        let path = path.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let context = Context {
+            path: path.collect(),
+            ..self.clone()
+        };
+        handler(D::open(context).await?, input).await
     }
 
     async fn actor(&self, fresh: bool) -> Result<Actor, Failure> {
@@ -620,6 +657,76 @@ media!(
     AnyJson = "application/json"
 );
 
+/// What is for programs stands under these; everything else is looked at by people.
+fn is_page(route: &str) -> bool {
+    let programs = [
+        "/api/",
+        "/access/v1/",
+        "/.well-known/",
+        "/static/",
+        "/openapi.json",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+    ];
+    !programs.iter().any(|start| route.starts_with(start))
+}
+
+/// A page, or the way to one.
+pub struct Answer(Response);
+
+impl Answer {
+    /// Scripts, styles, pictures and data come from this server alone, and nothing is written into the page that could act; no other site frames it.
+    const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+    pub fn page(html: String) -> Answer {
+        Answer::with_status(StatusCode::OK, html)
+    }
+
+    pub fn with_status(status: StatusCode, html: String) -> Answer {
+        let mut response = (status, html).into_response();
+        let headers = response.headers_mut();
+        for (name, value) in [
+            (header::CONTENT_TYPE, Html::TYPE),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::CONTENT_SECURITY_POLICY, Self::POLICY),
+            (header::REFERRER_POLICY, "same-origin"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        Answer(response)
+    }
+
+    /// To be looked at with GET at this path of our own, as after each form.
+    pub fn see(path: &str) -> Answer {
+        let mut response = StatusCode::SEE_OTHER.into_response();
+        let place = HeaderValue::from_str(path).unwrap_or(HeaderValue::from_static("/"));
+        response.headers_mut().insert(header::LOCATION, place);
+        Answer(response)
+    }
+
+    pub fn with_cookie(mut self, cookie: String) -> Answer {
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            self.0.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+        self
+    }
+
+    pub fn response(self) -> Response {
+        self.0
+    }
+}
+
+impl Output for Answer {
+    fn respond(self) -> Response {
+        self.0
+    }
+    fn describe(operation: &mut Value, _: &mut SchemaGenerator) {
+        operation["responses"]["200"] = json!({"description": "a page", "content": {"text/html": {"schema": {}}}});
+        operation["responses"]["303"] = json!({"description": "done; look at the page named"});
+    }
+}
+
 /// A body of some media type.
 pub struct Content<M> {
     body: Body,
@@ -740,18 +847,20 @@ impl Routes {
                 // AuthZEN: errors are a text, and the caller's own id for a request comes back.
                 let is_standard = path.starts_with("/access/v1/");
                 let their_id = request.headers().get("x-request-id").filter(|_| is_standard).cloned();
-                let (context, body) = match context(shared.clone(), request).await {
+                let (context, body) = match context(shared.clone(), path, request).await {
                     Ok(both) => both,
                     Err(typed) => return Failure::not_found("page or interface", &typed).respond("-"),
                 };
                 let request_id = context.origin.request_id.clone();
                 let (method, started) = (context.request.method.clone(), Instant::now());
                 let who = context.who.clone();
-                let outcome = handle(context, body, handler).await;
-                let mut response = outcome.unwrap_or_else(|failure| match is_standard {
-                    true => failure.respond_in_words(&request_id),
-                    false => failure.respond(&request_id),
-                });
+                let page = context.is_page().then(|| context.clone());
+                let mut response = match (handle(context, body, handler).await, page) {
+                    (Ok(response), _) => response,
+                    (Err(failure), Some(context)) => pages::failed(&context, failure).await,
+                    (Err(failure), None) if is_standard => failure.respond_in_words(&request_id),
+                    (Err(failure), None) => failure.respond(&request_id),
+                };
                 if leaves_rest && !response.status().is_success() {
                     response
                         .headers_mut()
@@ -871,13 +980,18 @@ where
 {
     // The input's head is read here, too, as the door keeps the context; the body is read only once the door is open.
     let request = context.request.clone();
+    let body = cookies::refuse_foreign_form(&context, body).await?;
     let door = D::open(context).await?;
     let input = I::read(&request, body).await?;
     Ok(handler(door, input).await?.respond())
 }
 
 /// The request on its way, or its path as it was typed where that can be the name of nothing: it is not UTF-8, or holds a zero character.
-async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Result<(Context, Body), String> {
+async fn context(
+    shared: Arc<Shared>,
+    route: &'static str,
+    request: axum::extract::Request,
+) -> Result<(Context, Body), String> {
     let (mut parts, body) = request.into_parts();
     let params = match RawPathParams::from_request_parts(&mut parts, &()).await {
         Ok(params) if !params.iter().any(|(_, value)| value.contains('\0')) => params,
@@ -909,6 +1023,7 @@ async fn context(shared: Arc<Shared>, request: axum::extract::Request) -> Result
             shared,
             request: Arc::new(parts),
             path,
+            route,
             origin,
             who: Arc::default(),
         },
@@ -928,10 +1043,18 @@ fn request_id() -> String {
     key::hex(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes())
 }
 
-async fn no_route(AxumState(_): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {
-    Failure::not_found("page or interface", request.uri().path())
-        .hint("the interface is described at /docs/api")
-        .respond("-")
+async fn no_route(AxumState(shared): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {
+    let failure =
+        Failure::not_found("page or interface", request.uri().path()).hint("the interface is described at /docs/api");
+    let accepts = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
+    match context(shared, "/", request).await {
+        Ok((context, _)) if is_browser => pages::failed(&context, failure).await,
+        _ => failure.respond("-"),
+    }
 }
 
 async fn no_method(request: axum::extract::Request) -> Response {

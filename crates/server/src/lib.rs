@@ -19,6 +19,7 @@ mod background;
 mod built_in_agent;
 mod code;
 pub mod config;
+mod cookies;
 pub mod failure;
 pub mod openapi;
 mod pages;

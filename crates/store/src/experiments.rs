@@ -601,6 +601,7 @@ pub async fn detail(
     Ok(ExperimentDetail {
         code: row.code.clone(),
         experiment,
+        command: config.command,
         config: config.whole,
         agent: more.try_get(2)?,
         log_lines: more.try_get(1)?,

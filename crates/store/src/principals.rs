@@ -128,28 +128,50 @@ pub async fn get_changed(actor: &Actor, id: PrincipalId) -> std::result::Result<
     Ok(view(actor, actor.picture(), &row)?)
 }
 
-/// By id, oldest first. `all`: deactivated and removed ones too (needs `users:read`, else the word is ignored).
-pub async fn list(actor: &Actor, kind: Option<PrincipalKind>, all: bool, after: i64, limit: i64) -> Result<Page<User>> {
+/// Which users or service accounts to list.
+#[derive(Debug)]
+pub struct Wanted<'a> {
+    pub kind: PrincipalKind,
+    /// Deactivated and removed ones too (needs `users:read`, else the word is ignored).
+    pub all: bool,
+    /// Only those in this state, whatever `all` says.
+    pub state: Option<UserState>,
+    /// Only those whose name holds this text, or whose display name does, where that may be seen.
+    pub text: Option<&'a str>,
+    pub after: i64,
+    pub limit: i64,
+}
+
+/// By id, oldest first.
+pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
     let full = actor.may(Permission::UsersRead, &Target::default()).is_some();
-    let states = match (full, all) {
+    let may_be = match (full, wanted.all || wanted.state.is_some()) {
         (true, true) => "'pending', 'active', 'deactivated', 'removed'",
         (true, false) => "'pending', 'active'",
         (false, _) => "'active'",
     };
-    let kinds = match kind {
-        Some(PrincipalKind::Service) => "'service'",
-        Some(PrincipalKind::User) => "'user'",
-        None => "'user', 'service'",
+    let kind = match wanted.kind {
+        PrincipalKind::Service => "service",
+        PrincipalKind::User => "user",
     };
-    let limit = limit.clamp(1, 1000);
-    let sql = format!(
-        "SELECT {COLUMNS} FROM principals WHERE id > $1 AND state IN ({states}) AND kind IN ({kinds}) ORDER BY id LIMIT {}",
-        limit + 1
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql))
-        .bind(after)
-        .fetch_all(&actor.db().read)
-        .await?;
+    let mut conditions = format!("id > $1 AND state IN ({may_be}) AND kind = '{kind}'");
+    if let Some(state) = wanted.state {
+        conditions.push_str(&format!(" AND state = '{}'", state.name()));
+    }
+    if wanted.text.is_some() {
+        // Nobody finds out a display name by looking for it.
+        conditions.push_str(match full {
+            true => r" AND (name_key LIKE $2 ESCAPE '\' OR LOWER(display_name) LIKE $2 ESCAPE '\')",
+            false => r" AND name_key LIKE $2 ESCAPE '\'",
+        });
+    }
+    let limit = wanted.limit.clamp(1, 1000);
+    let sql = format!("SELECT {COLUMNS} FROM principals WHERE {conditions} ORDER BY id LIMIT {}", limit + 1);
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(wanted.after);
+    if let Some(text) = wanted.text {
+        query = query.bind(holding(text));
+    }
+    let rows = query.fetch_all(&actor.db().read).await?;
     let mut items = rows
         .iter()
         .map(|row| view(actor, actor.picture(), row))
@@ -158,6 +180,12 @@ pub async fn list(actor: &Actor, kind: Option<PrincipalKind>, all: bool, after: 
     items.truncate(limit as usize);
     let next = more.then(|| items.last().map(|user| user.id.to_string())).flatten();
     Ok(Page { items, next })
+}
+
+/// The pattern of names that hold this text; its own `%` and `_` stand for themselves.
+fn holding(text: &str) -> String {
+    let key = name_key(text);
+    format!("%{}%", key.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"))
 }
 
 /// What goes wrong when a user is made, besides refusals.

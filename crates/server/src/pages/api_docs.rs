@@ -61,7 +61,7 @@ pub fn page_for(document: &Value) -> String {
             escape(&pretty)
         );
     }
-    page("Interface", &html, None)
+    page("Interface", &html)
 }
 
 fn text(value: &Value) -> String {

@@ -1,7 +1,181 @@
-//! Pages for people.
+//! Pages for people. A page asks the handlers of the interface through their own doors (`Context::ask`), so it shows and does what the same person could
+//! see and do there, and nothing else. The templates are in `templates/`; what they are given is made here.
+
+use askama::Template;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use bailiwick_api::server::AccessMode;
+use bailiwick_api::{Permission, Time};
+use bailiwick_store::access::Actor;
+
+use crate::access::{Answer, Context, SignedIn};
+use crate::cookies;
+use crate::failure::Failure;
 
 pub mod activate;
+pub mod agents;
 pub mod api_docs;
+pub mod assets;
+pub mod assignments;
+pub mod audit;
+pub mod code;
+pub mod experiment;
+pub mod explorer;
+pub mod groups;
+pub mod held;
+pub mod places;
+pub mod roles;
+pub mod session;
+pub mod settings;
+pub mod told;
+pub mod users;
+pub mod work;
+pub mod yaml;
+
+/// What stands around every page.
+pub struct Frame {
+    pub title: String,
+    /// Which entry of the menu this page belongs to; empty for none.
+    pub here: &'static str,
+    /// Who is signed in.
+    pub me: Option<String>,
+    /// For the hidden field of every form.
+    pub token: String,
+    pub mode: AccessMode,
+    pub reads_audit: bool,
+    /// To be set together with `token`.
+    cookie: Option<String>,
+}
+
+impl Frame {
+    pub fn new(door: &SignedIn, here: &'static str, title: impl Into<String>) -> Frame {
+        Frame::of(&door.context, Some(&door.actor), here, title)
+    }
+
+    pub fn of(context: &Context, actor: Option<&Actor>, here: &'static str, title: impl Into<String>) -> Frame {
+        let (token, cookie) = cookies::form_token(context);
+        let audit = |actor: &Actor| {
+            let visible = actor.visible(Permission::AuditRead, bailiwick_access::ObjectKind::Experiment);
+            !visible.is_nothing()
+        };
+        Frame {
+            title: title.into(),
+            here,
+            me: actor.map(|actor| actor.name.to_string()),
+            token,
+            mode: context.shared.parts.mode,
+            reads_audit: actor.is_some_and(audit),
+            cookie,
+        }
+    }
+
+    /// The page in this frame.
+    pub fn answer(&self, page: &impl Template) -> Result<Answer, Failure> {
+        self.answer_with(StatusCode::OK, page)
+    }
+
+    pub fn answer_with(&self, status: StatusCode, page: &impl Template) -> Result<Answer, Failure> {
+        let html = page.render().map_err(|why| Failure::internal(why.to_string()))?;
+        let answer = Answer::with_status(status, html);
+        Ok(match &self.cookie {
+            Some(cookie) => answer.with_cookie(cookie.clone()),
+            None => answer,
+        })
+    }
+
+    /// For templates: where a style or script is.
+    pub fn asset(&self, name: &str) -> &'static str {
+        assets::path(name)
+    }
+
+    /// For templates: marks the entry of the menu that one is at.
+    pub fn at(&self, here: &str) -> &'static str {
+        if self.here == here { "page" } else { "false" }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.mode == AccessMode::Off
+    }
+
+    pub fn is_shadow(&self) -> bool {
+        self.mode == AccessMode::Shadow
+    }
+}
+
+#[derive(Template)]
+#[template(path = "failed.html")]
+struct FailedPage {
+    frame: Frame,
+    status: u16,
+    message: String,
+    hint: Option<String>,
+    request_id: String,
+}
+
+/// A failure as a page. Whoever is not signed in is shown the way in, and comes back from there.
+pub async fn failed(context: &Context, failure: Failure) -> Response {
+    let path = context.request.uri.path_and_query().map_or("/", |path| path.as_str());
+    if failure.status == StatusCode::UNAUTHORIZED && context.route != "/sign-in" {
+        let next = match context.request.method {
+            Method::GET if path != "/" => format!("/sign-in?next={}", session::quoted(path)),
+            _ => "/sign-in".to_owned(),
+        };
+        return Answer::see(&next).with_cookie(cookies::no_session(context)).response();
+    }
+    // Who it is, for the frame; the failure stands whoever it is.
+    let actor = context.actor_again().await.ok();
+    let title = match failure.status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::FORBIDDEN => "Not allowed",
+        status if status.is_server_error() => "Something failed",
+        _ => "That did not work",
+    };
+    let page = FailedPage {
+        frame: Frame::of(context, actor.as_ref(), "", title),
+        status: failure.status.as_u16(),
+        message: failure.message.clone(),
+        hint: failure.hint.clone(),
+        request_id: context.origin.request_id.to_string(),
+    };
+    let status = failure.status;
+    // Its line in the log, and its headers.
+    let plain = failure.respond(&page.request_id);
+    match page.frame.answer_with(status, &page) {
+        Ok(answer) => {
+            let mut response = answer.response();
+            if let Some(wait) = plain.headers().get(axum::http::header::RETRY_AFTER) {
+                response
+                    .headers_mut()
+                    .insert(axum::http::header::RETRY_AFTER, wait.clone());
+            }
+            response
+        }
+        Err(_) => plain,
+    }
+}
+
+/// `3 min ago`, for people; the exact moment stands beside it in the page.
+pub fn ago(then: Time, now: Time) -> String {
+    let seconds = (now.0 - then.0).max(0) / 1_000_000;
+    match seconds {
+        0..5 => "just now".into(),
+        5..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// `1 h 05 min`
+pub fn lasted(from: Time, to: Time) -> String {
+    let seconds = (to.0 - from.0).max(0) / 1_000_000;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {:02} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
 
 /// Text as it may stand in HTML, between tags or in a quoted attribute.
 pub fn escape(text: &str) -> String {
@@ -19,13 +193,10 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// A whole page around its content.
-pub fn page(title: &str, content: &str, script: Option<&str>) -> String {
-    let title = escape(title);
-    let script = script
-        .map(|path| format!("<script src=\"{path}\" defer></script>"))
-        .unwrap_or_default();
+/// A page of fixed content, without menu and forms.
+pub fn page(title: &str, content: &str) -> String {
+    let (title, style) = (escape(title), assets::path("app.css"));
     format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title} · Bailiwick</title><link rel=\"stylesheet\" href=\"/static/plain.css\">{script}</head><body><main><h1>{title}</h1>{content}</main></body></html>"
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title} · Bailiwick</title><link rel=\"stylesheet\" href=\"{style}\"></head><body><main id=\"main\" class=\"plain\"><h1>{title}</h1>{content}</main></body></html>"
     )
 }

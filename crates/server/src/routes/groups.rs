@@ -13,12 +13,12 @@ use crate::access::{Allowed, Asked, Installation, Json, NoInput, Query, SignedIn
 use crate::failure::Failure;
 
 /// Where to go on.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct After {
-    after: Option<i64>,
+    pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.
-    limit: Option<i64>,
+    pub limit: Option<i64>,
 }
 
 impl After {

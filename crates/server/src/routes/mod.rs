@@ -3,23 +3,23 @@
 use crate::access::Routes;
 use crate::pages;
 
-mod access;
-mod agents;
-mod assignments;
-mod audit;
-mod authzen;
-mod code;
-mod document;
-mod experiments;
-mod groups;
-mod logs;
-mod projects;
-mod requests;
-mod roles;
-mod server;
-mod tokens;
-mod users;
-mod workspaces;
+pub(crate) mod access;
+pub(crate) mod agents;
+pub(crate) mod assignments;
+pub(crate) mod audit;
+pub(crate) mod authzen;
+pub(crate) mod code;
+pub(crate) mod document;
+pub(crate) mod experiments;
+pub(crate) mod groups;
+pub(crate) mod logs;
+pub(crate) mod projects;
+pub(crate) mod requests;
+pub(crate) mod roles;
+pub(crate) mod server;
+pub(crate) mod tokens;
+pub(crate) mod users;
+pub(crate) mod workspaces;
 
 #[cfg(feature = "bench")]
 pub(crate) use experiments::show as show_experiment;
@@ -36,6 +36,11 @@ pub fn table() -> Routes {
     r.get("/metrics", "counters for Prometheus", server::metrics);
     r.get("/api/v1/info", "what one may know before signing in", server::info);
 
+    r.get("/", "page of experiments", pages::work::show);
+    r.post("/cancel", "cancel the experiments that are ticked", pages::work::cancel);
+    r.get("/sign-in", "page to sign in", pages::session::show);
+    r.post("/sign-in", "sign in from the page", pages::session::sign_in);
+    r.post("/sign-out", "sign out from the page", pages::session::sign_out);
     r.get(
         "/activate",
         "page for an activation or sign-in link",
@@ -47,11 +52,193 @@ pub fn table() -> Routes {
         pages::activate::submit,
     );
     r.get(
-        "/static/activate.js",
-        "fills the link's token into the page's form",
-        pages::activate::script,
+        "/static/{file}",
+        "style, scripts and pictures of the pages",
+        pages::assets::file,
     );
-    r.get("/static/plain.css", "style of the pages", pages::activate::style);
+
+    r.get("/access", "page of who may do what, and why", pages::explorer::show);
+    r.get(
+        "/access/shadow",
+        "page of what mode rbac would decide differently",
+        pages::explorer::shadow,
+    );
+    r.post(
+        "/access/shadow",
+        "forget the differences from the page",
+        pages::explorer::change_shadow,
+    );
+    r.get(
+        "/access/requests",
+        "page of requests for access",
+        pages::explorer::requests,
+    );
+    r.post(
+        "/access/requests",
+        "ask, decide or break the glass from the page",
+        pages::explorer::change_requests,
+    );
+    r.get("/audit", "page of the audit", pages::audit::show);
+    r.post("/audit", "verify the audit from the page", pages::audit::verify);
+    r.get(
+        "/audit/export.ndjson",
+        "audit events, oldest first, for a browser",
+        audit::export,
+    );
+    r.get("/queues", "page of queues and agents", pages::agents::show);
+    r.get("/settings", "page of one's profile and rights", pages::settings::show);
+    r.post(
+        "/settings",
+        "change one's name or password from the page",
+        pages::settings::change,
+    );
+    r.get("/settings/tokens", "page of one's API keys", pages::settings::tokens);
+    r.post(
+        "/settings/tokens",
+        "make or revoke a key from the page",
+        pages::settings::change_tokens,
+    );
+    r.get(
+        "/settings/sessions",
+        "page of one's sessions",
+        pages::settings::sessions,
+    );
+    r.post(
+        "/settings/sessions",
+        "end a session from the page",
+        pages::settings::change_sessions,
+    );
+
+    r.get(
+        "/experiments/{experiment}",
+        "page of an experiment",
+        pages::experiment::show,
+    );
+    r.post(
+        "/experiments/{experiment}",
+        "stop, delete, move or share from the page",
+        pages::experiment::act,
+    );
+    r.get(
+        "/experiments/{experiment}/again",
+        "page to run it again with changes",
+        pages::experiment::again,
+    );
+    r.post(
+        "/experiments/{experiment}/again",
+        "run it again from the page",
+        pages::experiment::run_again,
+    );
+    r.get(
+        "/experiments/{experiment}/code",
+        "page of the code as submitted",
+        pages::code::show,
+    );
+    r.get(
+        "/experiments/{experiment}/code.tar.gz",
+        "the code as submitted, for a browser",
+        experiments::code,
+    );
+    r.get(
+        "/experiments/{experiment}/log",
+        "page of the log",
+        pages::experiment::log,
+    );
+    r.get(
+        "/experiments/{experiment}/log.txt",
+        "the whole log as text",
+        pages::experiment::log_text,
+    );
+    r.get(
+        "/experiments/{experiment}/log/stream",
+        "follow the log in a browser",
+        logs::stream,
+    );
+    r.get("/workspaces", "page of workspaces", pages::places::list);
+    r.post(
+        "/workspaces",
+        "make a workspace from the page",
+        pages::places::act_on_list,
+    );
+    r.get(
+        "/workspaces/{workspace}",
+        "page of a workspace and its projects",
+        pages::places::show,
+    );
+    r.post(
+        "/workspaces/{workspace}",
+        "make a project from the page",
+        pages::places::act,
+    );
+    r.get(
+        "/workspaces/{workspace}/members",
+        "page of who holds which role there",
+        pages::places::members,
+    );
+    r.post(
+        "/workspaces/{workspace}/members",
+        "give, change or take a role from the page",
+        pages::places::act_on_members,
+    );
+    r.get(
+        "/workspaces/{workspace}/settings",
+        "page to change a workspace",
+        pages::places::settings,
+    );
+    r.post(
+        "/workspaces/{workspace}/settings",
+        "change a workspace from the page",
+        pages::places::act_on_settings,
+    );
+    r.get(
+        "/workspaces/{workspace}/projects/{project}",
+        "page of a project",
+        pages::places::project,
+    );
+    r.post(
+        "/workspaces/{workspace}/projects/{project}",
+        "change a project from the page",
+        pages::places::act_on_project,
+    );
+
+    r.get("/users", "page of users", pages::users::list);
+    r.post(
+        "/users",
+        "invite a user, or deactivate those that are ticked",
+        pages::users::act_on_list,
+    );
+    r.get("/users/{user}", "page of a user or service account", pages::users::show);
+    r.post("/users/{user}", "change a user from the page", pages::users::act);
+    r.get(
+        "/service-accounts",
+        "page of service accounts",
+        pages::users::list_service_accounts,
+    );
+    r.post(
+        "/service-accounts",
+        "make a service account from the page",
+        pages::users::act_on_service_accounts,
+    );
+    r.get(
+        "/names",
+        "names of users that go on from what was typed",
+        pages::held::suggest,
+    );
+    r.get("/groups", "page of groups", pages::groups::list);
+    r.post("/groups", "make a group from the page", pages::groups::act_on_list);
+    r.get("/groups/{group}", "page of a group", pages::groups::show);
+    r.post("/groups/{group}", "change a group from the page", pages::groups::act);
+    r.get("/roles", "page of roles and what they permit", pages::roles::list);
+    r.post("/roles", "make a role from the page", pages::roles::act_on_list);
+    r.get("/roles/{role}", "page of a role and who holds it", pages::roles::show);
+    r.post("/roles/{role}", "change a role from the page", pages::roles::act);
+    r.get("/assignments", "page of role assignments", pages::assignments::list);
+    r.post(
+        "/assignments",
+        "give, change or take a role from the page",
+        pages::assignments::act,
+    );
+
     r.post("/api/v1/login", "sign in with a password", users::login);
     r.post(
         "/api/v1/login/link",

@@ -38,12 +38,12 @@ pub async fn recorded<T>(actor: &Actor, kind: &'static str, object: &str, outcom
 }
 
 /// Paging of roles.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleFilter {
-    after: Option<i64>,
+    pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.
-    limit: Option<i64>,
+    pub limit: Option<i64>,
 }
 
 pub async fn list(door: SignedIn, Query(filter): Query<RoleFilter>) -> Result<Json<Page<Role>>, Failure> {

@@ -18,13 +18,13 @@ use crate::access::{Asked, Json, NoInput, Query};
 use crate::failure::Failure;
 
 /// Which keys to list.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokenFilter {
     /// Whose; one's own when left out.
-    user: Option<String>,
+    pub user: Option<String>,
     /// Sessions, revoked and expired ones too.
-    all: Option<bool>,
+    pub all: Option<bool>,
 }
 
 async fn whose(actor: &Actor, user: Option<&str>) -> Result<PrincipalId, Failure> {

@@ -15,7 +15,7 @@ use bailiwick_api::{Page, Permission, PrincipalId, Time};
 use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials::{self, LinkUse};
-use bailiwick_store::principals::{self, CreateError, Life, LifeError};
+use bailiwick_store::principals::{self, CreateError, Life, LifeError, Wanted};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -252,22 +252,37 @@ fn sees(actor: &Actor) -> String {
     }
 }
 
-/// Paging of users.
-#[derive(Deserialize, JsonSchema)]
+/// Which users, and paging of them.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserFilter {
     /// Deactivated and removed ones too.
-    all: Option<bool>,
-    after: Option<i64>,
+    pub all: Option<bool>,
+    /// Only those in this state.
+    pub state: Option<UserState>,
+    /// Only those whose name, or whose display name where one may see it, holds this text.
+    pub text: Option<String>,
+    pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.
-    limit: Option<i64>,
+    pub limit: Option<i64>,
+}
+
+impl UserFilter {
+    fn wanted(&self, kind: PrincipalKind) -> Wanted<'_> {
+        Wanted {
+            kind,
+            all: self.all.unwrap_or(false),
+            state: self.state,
+            text: self.text.as_deref(),
+            after: self.after.unwrap_or(0),
+            limit: self.limit.unwrap_or(200),
+        }
+    }
 }
 
 pub async fn list(door: SignedIn, Query(filter): Query<UserFilter>) -> Result<Json<Page<User>>, Failure> {
-    let (after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(200));
-    let kind = Some(PrincipalKind::User);
     Ok(Json(
-        principals::list(&door.actor, kind, filter.all.unwrap_or(false), after, limit).await?,
+        principals::list(&door.actor, &filter.wanted(PrincipalKind::User)).await?,
     ))
 }
 
@@ -502,10 +517,8 @@ pub async fn list_service_accounts(
     door: Allowed<permit::ServiceAccountsRead, Installation>,
     Query(filter): Query<UserFilter>,
 ) -> Result<Json<Page<User>>, Failure> {
-    let (after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(200));
-    let all = filter.all.unwrap_or(false);
     Ok(Json(
-        principals::list(&door.granted.actor, Some(PrincipalKind::Service), all, after, limit).await?,
+        principals::list(&door.granted.actor, &filter.wanted(PrincipalKind::Service)).await?,
     ))
 }
 

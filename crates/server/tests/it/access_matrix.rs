@@ -279,8 +279,74 @@ fn aims(path: &str) -> &'static [Aim] {
 
 /// How to call a route so that nothing but rights is in the way. A route that is not here fails the test: add it.
 pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
+    let (method, path) = route.split_once(' ').expect("a route is a method and a path");
+    if !is_page(path) {
+        return call_interface(stage, route, aim, who, own_experiment).await;
+    }
+    let seen = match path.contains('{') {
+        true => Box::pin(call_interface(stage, &format!("GET {path}"), aim, who, own_experiment)).await,
+        false => Call::to(path),
+    };
+    if method == "GET" {
+        return seen;
+    }
+    let raw = Some(form(stage, path).await.replace(' ', "+").into_bytes());
+    let call = Call { raw, ..seen };
+    match path {
+        "/audit" => call.leaving_nothing("it changes nothing"),
+        "/sign-in" | "/activate" => call.leaving_nothing("it is refused before anything is tried"),
+        "/sign-out" | "/settings/sessions" => call.leaving_nothing("there is no session"),
+        "/access/shadow" => call.leaving_nothing("nothing was recorded"),
+        _ => call,
+    }
+}
+
+/// One act of the form of each page.
+async fn form(stage: &Stage, path: &str) -> String {
+    let number = fresh_number();
+    match path {
+        "/cancel" => "ids=none".into(),
+        "/sign-in" => "name=other&password=".into(),
+        "/sign-out" => String::new(),
+        "/activate" => format!("token=none&password={PASSWORD}&again=other"),
+        "/access/shadow" => "act=clear".into(),
+        "/access/requests" => format!("act=ask&role=Viewer&on=workspace:w{number}&lifetime=1h&why=to look"),
+        "/audit" => "act=verify".into(),
+        "/settings" => format!("act=display-name&display_name=Nr. {number}"),
+        "/settings/tokens" => "act=create&label=new".into(),
+        "/settings/sessions" => "act=revoke-others".into(),
+        "/experiments/{experiment}" => "act=cancel".into(),
+        "/experiments/{experiment}/again" => "config=name: new%0Aentrypoint: true".into(),
+        "/workspaces" | "/workspaces/{workspace}" | "/groups" => format!("act=create&name=new{number}"),
+        "/workspaces/{workspace}/members" => {
+            format!("act=add&kind=user&who=other&role={}", stage.new_role().await)
+        }
+        "/workspaces/{workspace}/settings" | "/workspaces/{workspace}/projects/{project}" => "act=archive".into(),
+        "/users" => format!("act=invite&name=new{number}"),
+        "/users/{user}" => "act=link".into(),
+        "/service-accounts" => format!("act=create&name=new{number}&serve=default"),
+        "/groups/{group}" => format!("act=change&description=Nr. {number}"),
+        "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
+        "/roles/{role}" => format!("act=change&description=Nr. {number}"),
+        "/assignments" => format!("act=give&user=other&role={}&on=workspace:default", stage.new_role().await),
+        other => panic!("the matrix does not know the form of {other}: say in this file what it needs"),
+    }
+}
+
+/// What people look at; programs are told otherwise that something is refused.
+fn is_page(path: &str) -> bool {
+    let programs = [
+        "/api/", "/access/v1/", "/.well-known/", "/static/", "/openapi.json", "/docs/api", "/metrics", "/healthz", "/readyz",
+    ];
+    !programs.iter().any(|start| path.starts_with(start))
+}
+
+async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
     let world = &stage.world;
     let number = fresh_number();
+    if route == "GET /static/{file}" {
+        return Call::to("/static/none.css").named("/static/none.css");
+    }
     if route.contains("{experiment}") {
         let id = match aim {
             Aim::Own => match own_experiment {
@@ -551,9 +617,6 @@ pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experi
         | "GET /openapi.json"
         | "GET /docs/api"
         | "GET /metrics"
-        | "GET /activate"
-        | "GET /static/activate.js"
-        | "GET /static/plain.css"
         | "GET /api/v1/info"
         | "GET /api/v1/me"
         | "GET /api/v1/users"
@@ -577,14 +640,6 @@ pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experi
         | "GET /.well-known/authzen-configuration" => {
             Call::to(route.split_once(' ').expect("a route is a method and a path").1)
         }
-        "POST /activate" => Call {
-            raw: Some(
-                format!("token=none&password={PASSWORD}&again=other")
-                    .replace(' ', "+")
-                    .into_bytes(),
-            ),
-            ..Call::to("/activate").leaving_nothing("the two passwords differ: nothing was tried")
-        },
         "POST /api/v1/login" => Call::to("/api/v1/login").with(json!({"name": "other", "password": PASSWORD})),
         "POST /api/v1/login/link" => {
             let link = world.admin.client.user_link("other").await.unwrap();
@@ -719,11 +774,23 @@ pub fn routes() -> Vec<(String, String)> {
     .collect()
 }
 
+/// The status that the interface would have given: a page leads on after each form, and to the way in whoever is not signed in; a form that is not from a page
+/// of ours is malformed.
+fn as_interface(method: &str, answer: &Answer) -> u16 {
+    let leads_in = answer.headers.get("location").is_some_and(|to| to.as_bytes().starts_with(b"/sign-in"));
+    match answer.status {
+        303 if leads_in => 401,
+        303 => 200,
+        403 if method == "POST" && answer.text.contains("this form is not from a page of this server") => 400,
+        status => status,
+    }
+}
+
 /// What is wrong with an answer whoever asked: a failure of the server, or an audit that says too little or too much.
-fn fault(method: &str, answer: &Answer, leaves: Leaves, events: &[String]) -> Option<&'static str> {
+fn fault(method: &str, status: u16, leaves: Leaves, events: &[String]) -> Option<&'static str> {
     let denied = events.iter().filter(|event| event.ends_with(" denied")).count();
     let only_denied = events.len() == denied;
-    match answer.status {
+    match status {
         500.. => Some("a failure of the server"),
         200 if method == "GET" || method == "HEAD" => {
             let looks = events.iter().all(|event| event.contains(" look "));
@@ -784,11 +851,19 @@ async fn one(
     let shown = cell(&answer);
     let place = format!("{route} {} by {name}: {}", aim.word(), answer.text);
     let events = world.events(&format!("id > {before}")).await;
-    if let Some(fault) = fault(method, &answer, call.leaves, &events) {
+    let told = match is_page(path) {
+        true => as_interface(method, &answer),
+        false => answer.status,
+    };
+    if let Some(fault) = fault(method, told, call.leaves, &events) {
         faults.push(format!("{fault}; events {events:?}; {place}"));
     }
     // AuthZEN's refusals are a text; who may ask what is tested in authzen.rs.
-    let comparable = if answer.status >= 400 && method != "HEAD" && !path.starts_with("/access/v1/") {
+    let comparable = if is_page(path) && answer.status >= 400 {
+        let problem = answer.text.split("<div id=\"problem\"").nth(1).unwrap_or_default();
+        let words = problem.split("</div>").next().unwrap_or_default();
+        format!("{} {}", answer.status, words.replace(&call.name, "…"))
+    } else if answer.status >= 400 && method != "HEAD" && !path.starts_with("/access/v1/") {
         answer.without(&call.name)
     } else {
         String::new()

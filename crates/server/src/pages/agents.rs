@@ -1,0 +1,126 @@
+//! Queues, the agents that serve them, and what waits and runs there as far as one may see it.
+
+use askama::Template;
+use bailiwick_api::agents::{Agent, SlotKind};
+use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
+use bailiwick_api::queues::Queue;
+
+use super::{Frame, ago, lasted};
+use crate::access::{Answer, Json, NoInput, Query, SignedIn};
+use crate::failure::Failure;
+use crate::routes;
+
+/// How many of what waits, and of what runs, are named.
+const NAMED: i64 = 20;
+
+/// A queue, and what its agents have.
+pub struct QueueRow {
+    it: Queue,
+    agents: usize,
+    free: i64,
+    slots: i64,
+}
+
+impl QueueRow {
+    /// Slots of agents that serve several queues count for each.
+    fn new(it: Queue, agents: &[Agent]) -> QueueRow {
+        let serving: Vec<&Agent> = agents
+            .iter()
+            .filter(|agent| agent.state == "up" && agent.queues.contains(&it.name))
+            .collect();
+        let slots: i64 = serving.iter().map(|agent| agent.slots).sum();
+        let used: i64 = serving.iter().map(|agent| agent.used_slots).sum();
+        QueueRow {
+            agents: serving.len(),
+            free: (slots - used).max(0),
+            slots,
+            it,
+        }
+    }
+}
+
+/// An agent as a line of the table.
+pub struct AgentRow {
+    it: Agent,
+    seen: String,
+}
+
+impl AgentRow {
+    fn kind(&self) -> &'static str {
+        match self.it.slot_kind {
+            SlotKind::Gpu => "GPU",
+            SlotKind::Cpu => "CPU",
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        self.it.state == "up"
+    }
+}
+
+/// An experiment that waits or runs.
+pub struct Work {
+    it: Experiment,
+    since: String,
+}
+
+#[derive(Template)]
+#[template(path = "queues.html")]
+struct QueuesPage {
+    frame: Frame,
+    queues: Vec<QueueRow>,
+    agents: Vec<AgentRow>,
+    /// Whether addresses and hardware are told.
+    full: bool,
+    waiting: Vec<Work>,
+    running: Vec<Work>,
+    more_wait: bool,
+    more_run: bool,
+    server: String,
+}
+
+pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    let context = &door.context;
+    let Json(queues) = context.ask(routes::agents::queues, &[], NoInput).await?;
+    let Json(agents) = context.ask(routes::agents::list, &[], NoInput).await?;
+    let among = async |state| {
+        let filter = ExperimentFilter {
+            state: Some(state),
+            limit: Some(NAMED),
+            ..Default::default()
+        };
+        context.ask(routes::experiments::list, &[], Query(filter)).await
+    };
+    let (Json(waiting), Json(running)) = (among(State::Queued).await?, among(State::Running).await?);
+    let now = door.actor.now();
+    let work = |it: Experiment| Work {
+        since: match it.started_at.filter(|_| it.state == State::Running) {
+            Some(from) => lasted(from, now),
+            None => lasted(it.created_at, now),
+        },
+        it,
+    };
+    let page = QueuesPage {
+        frame: Frame::new(&door, "queues", "Queues and agents"),
+        queues: queues
+            .items
+            .into_iter()
+            .map(|it| QueueRow::new(it, &agents.items))
+            .collect(),
+        full: agents.items.iter().any(|agent| agent.address.is_some()),
+        agents: agents
+            .items
+            .into_iter()
+            .map(|it| AgentRow {
+                seen: ago(it.last_seen_at, now),
+                it,
+            })
+            .collect(),
+        server: context.shared.parts.public_url.clone(),
+        more_wait: waiting.next.is_some(),
+        more_run: running.next.is_some(),
+        waiting: waiting.items.into_iter().map(work).collect(),
+        running: running.items.into_iter().map(work).collect(),
+    };
+    page.frame.answer(&page)
+}

@@ -1,0 +1,623 @@
+//! Workspaces and projects: what is in them, who holds which role there, and their settings.
+
+use askama::Template;
+use bailiwick_access::{ObjectKind, Target};
+use bailiwick_api::roles::{AssignmentChange, NewAssignment, NewAssignments, ScopeView};
+use bailiwick_api::workspaces::{
+    Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, Workspace,
+};
+use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId, ids};
+use bailiwick_store::access::Actor;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::session::quoted;
+use super::{Frame, ago};
+use crate::access::{Answer, Context, Done, Form, Json, NoInput, Query, SignedIn};
+use crate::failure::Failure;
+use crate::routes::groups::After;
+use crate::routes::roles::RoleFilter;
+use crate::routes::users::UserFilter;
+use crate::routes::{assignments, groups, projects, roles, users, workspaces};
+
+/// When a role ends, as it is typed: nothing, a date, or a length of time.
+pub struct End(pub Option<Time>);
+
+impl End {
+    pub fn parse(text: &str, now: Time) -> Result<End, Failure> {
+        match text.trim() {
+            "" => Ok(End(None)),
+            text => Ok(End(Some(Time::parse_until(text, now).map_err(Failure::invalid)?))),
+        }
+    }
+}
+
+/// Somebody, or a group, to choose from while one types.
+pub struct Person {
+    pub name: String,
+    pub kind: &'static str,
+}
+
+impl Person {
+    /// The first few hundred: a help for typing, no list.
+    pub async fn all(context: &Context) -> Result<Vec<Person>, Failure> {
+        let filter = UserFilter {
+            limit: Some(300),
+            ..UserFilter::default()
+        };
+        let Json(users) = context.ask(users::list, &[], Query(filter)).await?;
+        let after = After {
+            after: None,
+            limit: Some(200),
+        };
+        let Json(groups) = context.ask(groups::list, &[], Query(after)).await?;
+        let users = users.items.into_iter().map(|user| Person {
+            name: user.name,
+            kind: "user",
+        });
+        let groups = groups.items.into_iter().map(|group| Person {
+            name: group.name,
+            kind: "group",
+        });
+        Ok(users.chain(groups).collect())
+    }
+}
+
+/// The roles that this actor may give at a place.
+pub async fn assignable(context: &Context, actor: &Actor, target: &Target) -> Result<Vec<String>, Failure> {
+    let filter = RoleFilter {
+        after: None,
+        limit: Some(1000),
+    };
+    let Json(known) = context.ask(roles::list, &[], Query(filter)).await?;
+    let target = Target { owner: None, ..*target };
+    let may_give = |role: &bailiwick_api::roles::Role| {
+        let held = actor.picture().role(role.id);
+        held.is_some_and(|held| actor.missing_to_grant(held.permissions, &target, None).is_none())
+    };
+    let here = known
+        .items
+        .into_iter()
+        .filter(|role| !role.global_only && may_give(role));
+    Ok(here.map(|role| role.name).collect())
+}
+
+/// Where in a list, and which of it.
+#[derive(Debug, Default, Clone, Deserialize, JsonSchema)]
+pub struct Listed {
+    /// `1`: archived ones too.
+    #[serde(default)]
+    all: String,
+    #[serde(default)]
+    after: String,
+}
+
+impl Listed {
+    fn after(&self) -> Result<Option<i64>, Failure> {
+        match self.after.as_str() {
+            "" => Ok(None),
+            text => match ids::as_number(text) {
+                Some(after) => Ok(Some(after)),
+                None => Err(Failure::invalid(format!("`{text}` is not the `next` of a page"))),
+            },
+        }
+    }
+
+    fn filter(&self) -> Result<PlaceFilter, Failure> {
+        Ok(PlaceFilter {
+            all: self.is_all().then_some(true),
+            after: self.after()?,
+            limit: Some(100),
+        })
+    }
+
+    fn members(&self) -> Result<MemberFilter, Failure> {
+        Ok(MemberFilter {
+            after: self.after()?,
+            limit: Some(100),
+        })
+    }
+
+    fn is_all(&self) -> bool {
+        !self.all.is_empty()
+    }
+
+    /// The query of the page that begins after `next`.
+    fn query(&self, next: &str) -> String {
+        let all = if self.is_all() { "all=1&" } else { "" };
+        format!("{all}after={}", quoted(next))
+    }
+}
+
+/// What the forms of these pages send.
+#[derive(Deserialize, JsonSchema)]
+pub struct Act {
+    act: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    description: String,
+    /// `user` or `group`.
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    who: String,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    assignment: String,
+}
+
+impl Act {
+    fn rename(&self) -> Rename {
+        Rename {
+            name: Some(self.name.trim().to_owned()),
+            description: Some(self.description.trim().to_owned()),
+        }
+    }
+
+    fn unknown(&self) -> Failure {
+        Failure::invalid(format!("there is nothing called `{}` to do here", self.act))
+    }
+}
+
+/// A row of the list of workspaces.
+struct WorkspaceRow {
+    it: Workspace,
+    created: String,
+}
+
+/// A row of a list of projects.
+struct ProjectRow {
+    it: Project,
+    path: String,
+    created: String,
+}
+
+#[derive(Template)]
+#[template(path = "workspaces.html")]
+struct WorkspacesPage {
+    frame: Frame,
+    listed: Listed,
+    rows: Vec<WorkspaceRow>,
+    /// Single projects that are seen, of workspaces that are not.
+    others: Vec<ProjectRow>,
+    next: Option<String>,
+    may_create: bool,
+}
+
+pub async fn list(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
+    let (context, actor) = (&door.context, &door.actor);
+    let Json(page) = context.ask(workspaces::list, &[], Query(listed.filter()?)).await?;
+    let now = actor.now();
+    let single = !actor
+        .visible(Permission::ProjectsRead, ObjectKind::Experiment)
+        .projects
+        .is_empty();
+    let others = match single && listed.after.is_empty() {
+        true => {
+            let filter = PlaceFilter {
+                limit: Some(1000),
+                ..listed.filter()?
+            };
+            context.ask(projects::list, &[], Query(filter)).await?.0.items
+        }
+        false => Vec::new(),
+    };
+    let others = others.into_iter().filter_map(|it| {
+        let workspace = actor.picture().find_workspace(&it.workspace)?;
+        let target = actor.picture().workspace_target(workspace);
+        let hidden = actor.may(Permission::WorkspacesRead, &target).is_none();
+        hidden.then(|| ProjectRow::of(workspace, it, now))
+    });
+    let page = WorkspacesPage {
+        frame: Frame::new(&door, "workspaces", "Workspaces"),
+        others: others.collect(),
+        next: page.next.map(|next| listed.query(&next)),
+        rows: page
+            .items
+            .into_iter()
+            .map(|it| WorkspaceRow {
+                created: ago(it.created_at, now),
+                it,
+            })
+            .collect(),
+        may_create: actor.may(Permission::WorkspacesCreate, &Target::default()).is_some(),
+        listed,
+    };
+    page.frame.answer(&page)
+}
+
+impl ProjectRow {
+    fn of(workspace: WorkspaceId, it: Project, now: Time) -> ProjectRow {
+        ProjectRow {
+            path: format!("/workspaces/{workspace}/projects/{}", it.id),
+            created: ago(it.created_at, now),
+            it,
+        }
+    }
+}
+
+pub async fn act_on_list(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    match act.act.as_str() {
+        "create" => {
+            let new = NewWorkspace {
+                name: act.name.trim().to_owned(),
+                description: act.description.trim().to_owned(),
+            };
+            let Json(made) = door.context.ask(workspaces::create, &[], Json(new)).await?;
+            Ok(Answer::see(&format!("/workspaces/{}", made.id)))
+        }
+        _ => Err(act.unknown()),
+    }
+}
+
+/// What stands above each page of a workspace.
+struct Head {
+    it: Workspace,
+    /// `projects`, `members` or `settings`.
+    tab: &'static str,
+    /// The query that lists its experiments.
+    experiments: String,
+    sees_members: bool,
+    may_change: bool,
+    may_delete: bool,
+}
+
+impl Head {
+    async fn of(door: &SignedIn, tab: &'static str) -> Result<Head, Failure> {
+        let path = [("workspace", door.context.path("workspace"))];
+        let Json(it) = door.context.ask(workspaces::show, &path, NoInput).await?;
+        let target = door.actor.picture().workspace_target(it.id);
+        let may = |permission| door.actor.may(permission, &target).is_some();
+        Ok(Head {
+            tab,
+            experiments: format!("workspace={}", quoted(&it.name)),
+            sees_members: may(Permission::RolesRead),
+            may_change: may(Permission::WorkspacesUpdate),
+            may_delete: may(Permission::WorkspacesDelete),
+            it,
+        })
+    }
+
+    /// For the template: marks the tab that one is at.
+    fn at(&self, tab: &str) -> &'static str {
+        if self.tab == tab { "page" } else { "false" }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "workspace.html")]
+struct WorkspacePage {
+    frame: Frame,
+    head: Head,
+    listed: Listed,
+    rows: Vec<ProjectRow>,
+    next: Option<String>,
+    may_create: bool,
+}
+
+pub async fn show(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
+    let head = Head::of(&door, "projects").await?;
+    let id = head.it.id;
+    let number = id.to_string();
+    let path = [("workspace", number.as_str())];
+    let Json(page) = door
+        .context
+        .ask(projects::list_of, &path, Query(listed.filter()?))
+        .await?;
+    let (actor, now) = (&door.actor, door.actor.now());
+    let target = actor.picture().workspace_target(id);
+    let page = WorkspacePage {
+        frame: Frame::new(&door, "workspaces", head.it.name.clone()),
+        next: page.next.map(|next| listed.query(&next)),
+        rows: page.items.into_iter().map(|it| ProjectRow::of(id, it, now)).collect(),
+        may_create: actor.may(Permission::ProjectsCreate, &target).is_some(),
+        listed,
+        head,
+    };
+    page.frame.answer(&page)
+}
+
+pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    let path = [("workspace", door.context.path("workspace"))];
+    match act.act.as_str() {
+        "create" => {
+            let new = NewProject {
+                name: act.name.trim().to_owned(),
+                description: act.description.trim().to_owned(),
+            };
+            door.context.ask(projects::create, &path, Json(new)).await?;
+            Ok(Answer::see(&format!("/workspaces/{}", quoted(path[0].1))))
+        }
+        _ => Err(act.unknown()),
+    }
+}
+
+/// A row of the list of members.
+struct MemberRow {
+    it: Member,
+    /// Where the role comes from, if not from here.
+    from: Option<String>,
+    link: Option<String>,
+    /// The end as a form takes it back.
+    until: String,
+    /// The roles to choose from, its own first.
+    roles: Vec<String>,
+}
+
+/// Who holds which role at a place.
+struct Members {
+    rows: Vec<MemberRow>,
+    next: Option<String>,
+    /// Where the forms go.
+    path: String,
+    may_assign: bool,
+    roles: Vec<String>,
+    people: Vec<Person>,
+}
+
+impl Members {
+    async fn of(
+        door: &SignedIn,
+        page: Page<Member>,
+        listed: &Listed,
+        target: &Target,
+        path: String,
+    ) -> Result<Members, Failure> {
+        let (context, actor) = (&door.context, &door.actor);
+        let target = Target { owner: None, ..*target };
+        let may_assign = actor.may(Permission::RolesAssign, &target).is_some();
+        let (roles, people) = match may_assign {
+            true => (assignable(context, actor, &target).await?, Person::all(context).await?),
+            false => (Vec::new(), Vec::new()),
+        };
+        let row = |it: Member| MemberRow {
+            from: comes_from(&it.scope, &target),
+            link: match it.kind {
+                MemberKind::User => Some(format!("/users/{}", it.id)),
+                // What may not be looked at has no number of members.
+                MemberKind::Group => it.members.map(|_| format!("/groups/{}", it.id)),
+                MemberKind::ServiceAccount => None,
+            },
+            until: it.until.map(|until| until.to_string()).unwrap_or_default(),
+            roles: std::iter::once(it.role.clone())
+                .chain(roles.iter().filter(|role| **role != it.role).cloned())
+                .collect(),
+            it,
+        };
+        Ok(Members {
+            next: page.next.map(|next| listed.query(&next)),
+            rows: page.items.into_iter().map(row).collect(),
+            path,
+            may_assign,
+            roles,
+            people,
+        })
+    }
+}
+
+/// The place that a role comes from, in words; nothing where it was given at this very place.
+fn comes_from(scope: &ScopeView, here: &Target) -> Option<String> {
+    match scope {
+        ScopeView::Global => Some("the whole installation".into()),
+        ScopeView::Workspace { name, .. } if here.project.is_some() => Some(format!("workspace {name}")),
+        _ => None,
+    }
+}
+
+/// Gives, changes or takes a role at a place; false for any other act.
+async fn act_on_member(door: &SignedIn, on: String, act: &Act) -> Result<bool, Failure> {
+    let (context, end) = (&door.context, End::parse(&act.until, door.actor.now()));
+    let path = [("assignment", act.assignment.as_str())];
+    match act.act.as_str() {
+        "add" => {
+            let until = end?.0;
+            let given = |names: Vec<&str>| {
+                let one = |who: &str| NewAssignment {
+                    role: act.role.clone(),
+                    user: (act.kind != "group").then(|| who.to_owned()),
+                    group: (act.kind == "group").then(|| who.to_owned()),
+                    on: Some(on.clone()),
+                    until,
+                    lifetime_ms: None,
+                };
+                names.into_iter().map(one).collect::<Vec<_>>()
+            };
+            let who = act.who.trim();
+            // The name of a group may hold a comma.
+            let names: Vec<&str> = match act.kind.as_str() {
+                "group" => vec![who],
+                _ => who.split(',').map(str::trim).collect(),
+            };
+            let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+            if names.is_empty() {
+                return Err(Failure::invalid("say who is to have the role"));
+            }
+            let new = NewAssignments {
+                assignments: given(names),
+                reason: String::new(),
+            };
+            context.ask(assignments::give, &[], Json(new)).await?;
+        }
+        "change" => {
+            let until = end?.0;
+            let change = AssignmentChange {
+                role: Some(act.role.clone()).filter(|role| !role.is_empty()),
+                until,
+                lifetime_ms: None,
+                no_end: until.is_none().then_some(true),
+            };
+            context.ask(assignments::change, &path, Json(change)).await?;
+        }
+        "remove" => drop(context.ask(assignments::take_by_id, &path, NoInput).await?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+#[derive(Template)]
+#[template(path = "workspace_members.html")]
+struct MembersPage {
+    frame: Frame,
+    head: Head,
+    listed: Listed,
+    members: Members,
+}
+
+pub async fn members(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
+    let head = Head::of(&door, "members").await?;
+    let id = head.it.id.to_string();
+    let filter = Query(listed.members()?);
+    let Json(page) = door
+        .context
+        .ask(workspaces::members, &[("workspace", &id)], filter)
+        .await?;
+    let target = door.actor.picture().workspace_target(head.it.id);
+    let path = format!("/workspaces/{id}/members");
+    let page = MembersPage {
+        frame: Frame::new(&door, "workspaces", format!("Members of {}", head.it.name)),
+        members: Members::of(&door, page, &listed, &target, path).await?,
+        head,
+        listed,
+    };
+    page.frame.answer(&page)
+}
+
+pub async fn act_on_members(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    let which = door.context.path("workspace").to_owned();
+    match act_on_member(&door, format!("workspace:{which}"), &act).await? {
+        true => Ok(Answer::see(&format!("/workspaces/{}/members", quoted(&which)))),
+        false => Err(act.unknown()),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "workspace_settings.html")]
+struct SettingsPage {
+    frame: Frame,
+    head: Head,
+    created: String,
+}
+
+pub async fn settings(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    let head = Head::of(&door, "settings").await?;
+    let page = SettingsPage {
+        frame: Frame::new(&door, "workspaces", format!("Settings of {}", head.it.name)),
+        created: ago(head.it.created_at, door.actor.now()),
+        head,
+    };
+    page.frame.answer(&page)
+}
+
+pub async fn act_on_settings(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    let (context, path) = (&door.context, [("workspace", door.context.path("workspace"))]);
+    let Json(it) = match act.act.as_str() {
+        "change" => context.ask(workspaces::change, &path, Json(act.rename())).await?,
+        "archive" => context.ask(workspaces::archive, &path, Json(Done {})).await?,
+        "unarchive" => context.ask(workspaces::unarchive, &path, Json(Done {})).await?,
+        "delete" => {
+            context.ask(workspaces::delete, &path, NoInput).await?;
+            return Ok(Answer::see("/workspaces"));
+        }
+        _ => return Err(act.unknown()),
+    };
+    Ok(Answer::see(&format!("/workspaces/{}/settings", it.id)))
+}
+
+#[derive(Template)]
+#[template(path = "project.html")]
+struct ProjectPage {
+    frame: Frame,
+    it: Project,
+    workspace: super::experiment::Place,
+    created: String,
+    experiments: String,
+    path: String,
+    listed: Listed,
+    members: Option<Members>,
+    may_change: bool,
+    may_delete: bool,
+}
+
+/// The numbers of a project and its workspace, for whoever may see it.
+async fn found(door: &SignedIn) -> Result<(WorkspaceId, Project), Failure> {
+    let context = &door.context;
+    let path = [
+        ("workspace", context.path("workspace")),
+        ("project", context.path("project")),
+    ];
+    let Json(it) = context.ask(projects::show, &path, NoInput).await?;
+    let workspace = door.actor.picture().find_workspace(context.path("workspace"));
+    // It was found a moment ago.
+    let workspace = workspace.ok_or_else(|| Failure::not_found("project", context.path("project")))?;
+    Ok((workspace, it))
+}
+
+fn project_path(workspace: WorkspaceId, project: ProjectId) -> String {
+    format!("/workspaces/{workspace}/projects/{project}")
+}
+
+pub async fn project(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
+    let (workspace, it) = found(&door).await?;
+    let (context, actor) = (&door.context, &door.actor);
+    let target = actor.picture().project_target(it.id);
+    let may = |permission| actor.may(permission, &target).is_some();
+    let path = project_path(workspace, it.id);
+    let (in_workspace, id) = (workspace.to_string(), it.id.to_string());
+    let members = match may(Permission::RolesRead) {
+        true => {
+            let names = [("workspace", in_workspace.as_str()), ("project", id.as_str())];
+            let Json(page) = context.ask(projects::members, &names, Query(listed.members()?)).await?;
+            Some(Members::of(&door, page, &listed, &target, path.clone()).await?)
+        }
+        false => None,
+    };
+    let sees = actor
+        .may(Permission::WorkspacesRead, &actor.picture().workspace_target(workspace))
+        .is_some();
+    let page = ProjectPage {
+        frame: Frame::new(&door, "workspaces", format!("{} / {}", it.workspace, it.name)),
+        workspace: super::experiment::Place {
+            name: it.workspace.clone(),
+            path: sees.then(|| format!("/workspaces/{workspace}")),
+        },
+        created: ago(it.created_at, actor.now()),
+        experiments: format!("workspace={}&project={}", quoted(&it.workspace), quoted(&it.name)),
+        may_change: may(Permission::ProjectsUpdate),
+        may_delete: may(Permission::ProjectsDelete),
+        path,
+        listed,
+        members,
+        it,
+    };
+    page.frame.answer(&page)
+}
+
+pub async fn act_on_project(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    let context = &door.context;
+    let path = [
+        ("workspace", context.path("workspace")),
+        ("project", context.path("project")),
+    ];
+    match act.act.as_str() {
+        "rename" => drop(context.ask(projects::change, &path, Json(act.rename())).await?),
+        "archive" => drop(context.ask(projects::archive, &path, Json(Done {})).await?),
+        "unarchive" => drop(context.ask(projects::unarchive, &path, Json(Done {})).await?),
+        "delete" => {
+            let workspace = quoted(path[0].1);
+            context.ask(projects::delete, &path, NoInput).await?;
+            return Ok(Answer::see(&format!("/workspaces/{workspace}")));
+        }
+        "add" | "change" | "remove" => {
+            let (_, it) = found(&door).await?;
+            act_on_member(&door, format!("project:{}", it.id), &act).await?;
+        }
+        _ => return Err(act.unknown()),
+    }
+    // A new name may stand in the path; a number stays.
+    let (workspace, project) = (quoted(path[0].1), quoted(path[1].1));
+    Ok(Answer::see(&format!("/workspaces/{workspace}/projects/{project}")))
+}

@@ -1,0 +1,610 @@
+//! Users and service accounts.
+
+use std::collections::BTreeMap;
+
+use askama::Template;
+use bailiwick_access::Target;
+use bailiwick_api::roles::AssignmentFilter;
+use bailiwick_api::users::{ChangeUser, Link, NewServiceAccount, NewUser, PrincipalKind, User, UserState};
+use bailiwick_api::{Permission, Time, ids};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::held::{self, Giving, Held, Offer, Thing, moment, must_be_sure, names, position};
+use super::told::{given, query};
+use super::{Frame, ago};
+use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
+use crate::failure::Failure;
+use crate::routes;
+use crate::routes::users::UserFilter;
+
+/// How many stand on a page.
+const PAGE: i64 = 50;
+/// Most users that one form may name.
+const BULK_MAX: usize = 200;
+
+/// What the form above the table asks for; a field left empty asks for nothing.
+#[derive(Debug, Default, Clone, Deserialize, JsonSchema)]
+pub struct Wanted {
+    #[serde(default)]
+    text: String,
+    /// The name of a state, or `all`.
+    #[serde(default)]
+    state: String,
+    #[serde(default)]
+    after: String,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<UserFilter, Failure> {
+        Ok(UserFilter {
+            all: (self.state == "all").then_some(true),
+            state: match self.state.as_str() {
+                "" | "all" => None,
+                word => {
+                    let found = STATES.into_iter().find(|state| state.name() == word);
+                    Some(found.ok_or_else(|| Failure::invalid(format!("there is no state `{word}`")))?)
+                }
+            },
+            text: given(&self.text),
+            after: position(&self.after)?,
+            limit: Some(PAGE),
+        })
+    }
+
+    fn query(&self, after: &str) -> String {
+        query(&[("text", &self.text), ("state", &self.state), ("after", after)])
+    }
+
+    fn is_anything(&self) -> bool {
+        !self.query("").is_empty()
+    }
+}
+
+const STATES: [UserState; 4] = [
+    UserState::Pending,
+    UserState::Active,
+    UserState::Deactivated,
+    UserState::Removed,
+];
+
+/// The word that styles a state.
+pub fn class(state: &UserState) -> &'static str {
+    match state {
+        UserState::Active => "yes",
+        UserState::Pending => "wait",
+        UserState::Deactivated => "no",
+        UserState::Removed => "off",
+    }
+}
+
+/// A time with what people say for it.
+pub struct When {
+    pub at: Time,
+    pub words: String,
+}
+
+impl When {
+    fn ago(at: Option<Time>, now: Time) -> Option<When> {
+        at.map(|at| When {
+            words: ago(at, now),
+            at,
+        })
+    }
+}
+
+/// A row of the table.
+struct Row {
+    it: User,
+    /// Own ones, and those through groups other than `Users`, which all have.
+    roles: Vec<Thing>,
+    more_roles: usize,
+    seen: Option<When>,
+    since: Option<When>,
+    may_tick: bool,
+}
+
+/// How many roles a row names.
+const ROLES_SHOWN: usize = 3;
+
+impl Row {
+    fn new(door: &SignedIn, it: User) -> Row {
+        let (actor, now) = (&door.actor, door.actor.now());
+        let picture = actor.picture();
+        let everybody = picture.group_name(picture.users_group());
+        let special = it
+            .roles
+            .iter()
+            .filter(|role| role.through_group.as_deref() != Some(&*everybody));
+        let all: Vec<Thing> = special
+            .map(|role| Thing {
+                words: match held::place(&role.scope).words.as_str() {
+                    "everywhere" => role.role.clone(),
+                    place => format!("{} on {place}", role.role),
+                },
+                path: Some(held::role_path(actor, &role.role)),
+            })
+            .collect();
+        Row {
+            more_roles: all.len().saturating_sub(ROLES_SHOWN),
+            roles: all.into_iter().take(ROLES_SHOWN).collect(),
+            seen: When::ago(it.last_seen_at, now),
+            since: When::ago(it.created_at, now),
+            may_tick: it.id != actor.id && matches!(it.state, UserState::Active | UserState::Pending),
+            it,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "users.html")]
+struct UsersPage {
+    frame: Frame,
+    /// Service accounts, and not users.
+    services: bool,
+    wanted: Wanted,
+    rows: Vec<Row>,
+    /// The query of this very page.
+    here: String,
+    first: String,
+    next: Option<String>,
+    states: [UserState; 4],
+    reads: bool,
+    reads_services: bool,
+    may_create: bool,
+    may_update: bool,
+    roles: Vec<String>,
+    workspaces: Vec<String>,
+    queues: Vec<String>,
+}
+
+fn may(door: &SignedIn, permission: Permission) -> bool {
+    door.actor.may(permission, &Target::default()).is_some()
+}
+
+/// Signed in; fellow users see each other's names.
+pub async fn list(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer, Failure> {
+    let filter = wanted.filter()?;
+    let Json(page) = door.context.ask(routes::users::list, &[], Query(filter)).await?;
+    let may_create = may(&door, Permission::UsersCreate);
+    let (mut roles, mut workspaces) = (Vec::new(), Vec::new());
+    if may_create {
+        let offer = Offer::to(&door).await?;
+        roles = offer.map(|offer| offer.roles).unwrap_or_default();
+        workspaces = held::workspaces(&door).await?;
+    }
+    let page = UsersPage {
+        frame: Frame::new(&door, "users", "Users"),
+        services: false,
+        here: wanted.query(&wanted.after),
+        first: wanted.query(""),
+        next: page.next.map(|next| wanted.query(&next)),
+        rows: page.items.into_iter().map(|it| Row::new(&door, it)).collect(),
+        wanted,
+        states: STATES,
+        reads: may(&door, Permission::UsersRead),
+        reads_services: may(&door, Permission::ServiceAccountsRead),
+        may_create,
+        may_update: may(&door, Permission::UsersUpdate),
+        roles: roles.into_iter().map(|role| role.name).collect(),
+        workspaces: workspaces.into_iter().map(|(_, name)| name).collect(),
+        queues: Vec::new(),
+    };
+    page.frame.answer(&page)
+}
+
+/// What a form of the list sends.
+#[derive(Deserialize, JsonSchema)]
+pub struct UsersForm {
+    act: String,
+    /// The numbers that are ticked, apart by commas.
+    #[serde(default)]
+    ids: String,
+    /// The query of the list, to go back to.
+    #[serde(default)]
+    here: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    workspace: String,
+    #[serde(default)]
+    remote: String,
+    /// Each tick by itself, as a browser without script sends them: `u12=on`.
+    #[serde(flatten)]
+    ticks: BTreeMap<String, String>,
+}
+
+impl UsersForm {
+    fn ticked(&self) -> Vec<&str> {
+        let alone = self.ticks.keys().filter_map(|key| key.strip_prefix('u'));
+        let mut ids: Vec<&str> = self.ids.split(',').map(str::trim).chain(alone).collect();
+        ids.retain(|id| !id.is_empty() && ids::as_number(id).is_some());
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+/// Signed in; each act asks for what it needs.
+pub async fn act_on_list(door: SignedIn, Form(form): Form<UsersForm>) -> Result<Answer, Failure> {
+    match form.act.as_str() {
+        "invite" => invite(&door, &form).await,
+        "deactivate" => deactivate(&door, &form).await,
+        act => Err(unknown(act)),
+    }
+}
+
+/// A form that is none of ours, or of another version.
+pub fn unknown(act: &str) -> Failure {
+    Failure::invalid(format!("this page does not know what `{act}` is"))
+}
+
+async fn invite(door: &SignedIn, form: &UsersForm) -> Result<Answer, Failure> {
+    let role = given(&form.role);
+    let new = NewUser {
+        name: form.name.trim().to_owned(),
+        password: None,
+        display_name: given(&form.display_name),
+        workspace: given(&form.workspace).filter(|_| role.is_some()),
+        role,
+        remote: form.remote == "yes",
+    };
+    let Json(made) = door.context.ask(routes::users::create, &[], Json(new)).await?;
+    match made.link {
+        Some(link) => link_page(door, &made.user, link),
+        None => Ok(Answer::see(&format!("/users/{}", made.user.id))),
+    }
+}
+
+/// One after the other; what cannot be deactivated is told at the end.
+async fn deactivate(door: &SignedIn, form: &UsersForm) -> Result<Answer, Failure> {
+    let ids = form.ticked();
+    if ids.is_empty() {
+        return Err(Failure::invalid("no user was ticked"));
+    }
+    if ids.len() > BULK_MAX {
+        return Err(Failure::invalid(format!(
+            "more than {BULK_MAX} users are named at once"
+        )));
+    }
+    let mut failures = Vec::new();
+    for id in &ids {
+        let done = door
+            .context
+            .ask(routes::users::deactivate, &[("user", *id)], Json(Done {}))
+            .await;
+        if let Err(failure) = done {
+            if failure.status.is_server_error() {
+                return Err(failure);
+            }
+            failures.push(failure.message);
+        }
+    }
+    match failures.as_slice() {
+        [] => Ok(Answer::see(&format!("/users?{}", form.here))),
+        some => Err(Failure::conflict(
+            "conflict",
+            format!(
+                "{} of {} were deactivated; {}",
+                ids.len() - some.len(),
+                ids.len(),
+                some.join("; ")
+            ),
+        )),
+    }
+}
+
+/// What is shown once, ready to be copied.
+pub struct Secret {
+    /// The id of what is copied, in the page.
+    pub id: &'static str,
+    pub label: &'static str,
+    pub text: String,
+}
+
+#[derive(Template)]
+#[template(path = "once.html")]
+struct OncePage {
+    frame: Frame,
+    words: String,
+    secrets: Vec<Secret>,
+    until: Option<When>,
+    back: String,
+}
+
+fn link_page(door: &SignedIn, user: &User, link: Link) -> Result<Answer, Failure> {
+    let page = OncePage {
+        frame: Frame::new(door, "users", format!("A link for {}", user.name)),
+        words: format!(
+            "Hand this to {} in a way that nobody else reads. Whoever opens it first chooses the password and is signed in; it works once.",
+            user.name
+        ),
+        secrets: vec![
+            Secret {
+                id: "link",
+                label: "Link to open in a browser",
+                text: link.url,
+            },
+            Secret {
+                id: "command",
+                label: "Or, in a terminal",
+                text: format!(
+                    "ml login --server {} --link {}",
+                    door.context.shared.parts.public_url, link.token
+                ),
+            },
+        ],
+        until: Some(When {
+            words: moment(link.expires_at),
+            at: link.expires_at,
+        }),
+        back: format!("/users/{}", user.id),
+    };
+    page.frame.answer(&page)
+}
+
+#[derive(Template)]
+#[template(path = "user.html")]
+struct UserPage {
+    frame: Frame,
+    user: User,
+    groups: Vec<Thing>,
+    seen: Option<When>,
+    since: Option<When>,
+    is_service: bool,
+    is_me: bool,
+    /// More than that there is such a user is told.
+    full: bool,
+    held: Held,
+    more_held: bool,
+    offer: Option<Offer>,
+    may_name: bool,
+    may_display_name: bool,
+    may_life: bool,
+    may_link: bool,
+    may_remove: bool,
+}
+
+impl UserPage {
+    fn acts(&self) -> bool {
+        self.may_life || self.may_link || self.may_display_name
+    }
+}
+
+/// Signed in; what is told is what the interface tells.
+pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    let path = [("user", door.context.path("user"))];
+    let Json(user) = door.context.ask(routes::users::show, &path, NoInput).await?;
+    let (actor, now) = (&door.actor, door.actor.now());
+    let is_there = user.state != UserState::Removed;
+    let (mut items, mut more_held) = (Vec::new(), false);
+    if is_there {
+        let filter = AssignmentFilter {
+            user: Some(user.id.to_string()),
+            through_groups: Some(true),
+            limit: Some(200),
+            ..AssignmentFilter::default()
+        };
+        let Json(page) = door.context.ask(routes::assignments::list, &[], Query(filter)).await?;
+        (items, more_held) = (page.items, page.next.is_some());
+    }
+    let is_service = user.kind == PrincipalKind::Service;
+    let is_me = user.id == actor.id;
+    let may_update = is_there && !is_service && may(&door, Permission::UsersUpdate);
+    let may_display_name =
+        may_update || is_me && actor.may(Permission::MeUpdate, &Target::owned_by(actor.id)).is_some();
+    let removes = match is_service {
+        true => Permission::ServiceAccountsDelete,
+        false => Permission::UsersDelete,
+    };
+    let group = |name: &String| Thing {
+        words: name.clone(),
+        path: Some(held::group_path(actor, name)),
+    };
+    let page = UserPage {
+        frame: Frame::new(&door, "users", &user.name),
+        groups: user.groups.iter().map(group).collect(),
+        seen: When::ago(user.last_seen_at, now),
+        since: When::ago(user.created_at, now),
+        is_service,
+        is_me,
+        full: user.created_at.is_some(),
+        held: Held {
+            rows: held::rows(actor, items),
+            who: false,
+            role: true,
+            from: true,
+            path: format!("/users/{}", user.id),
+            nothing: "Holds no role, as far as you may see.",
+        },
+        more_held,
+        offer: match is_there {
+            true => Offer::to(&door).await?,
+            false => None,
+        },
+        may_name: may_update,
+        may_display_name,
+        may_life: may_update,
+        may_link: may_update && !user.remote && matches!(user.state, UserState::Active | UserState::Pending),
+        may_remove: is_there && may(&door, removes),
+        user,
+    };
+    page.frame.answer(&page)
+}
+
+/// What a form of one user's page sends.
+#[derive(Deserialize, JsonSchema)]
+pub struct UserForm {
+    act: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    display_name: String,
+    #[serde(default)]
+    assignment: String,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    on: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    sure: String,
+}
+
+/// Signed in; each act asks for what it needs.
+pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, Failure> {
+    let which = door.context.path("user").to_owned();
+    let path = [("user", which.as_str())];
+    let context = &door.context;
+    let change = |change: ChangeUser| context.ask(routes::users::change, &path, Json(change));
+    let Json(user) = match form.act.as_str() {
+        "name" => {
+            let named = ChangeUser {
+                name: given(&form.name),
+                display_name: Some(form.display_name.trim().to_owned()),
+                ..ChangeUser::default()
+            };
+            change(named).await?
+        }
+        "remote-on" | "remote-off" => {
+            let remote = Some(form.act == "remote-on");
+            change(ChangeUser {
+                remote,
+                ..ChangeUser::default()
+            })
+            .await?
+        }
+        "deactivate" => context.ask(routes::users::deactivate, &path, Json(Done {})).await?,
+        "activate" => context.ask(routes::users::activate, &path, Json(Done {})).await?,
+        "link" => {
+            let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
+            let Json(link) = context.ask(routes::users::link, &path, Json(Done {})).await?;
+            return link_page(&door, &user, link);
+        }
+        "remove" => {
+            must_be_sure(&form.sure)?;
+            let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
+            if user.kind == PrincipalKind::Service {
+                context
+                    .ask(routes::users::remove_service_account, &path, NoInput)
+                    .await?;
+                return Ok(Answer::see("/service-accounts"));
+            }
+            context.ask(routes::users::remove, &path, NoInput).await?;
+            return Ok(Answer::see("/users"));
+        }
+        "give" => {
+            let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
+            let giving = Giving {
+                user: Some(user.id.to_string()),
+                group: None,
+                role: &form.role,
+                on: &form.on,
+                until: &form.until,
+                reason: &form.reason,
+            };
+            held::give(&door, giving).await?;
+            Json(user)
+        }
+        "take" => {
+            let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
+            held::take(context, &form.assignment).await?;
+            Json(user)
+        }
+        act => return Err(unknown(act)),
+    };
+    Ok(Answer::see(&format!("/users/{}", user.id)))
+}
+
+/// Who may see service accounts.
+pub async fn list_service_accounts(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer, Failure> {
+    let filter = wanted.filter()?;
+    let list = routes::users::list_service_accounts;
+    let Json(page) = door.context.ask(list, &[], Query(filter)).await?;
+    let may_create = may(&door, Permission::ServiceAccountsCreate);
+    let mut queues = Vec::new();
+    if may_create {
+        let Json(page) = door.context.ask(routes::agents::queues, &[], NoInput).await?;
+        queues = page.items.into_iter().map(|queue| queue.name).collect();
+    }
+    let page = UsersPage {
+        frame: Frame::new(&door, "users", "Service accounts"),
+        services: true,
+        here: wanted.query(&wanted.after),
+        first: wanted.query(""),
+        next: page.next.map(|next| wanted.query(&next)),
+        rows: page.items.into_iter().map(|it| Row::new(&door, it)).collect(),
+        wanted,
+        states: STATES,
+        reads: may(&door, Permission::UsersRead),
+        reads_services: true,
+        may_create,
+        may_update: false,
+        roles: Vec::new(),
+        workspaces: Vec::new(),
+        queues,
+    };
+    page.frame.answer(&page)
+}
+
+/// What a form of the list of service accounts sends.
+#[derive(Deserialize, JsonSchema)]
+pub struct ServiceAccountsForm {
+    act: String,
+    #[serde(default)]
+    name: String,
+    /// Queues, apart by commas.
+    #[serde(default)]
+    serve: String,
+}
+
+/// Signed in; each act asks for what it needs.
+pub async fn act_on_service_accounts(door: SignedIn, Form(form): Form<ServiceAccountsForm>) -> Result<Answer, Failure> {
+    match form.act.as_str() {
+        "create" => {
+            let new = NewServiceAccount {
+                name: form.name.trim().to_owned(),
+                serve: names(&form.serve),
+            };
+            let create = routes::users::create_service_account;
+            let Json(made) = door.context.ask(create, &[], Json(new)).await?;
+            key_page(&door, made)
+        }
+        act => Err(unknown(act)),
+    }
+}
+
+fn key_page(door: &SignedIn, made: bailiwick_api::tokens::TokenWithSecret) -> Result<Answer, Failure> {
+    let (server, key) = (&door.context.shared.parts.public_url, &made.secret);
+    let page = OncePage {
+        frame: Frame::new(door, "users", format!("The first key of {}", made.token.owner)),
+        words: "Whoever has this key acts as the account. Only a fingerprint of it is kept here.".into(),
+        secrets: vec![
+            Secret {
+                id: "key",
+                label: "The key",
+                text: key.clone(),
+            },
+            Secret {
+                id: "environment",
+                label: "As environment",
+                text: format!("ML_SERVER={server}\nML_API_KEY={key}"),
+            },
+            Secret {
+                id: "configuration",
+                label: "As ~/.ml/config.toml",
+                text: format!("server = \"{server}\"\n\n[worker]\napi_key = \"{key}\""),
+            },
+        ],
+        until: made.token.expires_at.map(|at| When { words: moment(at), at }),
+        back: "/service-accounts".into(),
+    };
+    page.frame.answer(&page)
+}
