@@ -87,6 +87,7 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
     let mut loads = Loads::new(world.floor_bytes);
     let mut own_loads = Loads::new(heap);
     let count = world.requests.len();
+    let packed: Vec<Packed> = world.requests.iter().map(Packed::of).collect();
     let mut loops: [Vec<f64>; 5] = Default::default();
     for _ in 0..LOOPS {
         loops[0].push(in_a_loop(count, 0.3, |at| {
@@ -96,7 +97,7 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
         loops[2].push(in_a_loop(count, 1.0, |_| own_loads.next()));
         loops[3].push(in_a_loop(count, 0.3, |_| ours.only_lock()));
         loops[4].push(in_a_loop(count, 1.5, |at| {
-            ours.decide(&world.requests[at]);
+            ours.decide(&packed[at].request());
         }));
     }
     let [empty_ns, load_ns, own_load_ns, lock_ns, ours_ns] = loops.map(|mut times| median(&mut times));
@@ -119,7 +120,6 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
     );
     let only_lock = clock.alone(singly, itself, |_| ours.only_lock());
     decisions.floor("our lock taken and given back", lock_ns, &only_lock);
-    let packed: Vec<Packed> = world.requests.iter().map(Packed::of).collect();
     let mut from = 0;
     let times = best(|| {
         from += singly;

@@ -5,8 +5,8 @@
 //! system has no such call, each reading makes the barrier itself.
 
 use std::cell::UnsafeCell;
-use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, compiler_fence, fence};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -40,9 +40,9 @@ unsafe impl<T: Send + Sync> Sync for Lock<T> {}
 
 /// The value, not to be changed while this lives. It stays on its thread, whose slot it holds.
 pub struct Reading<'a, T> {
-    value: &'a T,
+    /// No reference: one that is handed to a function is taken to hold until that is over, and this holds only until it is dropped.
+    value: NonNull<T>,
     held: Held<'a>,
-    stays: PhantomData<*const ()>,
 }
 
 // SAFETY: to share it is to share the value.
@@ -95,11 +95,8 @@ impl<T> Lock<T> {
             self.read_later(slot);
         }
         Reading {
-            // SAFETY: the slot is in use, so no writer has the value until it is given back: one that comes now sees the slot (its barrier stands between its
-            // store of `state` and its look at the slots, as ours between the slot and `state`), and one that was there has been waited for.
-            value: unsafe { &*self.value.get() },
+            value: self.pointer(),
             held: Held::Slot(slot),
-            stays: PhantomData,
         }
     }
 
@@ -117,11 +114,13 @@ impl<T> Lock<T> {
     fn read_alone(&self) -> Reading<'_, T> {
         let writer = self.take_turn();
         Reading {
-            // SAFETY: no writer has the value while this guard of theirs is held.
-            value: unsafe { &*self.value.get() },
+            value: self.pointer(),
             held: Held::Alone(writer),
-            stays: PhantomData,
         }
+    }
+
+    fn pointer(&self) -> NonNull<T> {
+        NonNull::new(self.value.get()).expect("what is inside has an address")
     }
 
     fn take_turn(&self) -> MutexGuard<'_, ()> {
@@ -163,7 +162,9 @@ impl<T> Deref for Reading<'_, T> {
     type Target = T;
     #[inline]
     fn deref(&self) -> &T {
-        self.value
+        // SAFETY: no writer has the value. The turn of the writers is held, or the slot is in use: a writer that comes sees the slot (its barrier stands
+        // between its store of `state` and its look at the slots, as ours between the slot and `state`), and one that was there has been waited for.
+        unsafe { self.value.as_ref() }
     }
 }
 

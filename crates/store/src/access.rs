@@ -340,7 +340,7 @@ impl Access {
             .checked_sub(self.since_opened());
         if let Some(left) = left.filter(|left| *left > 0) {
             // Read anew before it must be, so that nobody waits for that.
-            if left < RELIED_ON.as_nanos() as u64 / 2 {
+            if left < RELIED_ON.as_nanos() as u64 / 4 {
                 self.read_in_a_round(None);
             }
             return Ok(&self.picture);

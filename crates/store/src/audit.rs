@@ -297,13 +297,6 @@ pub async fn list(
     let workspaces = readable(actor)?;
     let limit = filter.limit.unwrap_or(100).clamp(1, 1000);
     let after = filter.after.as_deref().and_then(|after| after.parse::<i64>().ok());
-    let (kind, object) = match filter.object.as_deref().map(str::trim) {
-        Some(text) => match text.split_once(' ') {
-            Some((kind, object)) => (Some(kind.to_owned()), Some(object.to_owned())),
-            None => (Some(text.to_owned()), None),
-        },
-        None => (None, None),
-    };
     // Each condition stands only when asked for, so that its index can be used.
     let mut sql = format!(
         "SELECT {COLUMNS} FROM audit_events WHERE id {} $1",
@@ -334,11 +327,21 @@ pub async fn list(
         let permission = action.contains(':') || action.starts_with("sign-");
         condition(action.clone(), if permission { "action" } else { "verb" }, &mut sql);
     }
-    if let Some(kind) = kind {
-        condition(kind, "object_kind", &mut sql);
-    }
-    if let Some(object) = object {
-        condition(object, "object", &mut sql);
+    if let Some(text) = filter.object.as_deref().map(str::trim) {
+        // A kind is of one word or two: `experiment 12`, `service account builder`, or all of a kind.
+        let of = |(at, _)| (text[..at].to_owned(), Some(text[at + 1..].to_owned()));
+        let mut meant: Vec<(String, Option<String>)> = text.match_indices(' ').take(2).map(of).collect();
+        meant.push((text.to_owned(), None));
+        let mut either = Vec::new();
+        for (kind, object) in meant {
+            let mut both = String::new();
+            condition(kind, "object_kind", &mut both);
+            if let Some(object) = object {
+                condition(object, "object", &mut both);
+            }
+            either.push(format!("({})", both.trim_start_matches(" AND ")));
+        }
+        sql.push_str(&format!(" AND ({})", either.join(" OR ")));
     }
     if filter.denied == Some(true) {
         condition("denied".into(), "outcome", &mut sql);

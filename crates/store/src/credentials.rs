@@ -8,7 +8,7 @@ use bailiwick_api::{GroupId, Page, Permission, PrincipalId, Time, TokenId, Works
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, CredentialKind, Granted, Origin, Refusal, Touched, Work, first_and_last};
+use crate::access::{Access, Actor, CredentialKind, Granted, NOBODY, Origin, Refusal, Touched, Work, first_and_last};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, col};
 use crate::picture::Picture;
@@ -667,12 +667,14 @@ pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: boo
     })
 }
 
-/// Whose a credential is, for the check that comes before [`revoke`]; [`NOBODY`](crate::access::NOBODY) of what is not there.
+/// Whose a credential is, for the check that comes before [`revoke`]; [`NOBODY`] of what is not there.
 pub async fn owner(actor: &Actor, id: TokenId) -> Result<PrincipalId> {
-    let owner =
-        "SELECT COALESCE((SELECT principal_id FROM credentials WHERE id = $1 AND kind IN ('key', 'session')), 0)";
-    let owner = sqlx::query_scalar(owner).bind(id.0).fetch_one(&actor.db().read).await?;
-    Ok(PrincipalId(owner))
+    // In place of one that is not there another is read: not to read one takes less time.
+    let last = "SELECT id, principal_id FROM credentials WHERE id <= $1 AND kind IN ('key', 'session') ORDER BY id DESC LIMIT 1";
+    let row = sqlx::query(last).bind(id.0).fetch_optional(&actor.db().read).await?;
+    let found = row.map(|row| Ok::<_, StoreError>((row.try_get::<i64, _>(0)?, row.try_get(1)?)));
+    let owner = found.transpose()?.filter(|(found, _)| *found == id.0);
+    Ok(owner.map_or(NOBODY, |(_, owner)| PrincipalId(owner)))
 }
 
 pub async fn revoke<P: Permit>(by: &Granted<P>, id: TokenId) -> std::result::Result<Token, Refusal> {

@@ -295,14 +295,23 @@ impl Picture {
     }
 
     pub fn find_workspace(&self, text: &str) -> Option<WorkspaceId> {
-        self.find_workspace_target(text)?.0.workspace
+        self.find_workspace_target(text)?.workspace
     }
 
-    /// The target that a workspace of this name or id is, and its name.
-    pub fn find_workspace_target(&self, text: &str) -> Option<(Target, Arc<str>)> {
+    /// The target that a workspace of this name or id is.
+    pub fn find_workspace_target(&self, text: &str) -> Option<Target> {
+        self.with_workspace(text, |target, _| target)
+    }
+
+    /// What is made of the target that a workspace of this name or id is, and of its name, while that is at hand.
+    pub(crate) fn with_workspace<T>(&self, text: &str, make: impl FnOnce(Target, &str) -> T) -> Option<T> {
         let names = self.names();
         let id = match as_number(text).map(WorkspaceId) {
             Some(id) => id,
+            // Most are typed as they are kept.
+            None if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) => {
+                *names.workspace_keys.get(text)?
+            }
             None => *names.workspace_keys.get(&name_key(text))?,
         };
         let entry = names.workspaces.get(&id)?;
@@ -311,7 +320,7 @@ impl Picture {
             owner: entry.owner,
             ..Target::default()
         };
-        Some((target, entry.name.clone()))
+        Some(make(target, &entry.name))
     }
 
     pub fn workspaces(&self) -> Vec<(WorkspaceId, WorkspaceEntry)> {

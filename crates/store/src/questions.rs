@@ -24,7 +24,9 @@ use bailiwick_api::{
 };
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom};
+use crate::access::{
+    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom,
+};
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
 use crate::db::{Result, StoreError, id_list, number_list};
@@ -72,7 +74,7 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
     let picture = actor.picture();
     Ok(match on {
         On::Installation => Some(Target::default()),
-        On::Workspace(name) => picture.find_workspace_target(name).map(|(target, _)| target),
+        On::Workspace(name) => picture.find_workspace_target(name),
         On::Project(workspace, name) => find_project(picture, workspace, name).map(|id| picture.project_target(id)),
         On::Queue(name) => picture.find_queue(name).map(|(id, _)| queue_target(id)),
         On::Experiment(which) => match bailiwick_api::ids::as_number(which) {
@@ -217,21 +219,16 @@ fn open_for(picture: &Picture, target: &Target) -> BTreeSet<QueueId> {
 
 /// A thing of the kind that is not there: no role reaches it but those that reach all of the kind.
 fn nowhere(on: &On) -> Target {
-    let inside = Target {
-        workspace: Some(WorkspaceId(0)),
-        owner: Some(PrincipalId(0)),
-        ..Target::default()
-    };
     let project = Some(ProjectId(0));
     match on {
         On::Installation => Target::default(),
-        On::Workspace(_) => inside,
-        On::Project(..) => Target { project, ..inside },
+        On::Workspace(_) => NOWHERE,
+        On::Project(..) => Target { project, ..NOWHERE },
         On::Queue(_) => queue_target(QueueId(0)),
         On::Experiment(_) | On::Model(_) | On::Stack(_) => Target {
             project,
             object: Some((ObjectKind::Experiment, 0)),
-            ..inside
+            ..NOWHERE
         },
     }
 }
@@ -240,10 +237,10 @@ fn nowhere(on: &On) -> Target {
 pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::result::Result<CanIAnswer, Refusal> {
     let picture = actor.picture();
     // The usual question is answered with one look at the names.
-    let mut name = None;
+    let mut named = None;
     let found = match on {
-        On::Workspace(text) => picture.find_workspace_target(text).map(|(target, its)| {
-            name = Some(its);
+        On::Workspace(text) => picture.with_workspace(text, |target, name| {
+            named = Some(["workspace \"", name, "\""].concat());
             target
         }),
         _ => target_of(actor, on).await?,
@@ -282,10 +279,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
     let allowed = each.iter().all(|one| one.allowed);
     let what = wanted.words(typed);
     let words = if seen {
-        let place = match name {
-            Some(name) => ["workspace \"", &*name, "\""].concat(),
-            None => place(picture, &target),
-        };
+        let place = named.unwrap_or_else(|| place(picture, &target));
         if allowed {
             ["Yes: you have ", &what, " on ", &place].concat()
         } else {

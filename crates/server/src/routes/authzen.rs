@@ -208,7 +208,7 @@ impl<'a> Asker<'a> {
         let picture = self.picture;
         match kind {
             "installation" => (id == "installation").then(Target::default),
-            "workspace" => picture.find_workspace_target(id).map(|(target, _)| target),
+            "workspace" => picture.find_workspace_target(id),
             "project" => {
                 let (workspace, name) = match bailiwick_api::ids::as_number(id) {
                     Some(_) => ("", id),

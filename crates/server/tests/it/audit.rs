@@ -1,6 +1,7 @@
 //! The audit: what is in it, who reads it, and that nobody changes it unseen.
 
 use bailiwick_api::audit::AuditFilter;
+use bailiwick_api::users::NewServiceAccount;
 use serde_json::{Value, json};
 
 use crate::world::{Database, World, on, on_both};
@@ -244,5 +245,39 @@ fn what_a_crash_left_unchained_is_chained_at_the_next_start() {
             (found["intact"].clone(), found["events"].clone()),
             (json!(true), json!(world.count("audit_events").await))
         );
+    });
+}
+
+#[test]
+fn an_object_is_found_whose_kind_or_name_is_of_several_words() {
+    on_both(|world| async move {
+        let admin = &world.admin.client;
+        for name in ["builder", "tester"] {
+            let account = NewServiceAccount {
+                name: name.into(),
+                serve: Vec::new(),
+            };
+            admin.create_service_account(&account).await.unwrap();
+        }
+        world.admin.post("/api/v1/groups", json!({"name": "night shift"})).await;
+        for (object, found) in [
+            ("service account tester", vec!["service account tester"]),
+            (
+                "service account",
+                vec!["service account tester", "service account builder"],
+            ),
+            ("group night shift", vec!["group night shift"]),
+            ("service", vec![]),
+            ("account builder", vec![]),
+        ] {
+            let filter = AuditFilter {
+                object: Some(object.into()),
+                action: Some("create".into()),
+                ..AuditFilter::default()
+            };
+            let events = admin.audit(&filter).await.unwrap().items;
+            let objects: Vec<&str> = events.iter().map(|event| event.object.as_str()).collect();
+            assert_eq!(objects, found, "{object}");
+        }
     });
 }
