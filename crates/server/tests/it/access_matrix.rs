@@ -818,7 +818,7 @@ async fn one(
     let world = &stage.world;
     let ends = match aim {
         Aim::Own => (path.ends_with("{user}") || path.ends_with("/deactivate")) && method != "GET",
-        _ => path.ends_with("/logout") || path == "/settings/sessions",
+        _ => path.ends_with("/logout") || path == "/sign-out" || path == "/settings/sessions",
     };
     let (who, own_experiment) = match caller {
         Caller::Is(person) if ends => (stage.twin(name, person).await, None),
