@@ -44,7 +44,7 @@ pub struct ExperimentRow {
 const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code";
 
 /// What no experiment is: asked about in place of one that is not there.
-const NO_EXPERIMENT: Target = Target {
+pub(crate) const NO_EXPERIMENT: Target = Target {
     project: Some(ProjectId(0)),
     object: Some((ObjectKind::Experiment, 0)),
     ..NOWHERE
