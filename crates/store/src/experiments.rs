@@ -374,7 +374,7 @@ pub async fn stop(
         Stop::Cancel => ("cancel", "cancel"),
         Stop::Kill => ("kill", "kill"),
     };
-    let who = by.actor.name.to_string();
+    let who = by.actor.name().to_string();
     let cause = format!("{} by {who}", if how == Stop::Kill { "killed" } else { "canceled" });
     // In two statements, since a waiting job may be taken between them; the second look then finds it held.
     for _ in 0..2 {

@@ -242,7 +242,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
             named = Some(["workspace \"", name, "\""].concat());
             target
         }),
-        _ => target_of(actor, on).await?,
+        _ => seldom(target_of(actor, on)).await?,
     };
     let there = found.is_some();
     let target = found.unwrap_or_else(|| nowhere(on));
