@@ -111,7 +111,6 @@ pub async fn run(place: &Place, statements: &[String]) -> Outcome<()> {
 
 /// Gives a user a role, through a new group of its own, at the scopes whose ids `scopes` (a select of `id`) gives.
 pub async fn assign(place: &Place, user: &str, role: &str, kind: &str, scopes: &str) -> Outcome<()> {
-    let mut db = connect(place).await?;
     let group = format!("{user} at {kind} by {role} {}", crate::ground::now_us());
     let sql = [
         format!("INSERT INTO groups (name, name_key, description, built_in) VALUES ('{group}', '{}', '', 0)", group.to_lowercase()),
@@ -121,15 +120,11 @@ pub async fn assign(place: &Place, user: &str, role: &str, kind: &str, scopes: &
              SELECT (SELECT id FROM groups WHERE name = '{group}'), (SELECT id FROM roles WHERE name = '{role}'), '{kind}', id, 0 FROM ({scopes}) AS scopes"
         ),
     ];
-    for sql in sql {
-        db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
-    }
-    db.close().await.map_err(text)
+    run(place, &sql).await
 }
 
 /// Gives a user a role at `count` experiments, spread over the whole age of the installation, one by one; what was shared so before is not any more.
 pub async fn share(place: &Place, user: &str, role: &str, count: i64) -> Outcome<()> {
-    let mut db = connect(place).await?;
     let who = format!("(SELECT id FROM principals WHERE name = '{user}')");
     let sql = [
         format!("DELETE FROM assignments WHERE principal_id = {who} AND scope_kind = 'experiment'"),
@@ -139,10 +134,7 @@ pub async fn share(place: &Place, user: &str, role: &str, count: i64) -> Outcome
              WHERE id % ((SELECT MAX(id) FROM experiments) / {count}) = 0 ORDER BY experiments.id DESC LIMIT {count}"
         ),
     ];
-    for sql in sql {
-        db.execute(AssertSqlSafe(sql)).await.map_err(text)?;
-    }
-    db.close().await.map_err(text)
+    run(place, &sql).await
 }
 
 /// Adds experiments until there are `total`: half of them in each workspace, most of them completed, names shared by a hundred each.

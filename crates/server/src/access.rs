@@ -131,6 +131,20 @@ impl Context {
     }
 
     async fn actor(&self, fresh: bool) -> Result<Actor, Failure> {
+        // Sessions and keys are all that is remembered, and nothing more is asked of them.
+        let known = self
+            .bearer()
+            .and_then(|bearer| self.shared.access.recognise(bearer, &self.origin, fresh));
+        match known {
+            Some(actor) => {
+                self.who.store(actor.id.0, Ordering::Relaxed);
+                Ok(actor)
+            }
+            None => seldom(self.authenticate(fresh)).await,
+        }
+    }
+
+    async fn authenticate(&self, fresh: bool) -> Result<Actor, Failure> {
         let outcome = self
             .shared
             .access
@@ -144,13 +158,13 @@ impl Context {
                 ..Entry::new("sign-in", "key", "request", self.request.uri.path())
             };
             let entry = entry.with(json!({"key": if *given { "invalid" } else { "none" }}));
-            seldom(audit::record_stranger(&self.shared.access, "", &self.origin, entry)).await?;
+            audit::record_stranger(&self.shared.access, "", &self.origin, entry).await?;
         }
         let actor = outcome?;
         self.who.store(actor.id.0, Ordering::Relaxed);
         match actor.credential_kind {
             CredentialKind::None => self.refuse_foreign_page()?,
-            CredentialKind::Job => seldom(self.refuse_beyond_job(&actor)).await?,
+            CredentialKind::Job => self.refuse_beyond_job(&actor).await?,
             CredentialKind::Session | CredentialKind::Key => {}
         }
         Ok(actor)
@@ -169,7 +183,7 @@ impl Context {
         audit::record(actor, entry).await?;
         let message = format!(
             "Insufficient permissions: a job of {} may reach its own experiment and nothing else",
-            actor.name
+            actor.name()
         );
         Err(Failure::forbidden(message).hint("for more, give the job an API key of its own"))
     }
@@ -282,7 +296,8 @@ impl Door for Monitor {
 /// Any live credential; the store functions reached from here look at what the actor may see.
 pub struct SignedIn {
     pub context: Context,
-    pub actor: Actor,
+    /// Apart, as what a request keeps is moved from step to step.
+    pub actor: Box<Actor>,
 }
 
 impl Door for SignedIn {
@@ -290,7 +305,7 @@ impl Door for SignedIn {
         "signed in".into()
     }
     async fn open(context: Context) -> Result<Self, Failure> {
-        let actor = context.actor(true).await?;
+        let actor = Box::new(context.actor(true).await?);
         Ok(SignedIn { context, actor })
     }
 }

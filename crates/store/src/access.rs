@@ -36,10 +36,15 @@ mod unchecked;
 pub(crate) struct Credential {
     pub(crate) id: TokenId,
     pub(crate) principal: PrincipalId,
-    name: Arc<str>,
     kind: CredentialKind,
     expires_at: Option<i64>,
     narrowing: Option<Narrowing>,
+}
+
+impl Credential {
+    fn is_live(&self, now: Time) -> bool {
+        self.expires_at.is_none_or(|end| now.0 < end)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +78,6 @@ pub struct Origin {
 #[derive(Clone)]
 pub struct Actor {
     pub id: PrincipalId,
-    pub name: Arc<str>,
     pub credential: Option<TokenId>,
     pub credential_kind: CredentialKind,
     /// When the credential ends by itself.
@@ -86,6 +90,13 @@ pub struct Actor {
     /// The version of rights by which it was recognised; the picture may have moved on.
     pub(crate) version: i64,
     pub(crate) access: Arc<Access>,
+}
+
+/// When somebody was recognised, and by which version of rights.
+#[derive(Clone, Copy)]
+struct Sight {
+    at: Time,
+    version: i64,
 }
 
 /// Why a request may not go on.
@@ -327,26 +338,28 @@ impl Access {
 
     /// The picture, with every change that was acknowledged before the call.
     pub async fn fresh(self: &Arc<Access>) -> Result<&Picture> {
+        if !self.is_fresh() {
+            match self.db.kind() {
+                Kind::Sqlite => seldom(self.catch_up(None)).await?,
+                Kind::Postgres => seldom(self.await_a_round()).await?,
+            }
+        }
+        Ok(&self.picture)
+    }
+
+    /// Whether that is so already, as far as can be told without asking the database.
+    fn is_fresh(self: &Arc<Access>) -> bool {
         if self.db.kind() == Kind::Sqlite {
             // Only this process writes here: the counter tells.
-            if self.moved.load(Ordering::SeqCst) != self.seen.load(Ordering::SeqCst) {
-                seldom(self.catch_up(None)).await?;
-            }
-            return Ok(&self.picture);
+            return self.moved.load(Ordering::SeqCst) == self.seen.load(Ordering::SeqCst);
         }
-        let left = self
-            .relied_until
-            .load(Ordering::SeqCst)
-            .checked_sub(self.since_opened());
-        if let Some(left) = left.filter(|left| *left > 0) {
-            // Read anew before it must be, so that nobody waits for that.
-            if left < RELIED_ON.as_nanos() as u64 / 4 {
-                self.read_in_a_round(None);
-            }
-            return Ok(&self.picture);
+        let until = self.relied_until.load(Ordering::SeqCst);
+        let left = until.saturating_sub(self.since_opened());
+        // Read anew before it must be, so that nobody waits for that.
+        if left > 0 && left < RELIED_ON.as_nanos() as u64 / 4 {
+            self.read_in_a_round(None);
         }
-        seldom(self.await_a_round()).await?;
-        Ok(&self.picture)
+        left > 0
     }
 
     async fn await_a_round(self: &Arc<Access>) -> Result<()> {
@@ -451,6 +464,18 @@ impl Access {
         });
     }
 
+    /// Who holds this bearer, where that is in memory, as it nearly always is; else [`Access::authenticate`] tells.
+    pub fn recognise(self: &Arc<Access>, bearer: &str, origin: &Origin, fresh: bool) -> Option<Actor> {
+        if self.asks_first(fresh) && !self.is_fresh() {
+            return None;
+        }
+        let hash = key::stored_hash(bearer)?;
+        let sight = self.sight();
+        let credential = self.picture.credential(&hash, sight.at.0)?;
+        let is_live = credential.is_live(sight.at);
+        is_live.then(|| self.actor_with(credential, Some(hash), origin.clone(), sight))
+    }
+
     /// Who holds this bearer. `fresh: false` leaves the check of the version to the statement that reads the request's row.
     pub async fn authenticate(
         self: &Arc<Access>,
@@ -458,22 +483,31 @@ impl Access {
         origin: Origin,
         fresh: bool,
     ) -> std::result::Result<Actor, Refusal> {
-        if fresh || self.db.kind() == Kind::Sqlite {
+        if self.asks_first(fresh) {
             self.fresh().await?;
         }
         let hash = bearer.and_then(key::stored_hash);
-        if fresh {
-            return self.actor(hash, bearer.is_some(), origin).await;
-        }
         let known = self.picture.version();
         let outcome = self.actor(hash, bearer.is_some(), origin.clone()).await;
-        if matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
+        if !fresh && matches!(outcome, Err(Refusal::NotSignedIn { .. })) {
             // Whom this picture does not know may be newer than it.
-            if seldom(self.fresh()).await?.version() != known {
-                return seldom(self.actor(hash, bearer.is_some(), origin)).await;
+            if self.fresh().await?.version() != known {
+                return self.actor(hash, bearer.is_some(), origin).await;
             }
         }
         outcome
+    }
+
+    /// Whether the picture is made fresh before anybody is recognised by it. On SQLite that costs nothing.
+    fn asks_first(&self, fresh: bool) -> bool {
+        fresh || self.db.kind() == Kind::Sqlite
+    }
+
+    /// Taken before anything is decided: what is decided later is by this version or a newer one.
+    fn sight(&self) -> Sight {
+        let version = self.picture.version();
+        let at = self.db.now();
+        Sight { at, version }
     }
 
     async fn actor(
@@ -482,51 +516,55 @@ impl Access {
         given: bool,
         origin: Origin,
     ) -> std::result::Result<Actor, Refusal> {
-        // Read before anything is decided: what is decided later is by this version or a newer one.
-        let version = self.picture.version();
-        let at = self.db.now();
+        let sight = self.sight();
         let found = match &bearer_hash {
-            Some(hash) => self.credential(hash, at.0).await?,
+            Some(hash) => self.credential(hash, sight.at).await?,
             None => None,
         };
-        let credential_id = found.as_ref().map(|credential| credential.id);
-        let credential = match found {
-            Some(credential) => credential,
-            // Seed 000: "When auth is disabled, all users have admin-like access"; old keys in configurations do no harm then.
-            None if self.mode() == AccessMode::Off => {
-                let id = self.picture.somebody().unwrap_or(PrincipalId(STRANGER));
-                Credential {
-                    id: TokenId(0),
-                    principal: id,
-                    name: self.picture.principal_name(id),
-                    kind: CredentialKind::None,
-                    expires_at: None,
-                    narrowing: None,
-                }
-            }
-            None => return Err(Refusal::NotSignedIn { given }),
+        if let Some(credential) = found {
+            return Ok(self.actor_with(credential, bearer_hash, origin, sight));
+        }
+        if self.mode() != AccessMode::Off {
+            return Err(Refusal::NotSignedIn { given });
+        }
+        // Seed 000: "When auth is disabled, all users have admin-like access"; old keys in configurations do no harm then.
+        let nobodys = Credential {
+            id: TokenId(0),
+            principal: self.picture.somebody().unwrap_or(PrincipalId(STRANGER)),
+            kind: CredentialKind::None,
+            expires_at: None,
+            narrowing: None,
         };
-        Ok(Actor {
+        Ok(self.actor_with(nobodys, bearer_hash, origin, sight))
+    }
+
+    fn actor_with(
+        self: &Arc<Access>,
+        credential: Credential,
+        bearer_hash: Option<KeyHash>,
+        origin: Origin,
+        Sight { at, version }: Sight,
+    ) -> Actor {
+        Actor {
             id: credential.principal,
-            name: credential.name,
-            credential: credential_id,
+            credential: (credential.kind != CredentialKind::None).then_some(credential.id),
             credential_kind: credential.kind,
-            credential_expires_at: credential.expires_at.map(bailiwick_api::Time),
+            credential_expires_at: credential.expires_at.map(Time),
             origin,
             narrowing: credential.narrowing,
             bearer_hash,
             at,
             version,
             access: self.clone(),
-        })
+        }
     }
 
-    async fn credential(&self, hash: &KeyHash, now: i64) -> Result<Option<Credential>> {
-        let found = match self.picture.credential(hash, now) {
+    async fn credential(&self, hash: &KeyHash, now: Time) -> Result<Option<Credential>> {
+        let found = match self.picture.credential(hash, now.0) {
             Some(credential) => Some(credential),
-            None => seldom(self.look_up_credential(hash, now)).await?,
+            None => self.look_up_credential(hash, now.0).await?,
         };
-        Ok(found.filter(|credential| credential.expires_at.is_none_or(|end| now < end)))
+        Ok(found.filter(|credential| credential.is_live(now)))
     }
 
     async fn look_up_credential(&self, hash: &KeyHash, now: i64) -> Result<Option<Credential>> {
@@ -552,7 +590,6 @@ impl Access {
             let credential = Credential {
                 id: TokenId(col(&row, "id")?),
                 principal,
-                name: self.picture.principal_name(principal),
                 kind,
                 expires_at: col(&row, "expires_at")?,
                 narrowing: narrowing(col(&row, "permissions")?, col(&row, "workspaces")?)?,
@@ -583,7 +620,6 @@ impl Access {
         Ok(Some(Credential {
             id: TokenId(0),
             principal,
-            name: self.picture.principal_name(principal),
             kind: CredentialKind::Job,
             expires_at: None,
             narrowing: Some(Narrowing {
@@ -683,6 +719,11 @@ impl Actor {
         &self.access.picture
     }
 
+    /// By what name it is known now.
+    pub fn name(&self) -> Arc<str> {
+        self.picture().principal_name(self.id)
+    }
+
     pub fn now(&self) -> bailiwick_api::Time {
         self.access.db.now()
     }
@@ -777,7 +818,7 @@ impl Actor {
     pub fn forbidden(&self, permission: Permission, target: &Target) -> Refusal {
         let (question, ask) = crate::questions::ways_on(self, permission, target);
         Refusal::Forbidden {
-            who: self.name.to_string(),
+            who: self.name().to_string(),
             permission,
             place: place(self.picture(), target),
             question,
@@ -785,7 +826,7 @@ impl Actor {
             why: match self.holds_for_a_while(permission, target) {
                 true => Some(format!(
                     "{} holds {permission} only for a while, and can give it to nobody for longer: give an earlier end (`--until`)",
-                    self.name
+                    self.name()
                 )),
                 false => crate::questions::narrowed(self, permission, target),
             },

@@ -108,8 +108,8 @@ pub async fn write(work: &mut Work, actor: &Actor, entry: Entry<'_>) -> Result<(
         .job_of()
         .map(|experiment| format!("job of experiment {experiment}"));
     let who = match &job {
-        Some(job) => (Some(actor.id.0), job.as_str(), Some(&*actor.name)),
-        None => (Some(actor.id.0), &*actor.name, None),
+        Some(job) => (Some(actor.id.0), job.as_str(), Some(&*actor.name())),
+        None => (Some(actor.id.0), &*actor.name(), None),
     };
     insert(work, actor.now(), who, credential, &actor.origin, entry).await
 }

@@ -44,7 +44,7 @@ pub struct ExperimentRow {
 const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code";
 
 /// What no experiment is: asked about in place of one that is not there.
-const NO_EXPERIMENT: Target = Target {
+pub(crate) const NO_EXPERIMENT: Target = Target {
     project: Some(ProjectId(0)),
     object: Some((ObjectKind::Experiment, 0)),
     ..NOWHERE
@@ -374,7 +374,7 @@ pub async fn stop(
         Stop::Cancel => ("cancel", "cancel"),
         Stop::Kill => ("kill", "kill"),
     };
-    let who = by.actor.name.to_string();
+    let who = by.actor.name().to_string();
     let cause = format!("{} by {who}", if how == Stop::Kill { "killed" } else { "canceled" });
     // In two statements, since a waiting job may be taken between them; the second look then finds it held.
     for _ in 0..2 {

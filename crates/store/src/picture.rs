@@ -308,10 +308,6 @@ impl Picture {
         let names = self.names();
         let id = match as_number(text).map(WorkspaceId) {
             Some(id) => id,
-            // Most are typed as they are kept.
-            None if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) => {
-                *names.workspace_keys.get(text)?
-            }
             None => *names.workspace_keys.get(&name_key(text))?,
         };
         let entry = names.workspaces.get(&id)?;

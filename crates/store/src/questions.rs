@@ -30,6 +30,7 @@ use crate::access::{
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
 use crate::db::{Result, StoreError, id_list, number_list};
+use crate::experiments::NO_EXPERIMENT;
 use crate::picture::Picture;
 
 /// What was asked for, as it was typed.
@@ -219,17 +220,15 @@ fn open_for(picture: &Picture, target: &Target) -> BTreeSet<QueueId> {
 
 /// A thing of the kind that is not there: no role reaches it but those that reach all of the kind.
 fn nowhere(on: &On) -> Target {
-    let project = Some(ProjectId(0));
     match on {
         On::Installation => Target::default(),
         On::Workspace(_) => NOWHERE,
-        On::Project(..) => Target { project, ..NOWHERE },
-        On::Queue(_) => queue_target(QueueId(0)),
-        On::Experiment(_) | On::Model(_) | On::Stack(_) => Target {
-            project,
-            object: Some((ObjectKind::Experiment, 0)),
-            ..NOWHERE
+        On::Project(..) => Target {
+            object: None,
+            ..NO_EXPERIMENT
         },
+        On::Queue(_) => queue_target(QueueId(0)),
+        On::Experiment(_) | On::Model(_) | On::Stack(_) => NO_EXPERIMENT,
     }
 }
 
@@ -243,7 +242,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
             named = Some(["workspace \"", name, "\""].concat());
             target
         }),
-        _ => target_of(actor, on).await?,
+        _ => seldom(target_of(actor, on)).await?,
     };
     let there = found.is_some();
     let target = found.unwrap_or_else(|| nowhere(on));

@@ -137,7 +137,7 @@ async fn reads_roles_where_assigned(actor: &Actor, plan: &questions::Plan) -> Re
     .await?;
     let words = format!(
         "Insufficient permissions: {} needs roles:read where that is assigned",
-        actor.name
+        actor.name()
     );
     Err(Failure::forbidden(words))
 }

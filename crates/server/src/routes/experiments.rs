@@ -65,7 +65,7 @@ pub async fn create(
             && parts.code.exists(code).await;
         if !sent {
             return Err(
-                Failure::conflict("code_missing", format!("{} has not sent the code {code}", actor.name))
+                Failure::conflict("code_missing", format!("{} has not sent the code {code}", actor.name()))
                     .hint("send it first with PUT /api/v1/code/{sha256}"),
             );
         }

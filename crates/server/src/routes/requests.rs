@@ -85,7 +85,7 @@ pub async fn break_glass(
     let broken = requests::break_glass(&door.granted, &wanted.why, wanted.lifetime_ms).await;
     let broken = recorded(actor, "installation", "", broken).await?;
     tracing::warn!(
-        user = &*actor.name,
+        user = &*actor.name(),
         until = %broken.until.unwrap_or(broken.created_at),
         why = wanted.why,
         address = &*actor.origin.address,
@@ -109,7 +109,7 @@ async fn prove_person(context: &Context, actor: &Actor, given: String) -> Result
         let refused = refused("break-glass asks for the password, and this account has none here").await?;
         return Err(refused.hint("`ml change-password` sets one, unless the account signs in elsewhere"));
     };
-    let (parts, address, account) = (&context.shared.parts, &actor.origin.address, name_key(&actor.name));
+    let (parts, address, account) = (&context.shared.parts, &actor.origin.address, name_key(&actor.name()));
     if let Some(seconds) = parts.limiter.wait_s(&account, address, Instant::now()) {
         return Err(Failure::too_many_attempts(seconds));
     }
@@ -129,6 +129,6 @@ async fn prove_person(context: &Context, actor: &Actor, given: String) -> Result
 pub async fn end_break_glass(door: SignedIn, _: Json<Done>) -> Result<Json<AccessRequest>, Failure> {
     let ended = requests::end_break_glass(&door.actor).await;
     let ended = recorded(&door.actor, "installation", "", ended).await?;
-    tracing::warn!(user = &*door.actor.name, "break-glass has been ended by its user");
+    tracing::warn!(user = &*door.actor.name(), "break-glass has been ended by its user");
     Ok(Json(ended))
 }

@@ -26,7 +26,7 @@ pub async fn recorded<T>(actor: &Actor, kind: &'static str, object: &str, outcom
             audit::record(actor, Entry::denied(permission, kind, object)).await?;
             let message = format!(
                 "Insufficient permissions: {} needs {permission} wherever that is assigned",
-                actor.name
+                actor.name()
             );
             Err(Failure::forbidden(message)
                 .hint("where you may not look, too; somebody with that permission everywhere can do it"))

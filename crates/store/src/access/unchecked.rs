@@ -14,7 +14,6 @@ impl Access {
     pub fn grant_unchecked<P: Permit>(self: &Arc<Access>, target: Target, origin: Origin) -> Granted<P> {
         let actor = Actor {
             id: PrincipalId(STRANGER),
-            name: "unchecked".into(),
             credential: None,
             credential_kind: CredentialKind::None,
             credential_expires_at: None,
