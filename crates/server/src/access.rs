@@ -217,6 +217,13 @@ impl Context {
         self.actor(true).await
     }
 
+    /// Who is asking, for the frame around a failure: nothing is recorded, and a job looks at no pages.
+    pub async fn who(&self) -> Option<Actor> {
+        let (access, origin) = (&self.shared.access, self.origin.clone());
+        let actor = access.authenticate(self.bearer(), origin, false).await.ok()?;
+        (actor.credential_kind != CredentialKind::Job).then_some(actor)
+    }
+
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), Failure> {
         Ok(self.shared.access.ping().await?)
@@ -872,7 +879,7 @@ impl Routes {
                 let page = context.is_page().then(|| context.clone());
                 let mut response = match (handle(context, body, handler).await, page) {
                     (Ok(response), _) => response,
-                    (Err(failure), Some(context)) => pages::failed(&context, failure).await,
+                    (Err(failure), Some(context)) => seldom(pages::failed(&context, failure)).await,
                     (Err(failure), None) if is_standard => failure.respond_in_words(&request_id),
                     (Err(failure), None) => failure.respond(&request_id),
                 };

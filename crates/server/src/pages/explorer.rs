@@ -214,7 +214,7 @@ pub async fn show(door: SignedIn, Query(asked): Query<Asked>) -> Result<Answer, 
         tabs: Tabs::new(&door, tab),
         suggested: Suggested::default(),
         problem: None,
-        me: door.actor.name.to_string(),
+        me: door.actor.name().to_string(),
         now: door.actor.now(),
         why: None,
         who_can: None,
@@ -265,7 +265,7 @@ async fn answer(door: &SignedIn, page: &mut ExplorerPage) -> Result<(), Failure>
     let (permission, on) = (asked.permission.trim().to_owned(), asked.on.trim().to_owned());
     match asked.tab.as_str() {
         "explain" if !permission.is_empty() => {
-            let who = given(&asked.who).filter(|who| who != &*door.actor.name);
+            let who = given(&asked.who).filter(|who| who != &*door.actor.name());
             let about_me = who.is_none();
             let question = Explain {
                 who,
@@ -298,7 +298,7 @@ async fn answer(door: &SignedIn, page: &mut ExplorerPage) -> Result<(), Failure>
         }
         "what-can" => {
             let question = WhatCan {
-                who: given(&asked.who).filter(|who| who != &*door.actor.name),
+                who: given(&asked.who).filter(|who| who != &*door.actor.name()),
                 after: given(&asked.after),
                 limit: Some(50),
             };
@@ -585,7 +585,7 @@ async fn requests_page(
     suggested.roles(door).await?;
     suggested.places(door).await?;
     let rows = found.items.into_iter().map(|it| Row {
-        mine: *it.user == *actor.name,
+        mine: *it.user == *actor.name(),
         waits: it.state == RequestState::Waiting && it.kind == RequestKind::Request,
         it,
     });

@@ -49,7 +49,7 @@ pub struct Frame {
 
 impl Frame {
     pub fn new(door: &SignedIn, here: &'static str, title: impl Into<String>) -> Frame {
-        Frame::of(&door.context, Some(&door.actor), here, title)
+        Frame::of(&door.context, Some(&*door.actor), here, title)
     }
 
     pub fn of(context: &Context, actor: Option<&Actor>, here: &'static str, title: impl Into<String>) -> Frame {
@@ -61,7 +61,7 @@ impl Frame {
         Frame {
             title: title.into(),
             here,
-            me: actor.map(|actor| actor.name.to_string()),
+            me: actor.map(|actor| actor.name().to_string()),
             token,
             mode: context.shared.parts.mode,
             reads_audit: actor.is_some_and(audit),
@@ -122,8 +122,7 @@ pub async fn failed(context: &Context, failure: Failure) -> Response {
         };
         return Answer::see(&next).with_cookie(cookies::no_session(context)).response();
     }
-    // Who it is, for the frame; the failure stands whoever it is.
-    let actor = context.actor_again().await.ok();
+    let actor = context.who().await;
     let title = match failure.status {
         StatusCode::NOT_FOUND => "Not found",
         StatusCode::FORBIDDEN => "Not allowed",
