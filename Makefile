@@ -1,12 +1,13 @@
 # make demo     build, start a server with a small team, run the examples as each of them
 # make test     every check, as CI runs it
+# make browser  journeys through the pages in a real Chromium, part of make test; ARGS="keyboard" takes one; pictures in target/screenshots
 # make torture  kill server and agent at random moments over many jobs, and count what is lost
 # make bench    measure, as tables
 # make bench-access  access decisions beside other engines, as tables
 # make mutants  break the access engine in every way that cargo-mutants knows; each must fail a test (an hour or two; cargo install cargo-mutants --locked)
 # What is missing on a fresh Debian with Rust is installed by scripts/setup.sh.
 
-.PHONY: demo test torture bench bench-access mutants
+.PHONY: demo test browser torture bench bench-access mutants
 
 # Jobs, environment and all: DEMO_EXIT=1 ends the demo instead of waiting.
 demo:
@@ -16,6 +17,12 @@ demo:
 
 test:
 	scripts/test.sh
+
+# ML_WRITE_IMAGES=1 writes the pictures of the README anew.
+browser:
+	scripts/setup.sh test
+	cargo build --locked -p bailiwick-cli
+	scripts/browser.sh $(ARGS)
 
 # ARGS="--seed 7" repeats a run, ARGS=--postgres has it on PostgreSQL.
 torture:

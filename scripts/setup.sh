@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else.   usage: scripts/setup.sh demo|test
-# demo: a C compiler and a Python environment with scikit-learn.   test: also PostgreSQL, cargo-deny and schemathesis.
+# demo: a C compiler and a Python environment with scikit-learn.   test: also PostgreSQL, cargo-deny, schemathesis, and Chromium with what drives it.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -13,6 +13,11 @@ command -v cc >/dev/null || packages+=(gcc libc6-dev)
 /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3 python3-venv)
 if [ "$what" = test ] && [ -z "${ML_TEST_POSTGRES:-}" ] && [ -z "$(postgres_programs)" ]; then
     packages+=(postgresql)
+fi
+if [ "$what" = test ]; then
+    [ -x /usr/bin/chromium ] || packages+=(chromium)
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
 fi
 if [ ${#packages[@]} -gt 0 ]; then
     say "installing ${packages[*]}"
@@ -44,6 +49,14 @@ python_environment "$job_python" 1 'scikit-learn>=1.3,<2'
 
 if [ "$what" = test ]; then
     python_environment "$fuzz_python" 4.32.5 schemathesis==4.32.5
+    if ! cmp -s browser/package.json "$browser_packages/package.json" || [ ! -e "$browser_packages/.ready" ]; then
+        say "fetching what drives the browser: $browser_packages"
+        rm -rf "$browser_packages"
+        mkdir -p "$browser_packages"
+        cp browser/package.json "$browser_packages/"
+        npm install --prefix "$browser_packages" --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error >/dev/null
+        touch "$browser_packages/.ready"
+    fi
     if ! command -v cargo-deny >/dev/null; then
         say "installing cargo-deny (some minutes, once)"
         cargo install --quiet --locked cargo-deny --version 0.20.2

@@ -31,6 +31,7 @@ step 'tests' scripts/with-postgres.sh cargo test --locked --workspace
 step 'build' cargo build --locked -p bailiwick-cli
 step 'API fuzz, SQLite' scripts/fuzz-api.sh
 step 'API fuzz, PostgreSQL' scripts/with-postgres.sh scripts/fuzz-api.sh --postgres
+step 'browser' scripts/browser.sh
 step 'demo' env DEMO_EXIT=1 scripts/demo.sh
 # In debug, to compile nothing twice; it takes the `ml` beside it.
 if [ -e bench/src/torture.rs ]; then

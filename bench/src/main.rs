@@ -14,6 +14,7 @@ mod leaks;
 mod lists;
 mod load;
 mod log_latency;
+mod pages;
 mod postgres;
 mod start_latency;
 mod status;
@@ -61,6 +62,12 @@ enum What {
     /// A page of 50 among up to 1,000,000 experiments in 5,000 workspaces, in two orders, by how much one sees
     Lists {
         /// The largest size
+        #[arg(long, default_value_t = 1_000_000)]
+        most: i64,
+    },
+    /// Every page of the browser among 1,000,000 experiments and 10,000 users
+    Pages {
+        /// How many experiments
         #[arg(long, default_value_t = 1_000_000)]
         most: i64,
     },
@@ -131,6 +138,7 @@ async fn run(cli: Cli) -> Outcome<()> {
             What::Get => get::run(&bench).await,
             What::Status { most } => status::run(&bench, most).await,
             What::Lists { most } => lists::run(&bench, most).await,
+            What::Pages { most } => pages::run(&bench, most).await,
             What::CanI => can_i::run(&bench).await,
             What::Leaks { requests } => leaks::run(&bench, requests).await,
             What::Idle => idle::run(&bench).await,
@@ -143,6 +151,7 @@ async fn run(cli: Cli) -> Outcome<()> {
                 get::run(&bench).await?;
                 status::run(&bench, 1_000_000).await?;
                 lists::run(&bench, 1_000_000).await?;
+                pages::run(&bench, 1_000_000).await?;
                 can_i::run(&bench).await?;
                 leaks::run(&bench, 2_000).await
             }

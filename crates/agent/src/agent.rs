@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bailiwick_api::agents::{Held, JobLease, Poll, PollAnswer, Register, StopOrder};
-use bailiwick_api::experiments::Stop;
+use bailiwick_api::agents::{Held, JobLease, JobUsage, Poll, PollAnswer, Register, StopOrder};
+use bailiwick_api::experiments::{Stop, Usage};
 use bailiwick_api::{AgentId, JobId};
 use bailiwick_client::{Client, Error};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +25,8 @@ use crate::watch::Watch;
 
 /// Longest wait of a poll.
 const WAIT_MS: i64 = 30_000;
+/// What jobs use is told at most this often.
+const USAGE_PAUSE_MS: i64 = 5000;
 /// Jobs that need no slot.
 const SLOTLESS_JOBS_MAX: usize = 64;
 /// A predecessor gets so long to let go of the directory.
@@ -100,6 +102,8 @@ pub struct State {
     /// The server has answered a poll: what it did not want dropped is ours.
     pub answered: bool,
     disk_full: bool,
+    /// When the server was last told what jobs use.
+    usage_told_ms: i64,
     /// Said once each, not with every try.
     said: BTreeSet<String>,
 }
@@ -118,6 +122,8 @@ pub struct Entry {
     pub dropping: bool,
     /// Its processes are gone; its slots are free.
     pub ended: bool,
+    /// What it uses, as the server was told.
+    usage: Option<Usage>,
     /// Wakes the job's task.
     pub wake: Arc<Notify>,
 }
@@ -195,6 +201,7 @@ impl Agent {
                 stopping: dir.stop().is_some(),
                 dropping: false,
                 ended: dir.ended().is_some(),
+                usage: None,
                 wake: Arc::default(),
                 dir: dir.clone(),
             };
@@ -221,7 +228,8 @@ impl Agent {
             };
             let lease_ms = self.state().lease_ms;
             // Two polls must fit into a lease with room to spare: the second one's answer renews what the first one's sending began.
-            let wait_ms = (lease_ms / 4).clamp(100, WAIT_MS);
+            let most = if self.uses_more() { USAGE_PAUSE_MS } else { WAIT_MS };
+            let wait_ms = (lease_ms / 4).clamp(100, most);
             // Polls given up one after the other would renew nothing: now and then one is seen through.
             let see_through = boot_ms() - answered_ms >= wait_ms;
             let poll = self.compose(if see_through { 0 } else { wait_ms });
@@ -239,6 +247,7 @@ impl Agent {
                     backoff.reset();
                     self.forgive();
                     answered_ms = boot_ms();
+                    self.note_told(&poll.usage);
                     self.renew(&poll.held, &answer.drop, sent_ms, lease_ms);
                     let news = self.obey(answer, sent_ms, lease_ms);
                     self.note_answered();
@@ -254,6 +263,26 @@ impl Agent {
                     self.state().agent = None;
                 }
                 Err(why) => self.wait_after(&why, &mut backoff).await,
+            }
+        }
+    }
+
+    /// Whether a running job uses something else than the server was told.
+    fn uses_more(&self) -> bool {
+        let state = self.state();
+        let mut running = state.jobs.values().filter(|entry| !entry.ended && !entry.dropping);
+        running.any(|entry| entry.usage.is_none() || entry.dir.usage() != entry.usage)
+    }
+
+    fn note_told(&self, usage: &[JobUsage]) {
+        if usage.is_empty() {
+            return;
+        }
+        let mut state = self.state();
+        state.usage_told_ms = boot_ms();
+        for one in usage {
+            if let Some(entry) = state.jobs.get_mut(&(one.job, one.fence)) {
+                entry.usage = Some(one.usage);
             }
         }
     }
@@ -329,7 +358,22 @@ impl Agent {
                 stopping: entry.stopping,
             })
             .collect();
+        let due = boot_ms() - state.usage_told_ms >= USAGE_PAUSE_MS;
+        let usage = state
+            .jobs
+            .iter()
+            .filter(|(_, entry)| due && !entry.ended && !entry.dropping);
+        let usage = usage.filter_map(|((job, fence), entry)| {
+            let usage = entry.dir.usage().filter(|usage| Some(*usage) != entry.usage)?;
+            Some(JobUsage {
+                job: *job,
+                fence: *fence,
+                usage,
+            })
+        });
+        let usage = usage.collect();
         Poll {
+            usage,
             held,
             free_slots: if disk_full {
                 0
@@ -491,6 +535,7 @@ impl Agent {
             stopping: false,
             dropping: false,
             ended: false,
+            usage: None,
             wake: Arc::default(),
         };
         state.jobs.insert(key, entry);

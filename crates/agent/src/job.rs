@@ -422,11 +422,10 @@ impl Job {
         end: &Option<Happened>,
     ) -> Result<Next, Error> {
         let (client, (job, fence)) = (&self.agent.client, self.key);
+        let report = |what, usage| Report { fence, usage, what };
         if !*start_reported && let Some(started) = self.dir.started() {
             let what = Happened::Started { at: started.at };
-            client
-                .report(self.agent_id().await, job, &Report { fence, what })
-                .await?;
+            client.report(self.agent_id().await, job, &report(what, None)).await?;
             for warning in started.warnings {
                 self.agent.say_once(format!(
                     "jobs are isolated more weakly than they could be: {warning}; see `ml agent doctor`"
@@ -455,7 +454,7 @@ impl Job {
         let Some(end) = end else { return Ok(Next::Wait) };
         let what = end.clone();
         client
-            .report(self.agent_id().await, job, &Report { fence, what })
+            .report(self.agent_id().await, job, &report(what, self.dir.usage()))
             .await?;
         Ok(Next::Done)
     }

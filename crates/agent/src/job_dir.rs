@@ -9,6 +9,7 @@
 //!   lease        until when the job may run without news from the server (milliseconds of CLOCK_BOOTTIME)
 //!   started      written by the shim once the program runs
 //!   spool/       log lines not yet sent
+//!   usage/now    what its processes use, written by the shim every few seconds
 //!   exit.json    written by the shim as the last thing: how the job ended
 //!   offset       the number of the last log line of earlier restarts
 //!   work/ tmp/ config.json    what the job itself sees
@@ -22,7 +23,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bailiwick_api::agents::{Happened, Held, JobLease, SlotKind};
-use bailiwick_api::experiments::Stop;
+use bailiwick_api::experiments::{Stop, Usage};
 use bailiwick_api::{JobId, Time};
 use nix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
@@ -130,6 +131,19 @@ impl JobDir {
 
     pub fn ended(&self) -> Option<Happened> {
         read_json(&self.path("exit.json")).ok().flatten()
+    }
+
+    pub fn usage(&self) -> Option<Usage> {
+        read_json(&self.path("usage/now")).ok().flatten()
+    }
+
+    /// In a directory of its own: the agent is not woken for it.
+    pub fn write_usage(&self, usage: &Usage) -> io::Result<()> {
+        let path = self.path("usage/now");
+        write_whole(&path, &to_json(usage)).or_else(|_| {
+            fs::create_dir(self.path("usage"))?;
+            write_whole(&path, &to_json(usage))
+        })
     }
 
     /// Milliseconds of CLOCK_BOOTTIME.

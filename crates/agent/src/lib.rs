@@ -16,6 +16,7 @@ mod shim;
 mod slots;
 mod spool;
 mod tree;
+mod usage;
 mod watch;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,7 @@ use crate::job_dir::{
 use crate::launch::{self, Init, Program};
 use crate::spool::Writer;
 use crate::tree;
+use crate::usage::Meter;
 
 /// A line that has no end yet is shown after so long.
 const PARTIAL_LINE_MS: i64 = 1000;
@@ -261,7 +262,10 @@ impl Supervisor {
         let mut init_gone_at = None;
         let mut commands = None;
         let mut messages = None;
+        let mut meter = None;
         if let Some(init) = self.init.take() {
+            let group = self.cgroup.groups.first().cloned();
+            meter = Some(Meter::start(&self.dir, init.pid.as_raw(), group));
             commands = Some(init.commands);
             messages = Some(init.messages);
             self.init_pid(init.pid.as_raw());
@@ -343,6 +347,9 @@ impl Supervisor {
             stream.end(&mut self.spool);
         }
         drop((commands, messages));
+        if let Some(meter) = meter {
+            meter.end();
+        }
     }
 
     /// For people who look at the machine, and for tests: which process leads the job.

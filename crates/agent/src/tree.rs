@@ -38,6 +38,31 @@ fn processes() -> Vec<i32> {
         .collect()
 }
 
+/// All that descend from `root`, itself left out, asking only those where the kernel says whose children are whose: a machine may have many processes.
+pub fn below(root: i32) -> Vec<i32> {
+    if !Path::new(&format!("/proc/{root}/task/{root}/children")).exists() {
+        return descendants(root).into_iter().collect();
+    }
+    let (mut found, mut waiting) = (Vec::new(), vec![root]);
+    while let Some(parent) = waiting.pop() {
+        // Each thread has children of its own.
+        for thread in fs::read_dir(format!("/proc/{parent}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+            let children: Vec<i32> = children
+                .split_whitespace()
+                .filter_map(|child| child.parse().ok())
+                .collect();
+            found.extend(&children);
+            waiting.extend(children);
+        }
+    }
+    found
+}
+
 /// All that descend from `root`, itself left out.
 pub fn descendants(root: i32) -> BTreeSet<i32> {
     let children = children();

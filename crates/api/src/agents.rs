@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::experiments::Stop;
+use crate::experiments::{Stop, Usage};
 use crate::{AgentId, ExperimentId, JobId, Time};
 
 /// What a slot is.
@@ -79,6 +79,18 @@ pub struct Poll {
     /// Free bytes where jobs run, load and the like, for people.
     #[serde(default)]
     pub load: BTreeMap<String, String>,
+    /// What held jobs use, as far as it has been measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<JobUsage>,
+}
+
+/// What a held job uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobUsage {
+    pub job: JobId,
+    pub fence: i64,
+    #[serde(flatten)]
+    pub usage: Usage,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -154,6 +166,9 @@ pub struct Limits {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     pub fence: i64,
+    /// With the end: all that it used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     #[serde(flatten)]
     pub what: Happened,
 }

@@ -93,6 +93,9 @@ pub struct Experiment {
     pub started_at: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Time>,
+    /// Put away: left out of lists unless they are asked for the archived ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub archived: bool,
 }
 
 /// `GET /api/v1/experiments/{experiment}`.
@@ -113,6 +116,69 @@ pub struct ExperimentDetail {
     pub agent: Option<String>,
     pub log_lines: i64,
     pub events: Vec<StateChange>,
+    /// One for each point that is searched; an experiment has one as yet.
+    #[serde(default)]
+    pub trials: Vec<Trial>,
+    /// Of all attempts together; nothing where none has been measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What an experiment runs, once or, after failures, several times.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Trial {
+    /// 1, 2, …
+    pub number: i64,
+    pub state: State,
+    /// Oldest first; none while it has only waited.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One lease of a trial: from the moment an agent took it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Attempt {
+    /// 1, 2, …
+    pub number: i64,
+    pub agent: String,
+    pub taken_at: Time,
+    /// When its process started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i64>,
+    /// How it ended: `finished`, `exit code 1`, `over its memory limit of 512 MB`, …
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+}
+
+/// What the processes of a job use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Usage {
+    /// Processor time of all of them, ended ones included, in milliseconds.
+    pub cpu_ms: i64,
+    /// Resident memory of those that there are.
+    pub memory_bytes: i64,
+    /// The most that was seen.
+    pub memory_peak_bytes: i64,
+}
+
+/// What an experiment has used.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Used {
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// Processors in use on average: processor time for each second that it ran.
+    pub cpus: f64,
+    /// How long it ran.
+    pub ran_ms: i64,
+    /// How long it ran, for each of its slots.
+    pub slot_ms: i64,
+    /// When the agent last told.
+    pub measured_at: Time,
 }
 
 /// One change of state.
@@ -165,11 +231,20 @@ pub struct ExperimentFilter {
     /// Exactly this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Names that begin so, letter case as it is; listed by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name_begins: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// Only one's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mine: Option<bool>,
+    /// Only this user's, by name or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// The archived ones, which are left out otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
     /// Only what lies in this workspace, by name or id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<String>,
@@ -188,6 +263,14 @@ pub struct ExperimentFilter {
 }
 
 impl ExperimentFilter {
+    /// In which order the list is.
+    pub fn order(&self) -> Sort {
+        match self.name_begins {
+            Some(_) => Sort::Name,
+            None => self.sort.unwrap_or_default(),
+        }
+    }
+
     /// Where the page begins, once it is known that the filter can be meant.
     ///
     /// # Errors
@@ -200,10 +283,16 @@ impl ExperimentFilter {
         if self.workspace.is_none() && !by_id {
             return Err("a project is named together with its workspace: give `workspace`, too".into());
         }
+        if self.mine == Some(true) && self.owner.is_some() {
+            return Err("`mine` is what is one's own: leave `owner` out".into());
+        }
+        if self.name_begins.is_some() && self.sort == Some(Sort::Newest) {
+            return Err("names that begin alike are listed by name: leave `sort` out".into());
+        }
         let Some(after) = self.after.as_deref() else {
             return Ok(None);
         };
-        let place = ListPlace::parse(after, self.sort.unwrap_or_default());
+        let place = ListPlace::parse(after, self.order());
         match place {
             Some(place) => Ok(Some(place)),
             None => Err(format!("`after` is `next` of a page in the same order, not `{after}`")),
@@ -292,7 +381,30 @@ pub struct LogFilter {
     /// 1 to 10,000; 1,000 when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
+    /// Only lines that hold this text, letter case aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<String>,
+    /// Only lines that speak of an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<bool>,
 }
+
+impl LogFilter {
+    /// Whether lines are looked for, rather than read one after the other.
+    pub fn searches(&self) -> bool {
+        self.contains.is_some() || self.errors == Some(true)
+    }
+
+    pub fn fits(&self, line: &LogLine) -> bool {
+        let text = line.text.to_lowercase();
+        let holds = |wanted: &String| text.contains(&wanted.to_lowercase());
+        let is_error = || ERROR_WORDS.iter().any(|word| text.contains(word));
+        self.contains.as_ref().is_none_or(holds) && (self.errors != Some(true) || is_error())
+    }
+}
+
+/// What lines that speak of an error hold.
+const ERROR_WORDS: [&str; 5] = ["error", "exception", "traceback", "panic", "fatal"];
 
 /// A piece of a log.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -302,6 +414,9 @@ pub struct Log {
     pub state: State,
     /// Lines there are by now.
     pub total: i64,
+    /// Of a search: the last line that was looked at. What comes after it is found with another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub through: Option<i64>,
 }
 
 /// How lines travel from the shim to the agent's spool, to the server and into the store: `TIME STREAM TEXT\n`, TIME in µs,

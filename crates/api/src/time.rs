@@ -38,6 +38,15 @@ impl Time {
         }
     }
 
+    /// The end of a time that is looked back on: a date is meant with its whole day; else as [`Time::parse_since`].
+    pub fn parse_through(text: &str, now: Time) -> Result<Time, String> {
+        let at = Self::parse_since(text, now)?;
+        match text.parse::<Timestamp>().is_err() && parse_duration_ms(text).is_err() {
+            true => Ok(at.plus_ms(86_400_000)),
+            false => Ok(at),
+        }
+    }
+
     /// RFC 3339, or a plain date taken as midnight UTC.
     pub fn parse(text: &str) -> Option<Time> {
         if let Ok(at) = text.parse::<Timestamp>() {

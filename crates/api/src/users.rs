@@ -61,6 +61,45 @@ pub struct User {
     pub last_seen_at: Option<Time>,
 }
 
+/// `GET /api/v1/users`: one page of users.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Users {
+    pub items: Vec<User>,
+    /// Pass as `after` for the following page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// For those with `users:read`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<Seats>,
+}
+
+/// How many users are active or pending, and how many may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Seats {
+    pub used: i64,
+    /// `seats` of the server's configuration; absent where any number may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed: Option<i64>,
+}
+
+impl Seats {
+    pub fn is_full(&self) -> bool {
+        self.allowed.is_some_and(|allowed| self.used >= allowed)
+    }
+}
+
+/// `12 of 20 seats`, or `12 seats` where any number may be taken.
+impl std::fmt::Display for Seats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.allowed {
+            Some(1) => write!(f, "{} of 1 seat", self.used),
+            Some(allowed) => write!(f, "{} of {allowed} seats", self.used),
+            None if self.used == 1 => write!(f, "1 seat"),
+            None => write!(f, "{} seats", self.used),
+        }
+    }
+}
+
 /// `POST /api/v1/users`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

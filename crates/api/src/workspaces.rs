@@ -91,6 +91,9 @@ pub struct PlaceFilter {
     /// Archived ones too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
+    /// Only those whose name holds this text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.

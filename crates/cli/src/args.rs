@@ -263,6 +263,15 @@ pub struct Status {
     /// Only one's own
     #[arg(long)]
     pub mine: bool,
+    /// Only this user's
+    #[arg(long, value_name = "USER", conflicts_with = "mine")]
+    pub owner: Option<String>,
+    /// Only those whose names begin so; listed by name
+    #[arg(long, value_name = "TEXT", conflicts_with = "sort")]
+    pub begins: Option<String>,
+    /// The archived ones, which are left out otherwise
+    #[arg(long)]
+    pub archived: bool,
     /// Only those in this state
     #[arg(long)]
     pub state: Option<String>,
@@ -293,6 +302,12 @@ pub struct Logs {
     /// Only the last N lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     pub tail: Option<i64>,
+    /// Only lines that hold this text, letter case aside
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["follow", "tail"])]
+    pub find: Option<String>,
+    /// Only lines that speak of an error
+    #[arg(long, conflicts_with_all = ["follow", "tail"])]
+    pub errors: bool,
     /// Put the time before each line
     #[arg(long)]
     pub timestamps: bool,
@@ -343,6 +358,12 @@ pub enum Experiment {
         after_help = "Examples:\n  ml experiment move 12 --project Green\n  ml experiment move 12 13 --workspace \"Traffic Lights\" --project Green"
     )]
     Move(Move),
+    /// Leave ended experiments out of lists; nothing of them is lost
+    #[command(after_help = "Examples:\n  ml experiment archive 12\n  ml experiment archive 12 13 14")]
+    Archive(Named),
+    /// Take archived experiments back into lists
+    #[command(after_help = "Examples:\n  ml experiment list --archived\n  ml experiment unarchive 12")]
+    Unarchive(Named),
     /// Delete ended experiments, with their logs
     #[command(
         visible_alias = "rm",
@@ -600,6 +621,13 @@ pub enum Audit {
     },
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum AuditOutcome {
+    Allowed,
+    Denied,
+    Failed,
+}
+
 #[derive(Args)]
 pub struct AuditWhich {
     /// Only what this user did
@@ -611,11 +639,20 @@ pub struct AuditWhich {
     /// As in 'experiment 12', 'user ana', or only experiment
     #[arg(long)]
     pub object: Option<String>,
+    /// Only events of this workspace
+    #[arg(short, long)]
+    pub workspace: Option<String>,
     /// From a date or for so long, as in 7d
     #[arg(long, value_name = "DATE|DURATION")]
     pub since: Option<String>,
-    /// Only what was refused
-    #[arg(long)]
+    /// Up to a date, that day included, or so long ago
+    #[arg(long, value_name = "DATE|DURATION")]
+    pub until: Option<String>,
+    /// Only what ended so
+    #[arg(long, value_enum)]
+    pub outcome: Option<AuditOutcome>,
+    /// Only what was refused: --outcome denied
+    #[arg(long, conflicts_with = "outcome")]
     pub denied: bool,
 }
 
@@ -658,6 +695,9 @@ pub struct Serve {
     /// For how long an agent may be silent before its jobs count as lost, as in 5m
     #[arg(long, value_name = "DURATION")]
     pub lease_time: Option<String>,
+    /// How many users may be active or pending at once [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    pub seats: Option<i64>,
     /// Any other setting of the TOML file
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

@@ -16,6 +16,8 @@ pub struct LogWriter {
     timestamps: bool,
     /// Number of the last line written.
     pub last: i64,
+    /// The lines are those of a search: others lie between them.
+    pub sparse: bool,
     /// The last piece goes on in the next one.
     continues: bool,
 }
@@ -27,6 +29,7 @@ impl LogWriter {
             output,
             timestamps,
             last: after,
+            sparse: false,
             continues: false,
         }
     }
@@ -48,7 +51,7 @@ impl LogWriter {
                 text.push_str(&json_line(line));
                 continue;
             }
-            if missing > 0 {
+            if missing > 0 && !self.sparse {
                 if std::mem::take(&mut self.continues) {
                     text.push('\n');
                 }

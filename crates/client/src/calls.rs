@@ -12,7 +12,8 @@ use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User, UserWithLink,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User,
+    UserWithLink, Users,
 };
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
@@ -61,6 +62,11 @@ impl Client {
 impl Client {
     /// With `all`, deactivated and removed users too.
     pub async fn users(&self, all: bool, after: Option<&str>) -> Result<Page<User>> {
+        let Users { items, next, .. } = self.users_with_seats(all, after).await?;
+        Ok(Page { items, next })
+    }
+
+    pub async fn users_with_seats(&self, all: bool, after: Option<&str>) -> Result<Users> {
         let filter = ListFilter {
             all: all.then_some(true),
             after,
@@ -201,6 +207,13 @@ impl Client {
             Stop::Cancel => "cancel",
             Stop::Kill => "kill",
         };
+        let path = format!("/api/v1/experiments/{}/{verb}", segment(experiment));
+        self.post(&path, &json!({})).await
+    }
+
+    /// Leaves an ended experiment out of lists, or takes it back.
+    pub async fn archive_experiment(&self, experiment: &str, archive: bool) -> Result<Experiment> {
+        let verb = if archive { "archive" } else { "unarchive" };
         let path = format!("/api/v1/experiments/{}/{verb}", segment(experiment));
         self.post(&path, &json!({})).await
     }

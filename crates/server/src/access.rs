@@ -680,7 +680,7 @@ media!(
 );
 
 /// What is for programs stands under these; everything else is looked at by people.
-fn is_page(route: &str) -> bool {
+pub fn is_page(route: &str) -> bool {
     let programs = [
         "/api/",
         "/access/v1/",

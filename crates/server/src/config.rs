@@ -31,6 +31,10 @@ pub struct Config {
     /// What whoever makes a workspace holds on it, if anything.
     pub workspace_creator_role: Option<String>,
     pub metrics_open: bool,
+    /// Whom to ask for an account or a new link, as the page to sign in says it.
+    pub contact: Option<String>,
+    /// How many users may be active or pending at once; any number where it is left out.
+    pub seats: Option<i64>,
     /// Adds a route without checks, for measuring; no setting turns it on.
     #[cfg(feature = "bench")]
     pub unchecked_twin: bool,
@@ -65,6 +69,8 @@ const KEYS: &[&str] = &[
     "session_time",
     "workspace_creator_role",
     "metrics_open",
+    "contact",
+    "seats",
     "agent.slots",
     "agent.gpus",
     "agent.isolate",
@@ -105,6 +111,7 @@ impl Config {
             ("public_url", flags.public_url.clone()),
             ("security.access", flags.access.clone()),
             ("lease_time", flags.lease_time.clone()),
+            ("seats", flags.seats.map(|seats| seats.to_string())),
         ];
         for (key, text) in given {
             if let Some(text) = text {
@@ -240,6 +247,11 @@ impl Config {
             workspace_creator_role: Some(text("workspace_creator_role").unwrap_or_else(|| "WorkspaceAdmin".into()))
                 .filter(|role| role != "none"),
             metrics_open: yes("metrics_open")?,
+            contact: text("contact").filter(|contact| !contact.trim().is_empty()),
+            seats: settings
+                .contains_key("seats")
+                .then(|| number("seats", 1, 1))
+                .transpose()?,
             #[cfg(feature = "bench")]
             unchecked_twin: false,
         })

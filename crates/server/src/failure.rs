@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bailiwick_api::{ErrorBody, ErrorEnvelope};
+use bailiwick_api::{ErrorBody, ErrorEnvelope, Permission};
 use bailiwick_store::StoreError;
 use bailiwick_store::access::Refusal;
 
@@ -15,6 +15,15 @@ pub struct Failure {
     /// For the server's log alone.
     pub cause: Option<String>,
     pub retry_after_s: Option<u64>,
+    /// The right that was missing, for pages that say whom to ask.
+    pub lacks: Option<Box<Lacks>>,
+}
+
+/// A permission, and where, as one types it.
+#[derive(Debug, Clone)]
+pub struct Lacks {
+    pub permission: Permission,
+    pub on: String,
 }
 
 impl Failure {
@@ -26,6 +35,7 @@ impl Failure {
             hint: None,
             cause: None,
             retry_after_s: None,
+            lacks: None,
         }
     }
 
@@ -173,14 +183,19 @@ impl From<Refusal> for Failure {
                 who,
                 permission,
                 place,
+                on,
                 question,
                 ask,
                 why: special,
             } => {
                 let why = format!("`ml access explain {question}` says why, and who could give it");
                 let ask = ask.map(|ask| format!("; `{ask}` asks for it"));
-                Failure::forbidden(format!("Insufficient permissions: {who} needs {permission} on {place}"))
-                    .hint(special.unwrap_or_else(|| format!("{why}{}", ask.unwrap_or_default())))
+                let failure =
+                    Failure::forbidden(format!("Insufficient permissions: {who} needs {permission} on {place}"));
+                // Where something else than a right is the matter, its words say what to do.
+                let lacks = special.is_none().then(|| Box::new(Lacks { permission, on }));
+                let hint = special.unwrap_or_else(|| format!("{why}{}", ask.unwrap_or_default()));
+                Failure { lacks, ..failure }.hint(hint)
             }
             Refusal::Store(error) => error.into(),
         }

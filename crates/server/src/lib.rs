@@ -51,6 +51,8 @@ pub struct ServeFlags {
     pub access: Option<String>,
     /// Such as `5m`.
     pub lease_time: Option<String>,
+    /// How many users may be active or pending at once.
+    pub seats: Option<i64>,
     /// Any other setting, as `key=value` of the TOML file: `--set log_bytes_max=1000000`.
     pub set: Vec<String>,
 }
@@ -185,6 +187,9 @@ impl Running {
         let access = Access::open(db, config.access)
             .await
             .map_err(|why| format!("cannot load the rights: {why}"))?;
+        if let Some(seats) = config.seats {
+            access.limit_seats(seats);
+        }
 
         let (listener, address) = bind(&config.listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -301,6 +306,7 @@ fn shared(
         mode: config.access,
         behind_proxy: config.behind_proxy,
         metrics_open: config.metrics_open,
+        contact: config.contact.clone(),
         lease_ms: config.lease_ms,
         on_lost_agent: config.on_lost_agent,
         log_bytes_max: config.log_bytes_max,

@@ -30,6 +30,8 @@ pub struct Parts {
     pub workspace_creator_role: Option<RoleId>,
     /// The service account of the server's own agent, where it has one.
     pub agent_account: Option<&'static str>,
+    /// Whom to ask for an account or a new link: a name, an address, whatever the operator wrote down.
+    pub contact: Option<String>,
     /// Where users reach the server, for links.
     pub public_url: String,
     /// Password hashing takes 19 MiB each time; so few at once.
@@ -54,6 +56,8 @@ pub struct Hub {
     pub kills_said: Mutex<HashMap<(JobId, i64), Instant>>,
     /// When an agent's leases were last renewed in the store.
     pub renewed: Mutex<HashMap<AgentId, (Vec<JobId>, Instant)>>,
+    /// When what an agent's jobs use was last written down.
+    pub measured: Mutex<HashMap<AgentId, Instant>>,
 }
 
 impl Default for Hub {
@@ -66,6 +70,7 @@ impl Default for Hub {
             turns: Mutex::default(),
             kills_said: Mutex::default(),
             renewed: Mutex::default(),
+            measured: Mutex::default(),
         }
     }
 }

@@ -116,6 +116,8 @@ pub enum Refusal {
         who: String,
         permission: Permission,
         place: String,
+        /// The place as one types it.
+        on: String,
         /// What to type to ask why: permission and place.
         question: String,
         /// What to type to ask for it, where a role below administration would do.
@@ -188,6 +190,11 @@ impl Work {
         &self.access.db
     }
 
+    /// How many users may be active or pending at once, where that is limited.
+    pub(crate) fn seats(&self) -> Option<i64> {
+        self.access.seats()
+    }
+
     /// To be called in every transaction that changes who may do what, or ends a credential. The first call lets such transactions go one after the other.
     pub async fn touches(&mut self, touched: &[Touched]) -> Result<()> {
         if self.version.is_none() {
@@ -246,6 +253,8 @@ pub struct Access {
     /// Last uses of credentials that are no longer remembered, not written down yet.
     unsaved: Mutex<HashMap<TokenId, (PrincipalId, i64)>>,
     pub(crate) shadow: crate::shadow::Shadow,
+    /// How many users may be active or pending at once, where that is limited.
+    seats: std::sync::OnceLock<i64>,
 }
 
 /// One reading of the version serves all requests that were waiting when it began.
@@ -299,6 +308,7 @@ impl Access {
             relied_until: AtomicU64::new(0),
             unsaved: Mutex::default(),
             shadow: crate::shadow::Shadow::default(),
+            seats: std::sync::OnceLock::new(),
         });
         access.refresh();
         Ok(access)
@@ -310,6 +320,15 @@ impl Access {
 
     pub fn now(&self) -> bailiwick_api::Time {
         self.db.now()
+    }
+
+    /// From now on no user is made or let in again beyond this many. The first limit counts.
+    pub fn limit_seats(&self, seats: i64) {
+        let _ = self.seats.set(seats);
+    }
+
+    pub(crate) fn seats(&self) -> Option<i64> {
+        self.seats.get().copied()
     }
 
     pub fn is_sqlite(&self) -> bool {
@@ -715,6 +734,11 @@ impl System {
 }
 
 impl Actor {
+    /// How many users may be active or pending at once, where that is limited.
+    pub(crate) fn seats(&self) -> Option<i64> {
+        self.access.seats()
+    }
+
     pub fn picture(&self) -> &Picture {
         &self.access.picture
     }
@@ -821,6 +845,7 @@ impl Actor {
             who: self.name().to_string(),
             permission,
             place: place(self.picture(), target),
+            on: crate::questions::on_of(self.picture(), scope_of(target)).to_string(),
             question,
             ask,
             why: match self.holds_for_a_while(permission, target) {

@@ -71,11 +71,6 @@ async fn insert(
     origin: &Origin,
     entry: Entry<'_>,
 ) -> Result<()> {
-    let outcome = match entry.outcome {
-        Outcome::Allowed => "allowed",
-        Outcome::Denied => "denied",
-        Outcome::Failed => "failed",
-    };
     // Names come from outside: an object's text is bounded here, whoever wrote it.
     let object: String = entry.object.chars().take(300).collect();
     sqlx::query(
@@ -93,7 +88,7 @@ async fn insert(
     .bind(entry.object_kind)
     .bind(object)
     .bind(entry.workspace.map(|id| id.0))
-    .bind(outcome)
+    .bind(entry.outcome.name())
     .bind(if entry.detail.is_null() { String::new() } else { entry.detail.to_string() })
     .bind(&*origin.request_id)
     .execute(&mut **tx)
@@ -343,22 +338,20 @@ pub async fn list(
         }
         sql.push_str(&format!(" AND ({})", either.join(" OR ")));
     }
-    if filter.denied == Some(true) {
-        condition("denied".into(), "outcome", &mut sql);
+    let outcome = match filter.denied {
+        Some(true) => Some(Outcome::Denied),
+        _ => filter.outcome,
+    };
+    if let Some(outcome) = outcome {
+        condition(outcome.name().into(), "outcome", &mut sql);
     }
-    if let Some(since) = filter.since {
-        sql.push_str(&format!(" AND at >= {}", since.0));
-    }
+    sql.push_str(&between(actor.db(), filter.since, filter.until).await?);
     if let Some(workspaces) = &workspaces {
-        // What was moved here is told here, too: the event itself belongs to where it came from. Moves alone are looked at closely, and there are few.
-        let arrivals = workspaces
-            .iter()
-            .map(|id| format!(" OR detail LIKE '%\"after\":{{\"workspace\":{id},%'"));
-        sql.push_str(&format!(
-            " AND (workspace_id IN ({}) OR (verb = 'move' AND object_kind = 'experiment' AND (1 = 0{})))",
-            id_list(workspaces.iter().map(|id| id.0)),
-            arrivals.collect::<String>()
-        ));
+        sql.push_str(&of_workspaces(workspaces));
+    }
+    if let Some(which) = &filter.workspace {
+        let meant = workspace_meant(actor, workspaces.as_deref(), which)?;
+        sql.push_str(&of_workspaces(&[meant]));
     }
     sql.push_str(&format!(
         " ORDER BY id {} LIMIT {}",
@@ -378,6 +371,56 @@ pub async fn list(
     items.truncate(limit as usize);
     let next = more.then(|| items.last().map(|event| event.id.to_string())).flatten();
     Ok(Page { items, next })
+}
+
+/// The events of some workspaces. What was moved there is told there, too: the event itself belongs to where it came from. Moves alone are looked at
+/// closely, and there are few.
+fn of_workspaces(workspaces: &[WorkspaceId]) -> String {
+    let arrivals = workspaces
+        .iter()
+        .map(|id| format!(" OR detail LIKE '%\"after\":{{\"workspace\":{id},%'"));
+    format!(
+        " AND (workspace_id IN ({}) OR (verb = 'move' AND object_kind = 'experiment' AND (1 = 0{})))",
+        id_list(workspaces.iter().map(|id| id.0)),
+        arrivals.collect::<String>()
+    )
+}
+
+/// Whoever reads all events may also name a workspace by the number that it had.
+fn workspace_meant(
+    actor: &Actor,
+    readable: Option<&[WorkspaceId]>,
+    which: &str,
+) -> std::result::Result<WorkspaceId, crate::access::Refusal> {
+    let there = actor.picture().find_workspace(which);
+    let gone = || bailiwick_api::ids::as_number(which).map(WorkspaceId);
+    let meant = match readable {
+        None => there.or_else(gone),
+        Some(readable) => there.filter(|id| readable.contains(id)),
+    };
+    meant.ok_or_else(|| crate::access::Refusal::NotFound {
+        what: "workspace",
+        which: which.to_owned(),
+    })
+}
+
+/// Events are numbered as they come, but for those under way at once: so a time is looked for by number, and nothing far from it is read. (`at + 0` keeps
+/// the databases from sorting all that lies between by the index of times.)
+async fn between(db: &Db, since: Option<Time>, until: Option<Time>) -> Result<String> {
+    let mut sql = String::new();
+    if let Some(since) = since {
+        let first = "SELECT id FROM audit_events WHERE at >= $1 ORDER BY at, id LIMIT 1";
+        let first: Option<i64> = sqlx::query_scalar(first).bind(since.0).fetch_optional(&db.read).await?;
+        let near = first.map_or(i64::MAX, |id| id - STRAGGLERS);
+        sql.push_str(&format!(" AND at + 0 >= {} AND id >= {near}", since.0));
+    }
+    if let Some(until) = until {
+        let last = "SELECT id FROM audit_events WHERE at < $1 ORDER BY at DESC, id DESC LIMIT 1";
+        let last: Option<i64> = sqlx::query_scalar(last).bind(until.0).fetch_optional(&db.read).await?;
+        let near = last.map_or(0, |id| id + STRAGGLERS);
+        sql.push_str(&format!(" AND at + 0 < {} AND id <= {near}", until.0));
+    }
+    Ok(sql)
 }
 
 /// `None`: all events. Else the workspaces whose events this actor may read; refused when there is none.

@@ -381,6 +381,13 @@ impl Db {
                 include_str!("migrations/0001_start.postgres.sql"),
             ),
             ("0002_access", include_str!("migrations/0002_access.sql"), "", ""),
+            (
+                "0003_experiments",
+                include_str!("migrations/0003_experiments.sql"),
+                "",
+                "",
+            ),
+            ("0003_pages", include_str!("migrations/0003_pages.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

@@ -30,6 +30,7 @@ use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
 use crate::picture::{Picture, Touched};
 use crate::principals::{end_credentials, read_state};
+use crate::seats;
 
 mod draft;
 
@@ -591,6 +592,7 @@ pub async fn apply(actor: &Actor, apply: ApplyDocument) -> Changed<Applied> {
             warnings: draft.warnings,
         });
     }
+    let seats_used = seats::used(&mut work).await?;
     let mut pending = Vec::new();
     let mut real = Real::default();
     for drafted in &draft.steps {
@@ -606,6 +608,11 @@ pub async fn apply(actor: &Actor, apply: ApplyDocument) -> Changed<Applied> {
     }
     if assignments::is_last_admin_gone(&mut work).await? {
         return Err(ChangeError::Conflict(LAST_ADMIN.into()));
+    }
+    if let Some(why) = seats::lacking(&mut work).await?
+        && seats::used(&mut work).await? > seats_used
+    {
+        return Err(ChangeError::Conflict(why));
     }
     let lines: Vec<&str> = changes.iter().take(100).map(|change| change.words.as_str()).collect();
     let detail = json!({"changes": changes.len(), "first": lines});

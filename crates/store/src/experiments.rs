@@ -2,7 +2,7 @@
 
 use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::config::Config;
-use bailiwick_api::experiments::{Experiment, ExperimentDetail, State, StateChange, Stop};
+use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, State, StateChange, Stop, Trial, Usage, Used};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::{ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use serde::Deserialize;
@@ -39,9 +39,11 @@ pub struct ExperimentRow {
     pub started_at: Option<i64>,
     pub ended_at: Option<i64>,
     pub code: Option<String>,
+    /// 0 or 1.
+    pub archived: i64,
 }
 
-const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code";
+const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, archived";
 
 /// What no experiment is: asked about in place of one that is not there.
 pub(crate) const NO_EXPERIMENT: Target = Target {
@@ -73,6 +75,7 @@ fn read_row(row: &AnyRow) -> Result<ExperimentRow> {
         started_at: row.try_get(14)?,
         ended_at: row.try_get(15)?,
         code: row.try_get(16)?,
+        archived: row.try_get(17)?,
     })
 }
 
@@ -99,6 +102,7 @@ impl ExperimentRow {
             created_at: Time(self.created_at),
             started_at: self.started_at.map(Time),
             ended_at: self.ended_at.map(Time),
+            archived: self.archived == 1,
         }
     }
 }
@@ -203,6 +207,7 @@ pub async fn create(
         started_at: None,
         ended_at: None,
         code: code.map(str::to_owned),
+        archived: 0,
     };
     Ok(row.view(by.actor.picture()))
 }
@@ -263,7 +268,7 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
     // In place of a number that is not there the one before it is read: not to read one takes less time.
     let last = match number {
         Some(_) => "id <= $1",
-        None => "name = $1 AND owner_id = $2",
+        None => "name = $1 AND owner_id = $2 AND archived = 0",
     };
     let sql = format!(
         "SELECT {COLUMNS}, (SELECT version FROM access_version) FROM experiments WHERE {last} ORDER BY id DESC LIMIT 1"
@@ -275,7 +280,7 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
     };
     let found = query.fetch_optional(&actor.db().read).await?;
     let (row, version) = match &found {
-        Some(row) => (Some(read_row(row)?), row.try_get(17)?),
+        Some(row) => (Some(read_row(row)?), row.try_get(18)?),
         None if number.is_none() => return list::newest_named(actor, which).await,
         None => (None, actor.access.fresh().await?.version()),
     };
@@ -301,7 +306,7 @@ pub enum StopTarget {
 
 /// Others' unfinished experiments of a name that this actor may stop. (Of very many of one name the newest are looked at.)
 async fn others_unfinished(actor: &Actor, name: &str) -> Result<Vec<i64>> {
-    let rows = sqlx::query("SELECT id, workspace_id, project_id, owner_id FROM experiments WHERE name = $1 AND ended_at IS NULL ORDER BY id DESC LIMIT 50")
+    let rows = sqlx::query("SELECT id, workspace_id, project_id, owner_id FROM experiments WHERE archived = 0 AND name = $1 AND ended_at IS NULL ORDER BY id DESC LIMIT 50")
         .bind(name)
         .fetch_all(&actor.db().read)
         .await?;
@@ -321,7 +326,7 @@ async fn others_unfinished(actor: &Actor, name: &str) -> Result<Vec<i64>> {
 pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<StopTarget, Refusal> {
     if bailiwick_api::ids::as_number(which).is_none() {
         let unfinished: Vec<i64> = sqlx::query_scalar(
-            "SELECT id FROM experiments WHERE name = $1 AND owner_id = $2 AND ended_at IS NULL ORDER BY id DESC LIMIT 20",
+            "SELECT id FROM experiments WHERE name = $1 AND owner_id = $2 AND archived = 0 AND ended_at IS NULL ORDER BY id DESC LIMIT 20",
         )
         .bind(which)
         .bind(actor.id.0)
@@ -489,6 +494,44 @@ async fn find_row(tx: &mut Tx, id: ExperimentId) -> Result<Option<ExperimentRow>
     row.as_ref().map(read_row).transpose()
 }
 
+/// Puts an ended experiment away, or takes it back. Doing so twice changes nothing.
+pub async fn archive(by: &Granted<permit::ExperimentsEdit>, row: &ExperimentRow, archive: bool) -> Changed<Experiment> {
+    let mut work = by.begin().await?;
+    // Where the right to do so was found, and only what has ended: lists of the unfinished need not look among the archived.
+    let sql = format!(
+        "UPDATE experiments SET archived = $2 WHERE id = $1 AND workspace_id = $3 AND project_id = $4 AND ended_at IS NOT NULL RETURNING {COLUMNS}"
+    );
+    let changed = sqlx::query(AssertSqlSafe(sql))
+        .bind(row.id.0)
+        .bind(i64::from(archive))
+        .bind(row.workspace.0)
+        .bind(row.project.0)
+        .fetch_optional(&mut **work)
+        .await?;
+    let Some(changed) = changed else {
+        return Err(match find_row(&mut work, row.id).await? {
+            Some(now) if !now.state.is_ended() => PlaceError::Conflict(
+                format!(
+                    "experiment {} is {}; only one that has ended can be archived",
+                    row.id, now.state
+                ),
+                "end it first with `ml cancel` or `ml kill`",
+            ),
+            _ => gone("experiment", row.id),
+        });
+    };
+    let verb = if archive { "archive" } else { "unarchive" };
+    let detail = serde_json::json!({
+        "before": {"archived": row.archived == 1},
+        "after": {"archived": archive},
+        "administrative": by.is_administrative_use(),
+    });
+    let entry = Entry::of::<permit::ExperimentsEdit>(verb, "experiment", row.id).in_workspace(Some(row.workspace));
+    audit::write(&mut work, &by.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(read_row(&changed)?.view(by.actor.picture()))
+}
+
 /// Deletes an ended experiment with its log, its history and whatever roles were assigned at it. The code that was sent stays its sender's.
 pub async fn delete(by: &Granted<permit::ExperimentsDelete>, row: &ExperimentRow) -> Changed<()> {
     let mut work = by.begin().await?;
@@ -509,6 +552,7 @@ pub async fn delete(by: &Granted<permit::ExperimentsDelete>, row: &ExperimentRow
     }
     for sql in [
         "DELETE FROM log_chunks WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = $1)",
+        "DELETE FROM job_attempts WHERE job_id IN (SELECT id FROM jobs WHERE experiment_id = $1)",
         "DELETE FROM jobs WHERE experiment_id = $1",
         "DELETE FROM experiment_events WHERE experiment_id = $1",
     ] {
@@ -570,7 +614,7 @@ pub async fn detail(
     row: ExperimentRow,
 ) -> std::result::Result<ExperimentDetail, Refusal> {
     let more = sqlx::query(
-        "SELECT e.config, j.log_lines, a.name FROM experiments e JOIN jobs j ON j.experiment_id = e.id LEFT JOIN agents a ON a.id = j.agent_id WHERE e.id = $1",
+        "SELECT e.config, j.log_lines, a.name, j.id, j.state FROM experiments e JOIN jobs j ON j.experiment_id = e.id LEFT JOIN agents a ON a.id = j.agent_id WHERE e.id = $1",
     )
     .bind(row.id.0)
     .fetch_optional(&by.db().read)
@@ -594,6 +638,13 @@ pub async fn detail(
             })
         })
         .collect::<Result<_>>()?;
+    let attempts = attempts(by, JobId(more.try_get(3)?)).await?;
+    let used = used(&attempts, row.slots, by.actor.now());
+    let trial = Trial {
+        number: 1,
+        state: parse_state(more.try_get::<&str, _>(4)?)?,
+        attempts: attempts.into_iter().map(|(attempt, _)| attempt).collect(),
+    };
     let mut experiment = row.view(by.actor.picture());
     if row.state == State::Queued {
         experiment.cause = format!("{}; {}", row.cause, waits_for(by, &row).await?);
@@ -606,6 +657,71 @@ pub async fn detail(
         agent: more.try_get(2)?,
         log_lines: more.try_get(1)?,
         events,
+        trials: vec![trial],
+        used,
+    })
+}
+
+/// The attempts at a job, oldest first, each with when its use was last told.
+async fn attempts(by: &Granted<permit::ExperimentsRead>, job: JobId) -> Result<Vec<(Attempt, Option<Time>)>> {
+    let rows = sqlx::query(
+        "SELECT agent, taken_at, started_at, ended_at, exit_code, cause, measured_at, cpu_ms, memory_bytes, memory_peak_bytes
+         FROM job_attempts WHERE job_id = $1 ORDER BY fence LIMIT 1000",
+    )
+    .bind(job.0)
+    .fetch_all(&by.db().read)
+    .await?;
+    let time = |row: &AnyRow, at: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(at)?.map(Time));
+    let attempt = |(number, row): (i64, &AnyRow)| {
+        let measured = time(row, 6)?;
+        let usage = Usage {
+            cpu_ms: row.try_get(7)?,
+            memory_bytes: row.try_get(8)?,
+            memory_peak_bytes: row.try_get(9)?,
+        };
+        let attempt = Attempt {
+            number,
+            agent: row.try_get(0)?,
+            taken_at: Time(row.try_get(1)?),
+            started_at: time(row, 2)?,
+            ended_at: time(row, 3)?,
+            exit_code: row.try_get(4)?,
+            cause: row.try_get(5)?,
+            usage: measured.map(|_| usage),
+        };
+        Ok((attempt, measured))
+    };
+    (1..).zip(&rows).map(attempt).collect()
+}
+
+/// What all attempts have used together.
+fn used(attempts: &[(Attempt, Option<Time>)], slots: i64, now: Time) -> Option<Used> {
+    let measured_at = attempts.iter().filter_map(|(_, at)| *at).max()?;
+    let mut usage = Usage::default();
+    let (mut ran_ms, mut measured_ms) = (0, 0);
+    for (attempt, measured) in attempts {
+        let Some(started) = attempt.started_at else { continue };
+        let since = |end: Time| end.since_ms(started).max(0);
+        ran_ms += since(attempt.ended_at.unwrap_or(now));
+        let (Some(one), Some(measured)) = (attempt.usage, measured) else {
+            continue;
+        };
+        // As long as what is known of it reaches.
+        measured_ms += since(attempt.ended_at.unwrap_or(*measured));
+        usage.cpu_ms += one.cpu_ms;
+        usage.memory_bytes += one.memory_bytes;
+        usage.memory_peak_bytes = usage.memory_peak_bytes.max(one.memory_peak_bytes);
+    }
+    Some(Used {
+        usage,
+        cpus: if measured_ms > 0 {
+            (usage.cpu_ms as f64 / measured_ms as f64 * 100.0).round() / 100.0
+        } else {
+            0.0
+        },
+        ran_ms,
+        slot_ms: ran_ms.saturating_mul(slots),
+        measured_at,
     })
 }
 

@@ -16,7 +16,7 @@ use crate::access::{Actor, Granted, Refusal, Touched, Work};
 use crate::assignments::{LAST_ADMIN, is_last_admin_gone};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
-use crate::principals::read_state;
+use crate::principals::{holding, read_state};
 
 /// Most assignments shown beside a group.
 const ROLES_SHOWN: usize = 1000;
@@ -96,7 +96,7 @@ fn member(row: &AnyRow) -> Result<GroupMember> {
 }
 
 /// By id, oldest first: all with `groups:read`, else those to which one belongs.
-pub async fn list(actor: &Actor, after: i64, limit: i64) -> Result<Page<Group>> {
+pub async fn list(actor: &Actor, text: Option<&str>, after: i64, limit: i64) -> Result<Page<Group>> {
     let limit = limit.clamp(1, 1000);
     let only = if sees_all(actor) {
         String::new()
@@ -107,11 +107,12 @@ pub async fn list(actor: &Actor, after: i64, limit: i64) -> Result<Page<Group>> 
         format!(" AND g.id IN ({})", id_list(own.iter().map(|group| group.0)))
     };
     let sql = format!(
-        "SELECT {COLUMNS} FROM groups g WHERE g.id > $1{only} ORDER BY g.id LIMIT {}",
+        r"SELECT {COLUMNS} FROM groups g WHERE g.id > $1 AND g.name_key LIKE $2 ESCAPE '\'{only} ORDER BY g.id LIMIT {}",
         limit + 1
     );
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(after)
+        .bind(holding(text.unwrap_or_default()))
         .fetch_all(&actor.db().read)
         .await?;
     let items = rows.iter().map(|row| view(actor, row)).collect::<Result<Vec<_>>>()?;
@@ -144,26 +145,33 @@ fn missing(id: GroupId) -> Refusal {
 }
 
 /// One group with what it holds and, a page at a time, who belongs to it. Whether the actor may know of the group is the caller's question.
-pub async fn detail(actor: &Actor, id: GroupId, after: i64, limit: i64) -> std::result::Result<GroupDetail, Refusal> {
+pub async fn detail(
+    actor: &Actor,
+    id: GroupId,
+    text: Option<&str>,
+    after: i64,
+    limit: i64,
+) -> std::result::Result<GroupDetail, Refusal> {
     let limit = limit.clamp(1, 1000);
     let group = get(actor, id).await?;
     let everybody = id == actor.picture().users_group();
     let sql = match (everybody, sees_all(actor)) {
         (true, true) => {
-            "SELECT id, name, kind, state FROM principals WHERE state <> 'removed' AND id > $1 ORDER BY id".into()
+            r"SELECT id, name, kind, state FROM principals WHERE state <> 'removed' AND id > $1 AND name_key LIKE $2 ESCAPE '\' ORDER BY id".into()
         }
         (false, true) => format!(
-            "SELECT p.id, p.name, p.kind, p.state FROM group_members m JOIN principals p ON p.id = m.principal_id
-             WHERE m.group_id = {id} AND m.principal_id > $1 ORDER BY m.principal_id"
+            r"SELECT p.id, p.name, p.kind, p.state FROM group_members m JOIN principals p ON p.id = m.principal_id
+             WHERE m.group_id = {id} AND m.principal_id > $1 AND p.name_key LIKE $2 ESCAPE '\' ORDER BY m.principal_id"
         ),
         (_, false) => format!(
-            "SELECT id, name, kind, state FROM principals WHERE id = {} AND id > $1",
+            r"SELECT id, name, kind, state FROM principals WHERE id = {} AND id > $1 AND name_key LIKE $2 ESCAPE '\'",
             actor.id
         ),
     };
     let sql = format!("{sql} LIMIT {}", limit + 1);
     let rows = sqlx::query(AssertSqlSafe(sql))
         .bind(after)
+        .bind(holding(text.unwrap_or_default()))
         .fetch_all(&actor.db().read)
         .await?;
     let members = rows.iter().map(member).collect::<Result<Vec<_>>>()?;

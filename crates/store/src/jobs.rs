@@ -1,9 +1,9 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
-use bailiwick_api::agents::{Happened, Held, JobLease, OnLostAgent, StopOrder};
+use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, OnLostAgent, Report, StopOrder};
 use bailiwick_api::config::Config;
-use bailiwick_api::experiments::{State, Stop};
-use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, WorkspaceId, key};
+use bailiwick_api::experiments::{State, Stop, Usage};
+use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, Time, WorkspaceId, key};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Picture, Refusal, System, Work, queue_target};
@@ -56,8 +56,8 @@ pub fn stop_order(row: &HeldRow, how: Stop) -> StopOrder {
     }
 }
 
-/// Renews the leases of these jobs.
-pub async fn renew(serving: &Serving, jobs: &[JobId]) -> Result<()> {
+/// Renews the leases of these jobs, and notes what they use.
+pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
@@ -70,12 +70,36 @@ pub async fn renew(serving: &Serving, jobs: &[JobId]) -> Result<()> {
         .bind(serving.id.0)
         .execute(&mut **work)
         .await?;
+    let now = serving.actor.now();
+    for one in usage.iter().filter(|one| jobs.contains(&one.job)) {
+        note_usage(&mut work, one.job, one.fence, one.usage, now).await?;
+    }
     sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
-        .bind(serving.actor.now().0)
+        .bind(now.0)
         .bind(serving.id.0)
         .execute(&mut **work)
         .await?;
     work.commit().await
+}
+
+/// What the processes of a lease use, as its agent says. Processor time and the highest memory never go down.
+async fn note_usage(work: &mut Work, job: JobId, fence: i64, usage: Usage, now: Time) -> Result<()> {
+    let peak = usage.memory_peak_bytes.max(usage.memory_bytes);
+    sqlx::query(
+        "UPDATE job_attempts SET measured_at = $3, memory_bytes = $5,
+           cpu_ms = CASE WHEN cpu_ms < $4 THEN $4 ELSE cpu_ms END,
+           memory_peak_bytes = CASE WHEN memory_peak_bytes < $6 THEN $6 ELSE memory_peak_bytes END
+         WHERE job_id = $1 AND fence = $2 AND ended_at IS NULL",
+    )
+    .bind(job.0)
+    .bind(fence)
+    .bind(now.0)
+    .bind(usage.cpu_ms.max(0))
+    .bind(usage.memory_bytes.max(0))
+    .bind(peak.max(0))
+    .execute(&mut ***work)
+    .await?;
+    Ok(())
 }
 
 /// What the server decides about leases.
@@ -182,6 +206,15 @@ async fn lease(
         .await?;
     let Some(row) = row else { return Ok(None) };
     let (fence, experiment, slots): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if new {
+        sqlx::query("INSERT INTO job_attempts (job_id, fence, agent, taken_at) VALUES ($1, $2, $3, $4)")
+            .bind(job.0)
+            .bind(fence)
+            .bind(&serving.name)
+            .bind(serving.actor.now().0)
+            .execute(&mut ***work)
+            .await?;
+    }
     let row = sqlx::query(
         "SELECT name, owner_id, workspace_id, project_id, code, config, restarts FROM experiments WHERE id = $1",
     )
@@ -236,7 +269,8 @@ pub async fn held_code(serving: &Serving, job: JobId, fence: i64) -> Result<Opti
 }
 
 /// Notes what an agent says of a job.
-pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, rules: LeaseRules) -> Result<Reported> {
+pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: LeaseRules) -> Result<Reported> {
+    let (fence, what) = (report.fence, &report.what);
     let mut work = serving.actor.begin().await?;
     // Takes the row, so that a cancel at the same moment comes before or after and never between.
     let row = sqlx::query("UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND agent_id = $3 RETURNING experiment_id, state, wanted, wanted_by")
@@ -260,6 +294,14 @@ pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, 
                 .bind(serving.actor.now().0)
                 .execute(&mut **work)
                 .await?;
+            sqlx::query(
+                "UPDATE job_attempts SET started_at = COALESCE(started_at, $3) WHERE job_id = $1 AND fence = $2",
+            )
+            .bind(job.0)
+            .bind(fence)
+            .bind(serving.actor.now().0)
+            .execute(&mut **work)
+            .await?;
             if state == State::Starting {
                 sqlx::query("UPDATE jobs SET state = 'RUNNING' WHERE id = $1")
                     .bind(job.0)
@@ -284,8 +326,12 @@ pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, 
                 (None, None, Some(signal)) => format!("ended by signal {signal}"),
                 (None, None, None) => "ended without a word".to_owned(),
             };
+            if let Some(usage) = report.usage {
+                note_usage(&mut work, job, fence, usage, serving.actor.now()).await?;
+            }
             let ending = Ending {
                 job,
+                fence,
                 experiment,
                 canceled_by: (!wanted.is_empty()).then(|| {
                     format!(
@@ -311,6 +357,7 @@ pub async fn report(serving: &Serving, job: JobId, fence: i64, what: &Happened, 
 
 struct Ending {
     job: JobId,
+    fence: i64,
     experiment: ExperimentId,
     canceled_by: Option<String>,
     succeeded: bool,
@@ -320,7 +367,7 @@ struct Ending {
 }
 
 /// What becomes of a job whose process is gone: canceled, completed, tried again, or failed.
-async fn end(work: &mut Work, ending: Ending, rules: LeaseRules, now: bailiwick_api::Time) -> Result<()> {
+async fn end(work: &mut Work, ending: Ending, rules: LeaseRules, now: Time) -> Result<()> {
     let row = sqlx::query("SELECT restarts, max_restarts FROM experiments WHERE id = $1")
         .bind(ending.experiment.0)
         .fetch_one(&mut ***work)
@@ -341,6 +388,16 @@ async fn end(work: &mut Work, ending: Ending, rules: LeaseRules, now: bailiwick_
         ),
         _ => (State::Error, ending.words.clone()),
     };
+    sqlx::query(
+        "UPDATE job_attempts SET ended_at = $3, exit_code = $4, cause = $5, memory_bytes = 0 WHERE job_id = $1 AND fence = $2",
+    )
+    .bind(ending.job.0)
+    .bind(ending.fence)
+    .bind(now.0)
+    .bind(ending.exit_code)
+    .bind(ending.canceled_by.as_ref().unwrap_or(&ending.words))
+    .execute(&mut ***work)
+    .await?;
     // A finished job keeps its agent, for whoever asks where it ran; a waiting one has none.
     sqlx::query("UPDATE jobs SET state = $2, token_hash = NULL, wanted = '', agent_id = CASE WHEN $3 = 1 THEN NULL ELSE agent_id END WHERE id = $1")
         .bind(ending.job.0)
@@ -404,6 +461,7 @@ pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: Lease
     let (wanted, wanted_by): (String, String) = (row.try_get(1)?, row.try_get(2)?);
     let ending = Ending {
         job: lease.held.job,
+        fence: lease.held.fence,
         experiment,
         canceled_by: (!wanted.is_empty()).then(|| {
             format!(

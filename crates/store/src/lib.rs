@@ -22,6 +22,7 @@ pub mod questions;
 pub mod queues;
 pub mod requests;
 pub mod roles;
+pub mod seats;
 pub mod shadow;
 pub mod start;
 pub mod workspaces;

@@ -1,6 +1,6 @@
 //! Logs: pieces of log text in the form of `bailiwick_api::experiments::log_text`, kept as they came.
 
-use bailiwick_api::experiments::{LogLine, State, log_text};
+use bailiwick_api::experiments::{LogFilter, LogLine, State, log_text};
 use bailiwick_api::permission::permit;
 use bailiwick_api::{ExperimentId, JobId};
 use sqlx::{AssertSqlSafe, Row};
@@ -128,14 +128,14 @@ pub struct Piece {
 /// A piece ends soon after so many bytes: ten thousand of the longest lines would fill the memory.
 const READ_BYTES: usize = 8 * 1024 * 1024;
 
-/// Lines after `after`, at most `limit`; with `tail` only the last so many of them.
-pub async fn read(
+/// A search ends after so many bytes, wherever it is.
+const SEARCH_BYTES: usize = 64 * 1024 * 1024;
+
+/// How far a log goes, and where its job stands.
+async fn extent(
     by: &Granted<permit::ExperimentsReadArtifacts>,
     job: JobId,
-    after: i64,
-    limit: i64,
-    tail: Option<i64>,
-) -> std::result::Result<Piece, Refusal> {
+) -> std::result::Result<(State, i64), Refusal> {
     let row = sqlx::query("SELECT state, log_lines FROM jobs WHERE id = $1")
         .bind(job.0)
         .fetch_optional(&by.db().read)
@@ -145,29 +145,86 @@ pub async fn read(
         what: "experiment",
         which: by.target.object.map(|(_, id)| id.to_string()).unwrap_or_default(),
     })?;
-    let (state, total) = (parse_state(row.try_get::<&str, _>(0)?)?, row.try_get::<i64, _>(1)?);
+    Ok((parse_state(row.try_get::<&str, _>(0)?)?, row.try_get(1)?))
+}
+
+/// The pieces that hold what comes after a line, a few at a time: each with the numbers of its first and last line.
+async fn chunks(
+    by: &Granted<permit::ExperimentsReadArtifacts>,
+    job: JobId,
+    after: i64,
+) -> Result<Vec<(i64, i64, Vec<u8>)>> {
+    let chunks = sqlx::query("SELECT first_line, last_line, data FROM log_chunks WHERE job_id = $1 AND last_line > $2 ORDER BY last_line LIMIT 4")
+        .bind(job.0)
+        .bind(after)
+        .fetch_all(&by.db().read)
+        .await?;
+    let read = |chunk: &sqlx::any::AnyRow| Ok((chunk.try_get(0)?, chunk.try_get(1)?, chunk.try_get(2)?));
+    chunks.iter().map(read).collect()
+}
+
+/// Lines after `after` that fit, at most `limit`, and the last line that was looked at.
+pub async fn search(
+    by: &Granted<permit::ExperimentsReadArtifacts>,
+    job: JobId,
+    filter: &LogFilter,
+    limit: i64,
+) -> std::result::Result<(Piece, i64), Refusal> {
+    let (state, total) = extent(by, job).await?;
+    let after = filter.after.unwrap_or(0).max(0);
+    let mut lines: Vec<LogLine> = Vec::new();
+    let (mut through, mut bytes, mut kept) = (after, 0, 0);
+    while through < total && bytes < SEARCH_BYTES && kept < READ_BYTES {
+        let chunks = chunks(by, job, through).await?;
+        if chunks.is_empty() {
+            through = total;
+            break;
+        }
+        for (first, last, data) in &chunks {
+            bytes += data.len();
+            for line in log_text::read(data, *first) {
+                if line.number > after && filter.fits(&line) {
+                    through = line.number;
+                    kept += line.text.len();
+                    lines.push(line);
+                    if lines.len() as i64 >= limit {
+                        return Ok((Piece { lines, state, total }, through));
+                    }
+                }
+            }
+            through = *last;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok((Piece { lines, state, total }, through))
+}
+
+/// Lines after `after`, at most `limit`; with `tail` only the last so many of them.
+pub async fn read(
+    by: &Granted<permit::ExperimentsReadArtifacts>,
+    job: JobId,
+    after: i64,
+    limit: i64,
+    tail: Option<i64>,
+) -> std::result::Result<Piece, Refusal> {
+    let (state, total) = extent(by, job).await?;
     let after = tail.map_or(after, |tail| after.max(total - tail.max(0))).max(0);
     let mut lines: Vec<LogLine> = Vec::new();
     let (mut from, mut bytes) = (after, 0);
     while (lines.len() as i64) < limit && from < total && bytes < READ_BYTES {
-        let chunks = sqlx::query("SELECT first_line, last_line, data FROM log_chunks WHERE job_id = $1 AND last_line > $2 ORDER BY last_line LIMIT 4")
-            .bind(job.0)
-            .bind(from)
-            .fetch_all(&by.db().read)
-            .await?;
+        let chunks = chunks(by, job, from).await?;
         if chunks.is_empty() {
             break;
         }
-        for chunk in &chunks {
-            let data: Vec<u8> = chunk.try_get(2)?;
+        for (first, last, data) in &chunks {
             bytes += data.len();
             let room = (limit as usize).saturating_sub(lines.len());
             lines.extend(
-                log_text::read(&data, chunk.try_get(0)?)
+                log_text::read(data, *first)
                     .filter(|line| line.number > after)
                     .take(room),
             );
-            from = chunk.try_get(1)?;
+            from = *last;
         }
     }
     Ok(Piece { lines, state, total })

@@ -327,6 +327,17 @@ impl Picture {
             .collect()
     }
 
+    /// The next ones by id, at most so many.
+    pub fn workspaces_after(&self, after: WorkspaceId, most: usize) -> Vec<(WorkspaceId, WorkspaceEntry)> {
+        let names = self.names();
+        let next = names
+            .workspaces
+            .range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
+        next.take(most)
+            .map(|(id, workspace)| (*id, workspace.clone()))
+            .collect()
+    }
+
     /// The target that a workspace is, with its owner.
     pub fn workspace_target(&self, id: WorkspaceId) -> Target {
         Target {

@@ -13,6 +13,7 @@ use crate::assignments::{is_last_admin_gone, place};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, col};
 use crate::requests::withdraw_all;
+use crate::seats;
 use crate::start::assign;
 
 const COLUMNS: &str = "id, kind, name, display_name, state, remote, created_at, last_seen_at";
@@ -166,7 +167,10 @@ pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
         });
     }
     let limit = wanted.limit.clamp(1, 1000);
-    let sql = format!("SELECT {COLUMNS} FROM principals WHERE {conditions} ORDER BY id LIMIT {}", limit + 1);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM principals WHERE {conditions} ORDER BY id LIMIT {}",
+        limit + 1
+    );
     let mut query = sqlx::query(AssertSqlSafe(sql)).bind(wanted.after);
     if let Some(text) = wanted.text {
         query = query.bind(holding(text));
@@ -183,7 +187,7 @@ pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
 }
 
 /// The pattern of names that hold this text; its own `%` and `_` stand for themselves.
-fn holding(text: &str) -> String {
+pub(crate) fn holding(text: &str) -> String {
     let key = name_key(text);
     format!("%{}%", key.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"))
 }
@@ -221,6 +225,8 @@ pub async fn create(
         .map(|role| role_at(actor, role, new.workspace.as_deref()))
         .transpose()?;
     let mut work = by.begin().await?;
+    // Before anything is counted.
+    work.touches(&[]).await?;
     let now = actor.now();
     let state = if password_hash.is_some() || new.remote {
         UserState::Active
@@ -237,6 +243,9 @@ pub async fn create(
         password_hash,
     };
     let id = insert(&mut work, &row, now).await?;
+    if let Some(why) = seats::lacking(&mut work).await? {
+        return Err(CreateError::Taken(why));
+    }
     let mut touched = vec![Touched::Principal(id)];
     if let Some((name, scope)) = &role {
         let assigned = assign(&mut work, Some(id.0), None, name, scope_columns(*scope), 0, now.0).await?;
@@ -437,6 +446,12 @@ pub async fn change_life<P: Permit>(
         .bind(id.0)
         .execute(&mut **work)
         .await?;
+    if life == Life::Activate
+        && kind == PrincipalKind::User
+        && let Some(why) = seats::lacking(&mut work).await?
+    {
+        return Err(LifeError::Conflict(why));
+    }
     if life != Life::Activate {
         end_credentials(&mut work, id).await?;
         withdraw_all(&mut work, &by.actor, id).await?;
@@ -574,6 +589,12 @@ pub async fn change<P: Permit>(
     .execute(&mut **work)
     .await
     .map_err(|why| taken(why, &after.name))?;
+    if seats::takes_one(after.state)
+        && !seats::takes_one(before.state)
+        && let Some(why) = seats::lacking(&mut work).await?
+    {
+        return Err(CreateError::Taken(why));
+    }
     if after.state == UserState::Deactivated && before.state != UserState::Deactivated {
         end_credentials(&mut work, id).await?;
         withdraw_all(&mut work, &by.actor, id).await?;

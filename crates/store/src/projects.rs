@@ -59,7 +59,10 @@ pub async fn list(actor: &Actor, workspace: Option<WorkspaceId>, filter: &PlaceF
         }
     };
     let seen = workspaces.into_iter().flat_map(|workspace| seen(actor, workspace));
-    let fitting = seen.filter(|(id, project)| id.0 > after && (all || !project.archived));
+    let wanted = filter.text.as_deref().map(name_key).unwrap_or_default();
+    let fitting = seen.filter(|(id, project)| {
+        id.0 > after && (all || !project.archived) && (wanted.is_empty() || name_key(&project.name).contains(&wanted))
+    });
     let mut ids: Vec<i64> = fitting.map(|(id, _)| id.0).collect();
     ids.sort_unstable();
     let more = ids.len() > limit;

@@ -155,8 +155,13 @@ pub async fn experiments_among(
         .as_deref()
         .map(|ids| workspaces(ids).unwrap_or_else(|| "1=0".into()));
     let within = within.map(|within| format!(" AND {within}")).unwrap_or_default();
-    let parts = arms.into_iter().flatten().map(|arm| {
-        format!("SELECT id FROM (SELECT id FROM experiments WHERE id > $1 AND {arm}{within} ORDER BY id LIMIT {limit}) AS part")
+    // The indexes hold the archived ones apart.
+    let parts = arms.into_iter().flatten().flat_map(|arm| {
+        let kinds = if arm == "1=1" { &[""][..] } else { &[" AND archived = 0", " AND archived = 1"] };
+        let within = &within;
+        kinds.iter().map(move |kind| {
+            format!("SELECT id FROM (SELECT id FROM experiments WHERE id > $1 AND {arm}{kind}{within} ORDER BY id LIMIT {limit}) AS part")
+        })
     });
     let parts: Vec<String> = parts.collect();
     if parts.is_empty() {

@@ -14,17 +14,19 @@ use crate::assignments::{self, ChangeError, Changed, check_text};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError};
 use crate::picture::{Touched, scope};
+use crate::principals::holding;
 
 const COLUMNS: &str = "id, name, description, built_in, permissions";
 
 /// By id: the built-in ones of the first start come first.
-pub async fn list(actor: &Actor, after: i64, limit: i64) -> Result<Page<Role>> {
+pub async fn list(actor: &Actor, text: Option<&str>, after: i64, limit: i64) -> Result<Page<Role>> {
     let limit = limit.clamp(1, 1000);
     let sql = format!(
-        "SELECT {COLUMNS} FROM roles WHERE id > $1 ORDER BY id LIMIT {}",
+        r"SELECT {COLUMNS} FROM roles WHERE id > $1 AND name_key LIKE $2 ESCAPE '\' ORDER BY id LIMIT {}",
         limit + 1
     );
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(after);
+    let rows = rows.bind(holding(text.unwrap_or_default()));
     let rows = rows.fetch_all(&actor.db().read).await?;
     let mut items = rows.iter().map(read).collect::<Result<Vec<_>>>()?;
     let more = items.len() as i64 > limit;

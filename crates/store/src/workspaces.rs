@@ -61,17 +61,27 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Workspace> {
 pub async fn list(actor: &Actor, filter: &PlaceFilter) -> Result<Page<Workspace>> {
     let limit = filter.limit.unwrap_or(200).clamp(1, 1000) as usize;
     let (after, all) = (filter.after.unwrap_or(0), filter.all == Some(true));
-    let known = actor.picture().workspaces().into_iter();
-    let seen = known
-        .filter(|(id, workspace)| id.0 > after && (all || !workspace.archived))
-        .filter(|(id, workspace)| {
-            let target = Target {
-                owner: workspace.owner,
-                ..Target::workspace(*id)
-            };
-            actor.may(Permission::WorkspacesRead, &target).is_some()
-        });
-    let ids: Vec<i64> = seen.map(|(id, _)| id.0).take(limit + 1).collect();
+    let wanted = filter.text.as_deref().map(name_key).unwrap_or_default();
+    let mut ids = Vec::new();
+    let mut from = WorkspaceId(after);
+    // A few at a time: of ten thousand, one page is looked at.
+    while ids.len() <= limit {
+        let some = actor.picture().workspaces_after(from, 500);
+        let Some((last, _)) = some.last() else { break };
+        from = *last;
+        let seen = some
+            .iter()
+            .filter(|(_, workspace)| (all || !workspace.archived) && name_key(&workspace.name).contains(&wanted))
+            .filter(|(id, workspace)| {
+                let target = Target {
+                    owner: workspace.owner,
+                    ..Target::workspace(*id)
+                };
+                actor.may(Permission::WorkspacesRead, &target).is_some()
+            });
+        ids.extend(seen.map(|(id, _)| id.0));
+    }
+    ids.truncate(limit + 1);
     let more = ids.len() > limit;
     let shown = &ids[..ids.len().min(limit)];
     let sql = format!(

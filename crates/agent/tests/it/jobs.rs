@@ -410,3 +410,43 @@ fn a_job_canceled_while_it_waits_for_its_grace_still_sends_its_last_lines() {
     printed.retain(|line| line.starts_with("last"));
     assert_eq!(printed, ["last 1", "last 2", "last 3"]);
 }
+
+#[test]
+fn what_a_job_uses_is_told_while_it_runs_and_when_it_has_ended() {
+    let server = Server::start();
+    let _agent = Agent::start(&server);
+    // Two processes compute and end; then the shell holds 64 MB and computes itself.
+    let busy = "sh -c 'i=0; while test $i -lt 200000; do i=$((i+1)); done'";
+    let script = format!(
+        "echo up; {busy}; {busy}; x=$(head -c 64000000 /dev/zero | tr '\\0' x); echo held; while ! test -e go; do :; done"
+    );
+    server.submit(lease(1, &script));
+    server.submit(lease(2, "true"));
+    server.wait_line(1, "held");
+    let used = server.wait("what it uses", |known| {
+        let used = known.used.get(&(1, 1))?.last()?;
+        (used.memory_bytes > 64_000_000 && used.cpu_ms > 1000).then_some(*used)
+    });
+    assert!(
+        used.memory_peak_bytes >= used.memory_bytes && used.memory_bytes < 1_000_000_000,
+        "{used:?}"
+    );
+    let later = server.wait("more of it", |known| {
+        let later = known.used.get(&(1, 1))?.last()?;
+        (later.cpu_ms > used.cpu_ms).then_some(*later)
+    });
+    // One process at a time: no more than the time that passed.
+    let passed = server.see(|known| known.started[&(1, 1)].elapsed().as_millis() as i64);
+    assert!(later.cpu_ms <= passed + 1000, "{later:?} in {passed} ms");
+    server.stop(1, 1, Stop::Kill);
+    server.wait_end(1, 1);
+    server.wait_end(2, 1);
+    let (long, short) = server.see(|known| (known.used_at_end[&(1, 1)], known.used_at_end[&(2, 1)]));
+    let (long, short) = (long.unwrap(), short.unwrap());
+    assert!(
+        long.cpu_ms >= later.cpu_ms && long.memory_peak_bytes >= later.memory_peak_bytes,
+        "{long:?}"
+    );
+    assert_eq!(long.memory_bytes, 0);
+    assert!(short.cpu_ms < 1000 && short.memory_peak_bytes > 0, "{short:?}");
+}

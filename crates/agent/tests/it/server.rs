@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bailiwick_api::agents::{Happened, Held, JobLease, Limits, OnLostAgent, Poll, PollAnswer, Report, StopOrder};
-use bailiwick_api::experiments::{LogLine, Stop, Stream, log_text};
+use bailiwick_api::experiments::{LogLine, Stop, Stream, Usage, log_text};
 use bailiwick_api::{AgentId, ExperimentId, JobId};
 use serde_json::{Value, json};
 
@@ -27,6 +27,10 @@ pub struct Known {
     pub leased: BTreeMap<(i64, i64), Instant>,
     pub ended: BTreeMap<(i64, i64), Happened>,
     pub code: BTreeMap<String, Vec<u8>>,
+    /// What a job used, as it was said in polls.
+    pub used: BTreeMap<(i64, i64), Vec<Usage>>,
+    /// What a job had used when it ended.
+    pub used_at_end: BTreeMap<(i64, i64), Option<Usage>>,
     pub polls: usize,
     pub registered: usize,
     pub forget_agent: bool,
@@ -279,6 +283,9 @@ fn answer(
     if parts[1] == "poll" {
         let poll: Poll = serde_json::from_slice(body).unwrap();
         known.polls += 1;
+        for one in &poll.usage {
+            known.used.entry((one.job.0, one.fence)).or_default().push(one.usage);
+        }
         shared.1.notify_all();
         let until = Instant::now() + Duration::from_millis(poll.wait_ms as u64);
         loop {
@@ -309,12 +316,13 @@ fn answer(
     }
     let answer = match parts[3] {
         "report" => {
-            let what = report.expect("it is one").what;
+            let Report { what, usage, .. } = report.expect("it is one");
             match what {
                 Happened::Started { .. } => {
                     known.started.entry((job, fence)).or_insert_with(Instant::now);
                 }
                 Happened::Ended { .. } => {
+                    known.used_at_end.insert((job, fence), usage);
                     known.ended.insert((job, fence), what);
                 }
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bailiwick_api::Time;
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict, Outcome};
 
-use crate::args::{Audit, AuditWhich, Common};
+use crate::args::{Audit, AuditOutcome, AuditWhich, Common};
 use crate::connect::{Connection, block_on};
 use crate::failure::{Failure, Result};
 use crate::output::{Column, Output, column, now, say, wide, write_bytes};
@@ -68,6 +68,7 @@ pub fn run(common: &Common, command: Audit) -> Result<()> {
 
 fn filter(which: AuditWhich) -> Result<AuditFilter> {
     let since = which.since.as_deref().map(|text| Time::parse_since(text, now()));
+    let until = which.until.as_deref().map(|text| Time::parse_through(text, now()));
     Ok(AuditFilter {
         user: which.user,
         action: which.action,
@@ -75,6 +76,15 @@ fn filter(which: AuditWhich) -> Result<AuditFilter> {
         since: since
             .transpose()
             .map_err(|why| Failure::wrong_usage(format!("--since: {why}")))?,
+        until: until
+            .transpose()
+            .map_err(|why| Failure::wrong_usage(format!("--until: {why}")))?,
+        workspace: which.workspace,
+        outcome: which.outcome.map(|outcome| match outcome {
+            AuditOutcome::Allowed => Outcome::Allowed,
+            AuditOutcome::Denied => Outcome::Denied,
+            AuditOutcome::Failed => Outcome::Failed,
+        }),
         denied: which.denied.then_some(true),
         after: None,
         limit: None,

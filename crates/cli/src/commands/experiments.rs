@@ -1,10 +1,10 @@
-//! `ml logs`, `cancel`, `kill`, `describe`, `download`, `ml experiment move`, `delete`
+//! `ml logs`, `cancel`, `kill`, `describe`, `download`, `ml experiment move`, `archive`, `delete`
 
 use std::fmt::Write;
 use std::io::Seek;
 use std::path::PathBuf;
 
-use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, LogFilter, Stop};
+use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, ExperimentFilter, LogFilter, Stop};
 use bailiwick_api::time::duration_words;
 use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_client::{Error, is_missing};
@@ -68,20 +68,29 @@ pub fn logs(common: &Common, logs: &Logs) -> Result<()> {
             until_interrupted(end, again).await?;
             return Ok(());
         }
+        writer.sparse = logs.find.is_some() || logs.errors;
+        let mut looked = 0;
         while logs.tail.is_none() {
             let filter = LogFilter {
-                after: Some(writer.last),
+                after: Some(writer.last.max(looked)),
                 limit: Some(LINES),
+                contains: logs.find.clone(),
+                errors: logs.errors.then_some(true),
                 tail: None,
             };
             let log = client
                 .logs(&experiment.to_string(), &filter)
                 .await
                 .map_err(|why| connection.explain(why))?;
-            if log.lines.is_empty() {
+            let goes_on = match log.through {
+                Some(through) => through < log.total && through > looked,
+                None => !log.lines.is_empty(),
+            };
+            looked = log.through.unwrap_or(0);
+            writer.write(&log.lines)?;
+            if !goes_on {
                 break;
             }
-            writer.write(&log.lines)?;
         }
         Ok(())
     })
@@ -162,6 +171,26 @@ pub fn move_to(common: &Common, to: &Move) -> Result<()> {
 }
 
 /// Each of them, even where one fails.
+pub fn archive(common: &Common, named: &Named, archive: bool) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    block_on(async {
+        let mut failures = Vec::new();
+        for name in &named.experiments {
+            match connection.client.archive_experiment(name, archive).await {
+                Ok(experiment) => {
+                    let is = if archive { "is archived" } else { "is in lists again" };
+                    let sentence = format!("Experiment {} \"{}\" {is}.", experiment.id, experiment.name);
+                    output.did(&sentence, COLUMNS, id, &experiment)?;
+                }
+                Err(why) => failures.push(found::<()>(&connection, name, Err(why)).await),
+            }
+        }
+        told(common, failures)
+    })
+}
+
+/// Each of them, even where one fails.
 pub fn delete(common: &Common, which: &Delete) -> Result<()> {
     let connection = Connection::open(common)?;
     let output = Output::new(common.output);
@@ -220,6 +249,14 @@ fn description(detail: &ExperimentDetail) -> String {
     };
     line("Experiment", format!("{} \"{}\"", experiment.id, experiment.name));
     line("State", format!("{} ({})", experiment.state, experiment.cause));
+    line(
+        "Archived",
+        if experiment.archived {
+            "yes".into()
+        } else {
+            String::new()
+        },
+    );
     line("Owner", experiment.owner.clone());
     line("Workspace", experiment.workspace.clone());
     line("Project", experiment.project.clone());
@@ -243,6 +280,19 @@ fn description(detail: &ExperimentDetail) -> String {
         "Runtime",
         runtime_ms(experiment).map(duration_words).unwrap_or_default(),
     );
+    if let Some(used) = &detail.used {
+        line("CPU time", cpu_words(used.usage.cpu_ms));
+        line("CPUs in use", format!("{:.2} on average", used.cpus));
+        let (now, highest) = (used.usage.memory_bytes, used.usage.memory_peak_bytes);
+        line(
+            "Memory used",
+            match experiment.state.is_ended() {
+                true => format!("{} at its highest", bytes_words(highest)),
+                false => format!("{} now, {} at its highest", bytes_words(now), bytes_words(highest)),
+            },
+        );
+        line("Slot time", duration_words(used.slot_ms));
+    }
     line("Log", format!("{} lines", detail.log_lines));
     line("Code", detail.code.clone().unwrap_or_default());
     let limits = &detail.config["resources"];
@@ -256,6 +306,17 @@ fn description(detail: &ExperimentDetail) -> String {
             serde_json::Value::Null => {}
             serde_json::Value::String(limit) => line(name, format!("at most {limit}{unit}")),
             limit => line(name, format!("at most {limit}{unit}")),
+        }
+    }
+    for trial in detail.trials.iter().filter(|trial| !trial.attempts.is_empty()) {
+        let _ = writeln!(text, "\nTrial {} ({})", trial.number, trial.state);
+        for attempt in &trial.attempts {
+            let _ = writeln!(
+                text,
+                "  attempt {}  {}",
+                attempt.number,
+                printable(&attempt_words(attempt))
+            );
         }
     }
     text.push_str("\nEvents\n");
@@ -273,6 +334,36 @@ fn description(detail: &ExperimentDetail) -> String {
         let _ = writeln!(text, "  {}", printable(line));
     }
     text
+}
+
+/// `2026-11-22T10:00:00Z to 2026-11-22T10:05:00Z on machine-1, 5min: exit code 1`
+fn attempt_words(attempt: &Attempt) -> String {
+    let end = attempt.ended_at.map_or("now".into(), |end| end.to_string());
+    let mut words = format!("{} to {end} on {}", attempt.taken_at, attempt.agent);
+    if let Some(started) = attempt.started_at {
+        let ran_ms = attempt.ended_at.unwrap_or_else(now).since_ms(started).max(0);
+        let _ = write!(words, ", ran {}", duration_words(ran_ms));
+    }
+    if !attempt.cause.is_empty() {
+        let _ = write!(words, ": {}", attempt.cause);
+    }
+    words
+}
+
+/// Shorter ones more exactly than `duration_words` says them.
+fn cpu_words(ms: i64) -> String {
+    match ms {
+        0..10_000 => format!("{:.2}s", ms as f64 / 1000.0),
+        _ => duration_words(ms),
+    }
+}
+
+fn bytes_words(bytes: i64) -> String {
+    match bytes {
+        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
+        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{} kB", bytes / 1000),
+    }
 }
 
 pub fn download(common: &Common, download: &Download) -> Result<()> {

@@ -46,6 +46,8 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
             Experiment::Describe(one) => experiments::describe(&common, &one),
             Experiment::Download(download) => experiments::download(&common, &download),
             Experiment::Move(to) => experiments::move_to(&common, &to),
+            Experiment::Archive(named) => experiments::archive(&common, &named, true),
+            Experiment::Unarchive(named) => experiments::archive(&common, &named, false),
             Experiment::Delete(which) => experiments::delete(&common, &which),
         },
         Command::Workspace(command) => workspaces::run(&common, command),

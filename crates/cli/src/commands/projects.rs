@@ -90,6 +90,7 @@ impl<'a> At<'a> {
 
 fn everything(after: Option<String>) -> PlaceFilter {
     PlaceFilter {
+        text: None,
         all: Some(true),
         after: after.and_then(|after| after.parse().ok()),
         limit: Some(1000),

@@ -19,6 +19,7 @@ pub fn run(flags: Serve) -> Result<()> {
         public_url: flags.public_url,
         access: flags.access,
         lease_time: flags.lease_time,
+        seats: flags.seats,
         set: flags.set,
     };
     bailiwick_server::serve(flags).map_err(Failure::new)

@@ -35,6 +35,10 @@ pub const COLUMNS: &[Column<Experiment>] = &[
             .unwrap_or_default()
             .into()
     }),
+    wide(
+        "ARCHIVED",
+        |experiment| if experiment.archived { "yes".into() } else { "".into() },
+    ),
 ];
 
 pub fn id(experiment: &Experiment) -> String {
@@ -68,7 +72,10 @@ pub fn status(common: &Common, status: &Status) -> Result<()> {
     let filter = ExperimentFilter {
         name: status.experiment.clone(),
         state,
+        name_begins: status.begins.clone(),
         mine: status.mine.then_some(true),
+        owner: status.owner.clone(),
+        archived: status.archived.then_some(true),
         workspace: status.workspace.clone(),
         project: status.project.clone(),
         sort: Some(sort).filter(|sort| *sort != Sort::Newest),
@@ -129,6 +136,9 @@ async fn read(connection: &Connection, status: &Status, mut filter: ExperimentFi
         && filter.state.is_none()
         && filter.workspace.is_none()
         && filter.project.is_none()
+        && filter.name_begins.is_none()
+        && filter.owner.is_none()
+        && filter.archived.is_none()
         && !status.mine
     {
         // The server's own words for what is not there, with the nearest name that is.

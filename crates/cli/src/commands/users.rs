@@ -1,5 +1,6 @@
 //! `ml user …`, `ml change-password`
 
+use bailiwick_api::Page;
 use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::users::{ChangePassword as Change, ChangeUser, NewUser, User, UserWithLink};
 use bailiwick_client::calls::every;
@@ -160,9 +161,27 @@ fn list(common: &Common, all: bool) -> Result<()> {
     let connection = Connection::open(common)?;
     block_on(async {
         let client = &connection.client;
-        let users = every(|after| async move { client.users(all, after.as_deref()).await }).await;
+        let seats = std::cell::Cell::new(None);
+        let seen = &seats;
+        let users = every(|after| async move {
+            let page = client.users_with_seats(all, after.as_deref()).await?;
+            seen.set(page.seats);
+            Ok(Page {
+                items: page.items,
+                next: page.next,
+            })
+        })
+        .await;
         let users = users.map_err(|why| connection.explain(why))?;
-        Output::new(common.output).list(COLUMNS, id, &users)
+        let output = Output::new(common.output);
+        output.list(COLUMNS, id, &users)?;
+        // Without a limit there is nothing to run out of.
+        if let Some(seats) = seats.get().filter(|seats| seats.allowed.is_some())
+            && output.is_for_people()
+        {
+            say(&format!("{seats} are taken"));
+        }
+        Ok(())
     })
 }
 

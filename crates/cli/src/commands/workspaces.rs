@@ -131,6 +131,7 @@ fn list(common: &Common, all: bool) -> Result<()> {
         let client = &connection.client;
         let page = |after: Option<String>| async move {
             let filter = PlaceFilter {
+                text: None,
                 all: all.then_some(true),
                 after: after.and_then(|after| after.parse().ok()),
                 limit: Some(1000),
@@ -257,6 +258,7 @@ pub async fn found<T>(connection: &Connection, name: &str, result: std::result::
             let failure = connection.explain(why);
             let names = async {
                 let filter = PlaceFilter {
+                    text: None,
                     all: Some(true),
                     limit: Some(1000),
                     after: None,

@@ -313,3 +313,52 @@ fn experiments_are_listed_by_name_and_by_the_place_they_lie_in() {
     let wrong = place.ml("experiment list --project Euro").failed(2);
     assert_eq!(wrong, "error: --project NAME needs --workspace beside it\n");
 }
+
+#[test]
+fn ended_experiments_are_archived_found_again_and_their_attempts_and_use_described() {
+    let place = Place::served();
+    place.write("one.sh", "echo fine; echo Error: not really; exit 0");
+    place.write("two.sh", "exit 3");
+    place.ml("run one.sh --wait").done();
+    assert_eq!(place.ml("run two.sh --wait --config max_restarts=1").status, Some(3));
+    let listed = |words: &str| place.ml(&format!("experiment list -o id {words}")).done();
+    assert_eq!(listed(""), "2\n1\n");
+    let said = place.ml_args(&["-o", "table", "experiment", "archive", "one", "2"]);
+    assert!(
+        said.out.contains("Experiment 1 \"one\" is archived.") || said.err.contains("is archived."),
+        "{said:?}"
+    );
+    assert_eq!((listed("").as_str(), listed("--archived").as_str()), ("", "2\n1\n"));
+    assert_eq!(listed("--archived --owner admin --begins tw"), "2\n");
+    assert!(
+        place
+            .ml("experiment list --owner admin --mine")
+            .failed(2)
+            .contains("--mine")
+    );
+    place.ml("experiment unarchive 1").done();
+    assert_eq!(listed(""), "1\n");
+    assert_ne!(place.ml("experiment archive 31337").status, Some(0));
+
+    let detail: serde_json::Value = serde_json::from_str(&place.ml("describe 2 --json").done()).unwrap();
+    let attempts = detail["trials"][0]["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2);
+    assert!(
+        attempts
+            .iter()
+            .all(|one| one["cause"] == "exit code 3" && one["usage"]["cpu_ms"].is_i64())
+    );
+    let said = place.ml_args(&["-o", "table", "describe", "2"]);
+    for there in [
+        "Archived     yes",
+        "CPU time",
+        "Memory used",
+        "Trial 1 (ERROR)",
+        "attempt 2",
+        ": exit code 3",
+    ] {
+        assert!(said.out.contains(there), "{there}: {said:?}");
+    }
+    assert_eq!(place.ml("logs 1 --errors").done(), "Error: not really\n");
+    assert_eq!(place.ml("logs 1 --find FINE").done(), "fine\n");
+}

@@ -18,7 +18,7 @@ pub fn page_for(document: &Value) -> String {
         }
     }
     let mut html = format!(
-        "<p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a></p><nav aria-label=\"Contents\">",
+        "<p>{}</p><p>For programs: <a href=\"/openapi.json\">/openapi.json</a></p><nav class=\"choices\" aria-label=\"Contents\">",
         text(&document["info"]["description"])
     );
     for tag in by_tag.keys() {

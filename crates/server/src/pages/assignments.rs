@@ -1,12 +1,13 @@
 //! Role assignments: who holds which role, where, until when.
 
 use askama::Template;
+use bailiwick_api::access::{DiffAnswer, Planned};
 use bailiwick_api::roles::{Assignment, AssignmentChange, AssignmentFilter};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Frame;
-use super::held::{self, Giving, Held, Offer, Row, position, until};
+use super::held::{self, Acted, Again, Giving, Held, Offer, Roles, Row, position, preview_giving, until};
 use super::told::{Problem, given, query, status};
 use super::users::unknown;
 use crate::access::{Answer, Form, Json, Query, SignedIn};
@@ -90,22 +91,35 @@ struct AssignmentsPage {
     roles: Vec<String>,
     workspaces: Vec<String>,
     people: Vec<String>,
+    groups: Vec<String>,
+    typed: AssignmentForm,
+    preview: Option<DiffAnswer>,
+}
+
+impl AssignmentsPage {
+    fn is_about_giving(&self) -> bool {
+        self.offer.is_some() && self.typed.act.ends_with("give")
+    }
 }
 
 /// Signed in; what may be seen decides what is listed.
 pub async fn list(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer, Failure> {
     if !wanted.change.is_empty() {
-        return change(&door, &wanted.change).await;
+        return change(&door, &wanted.change, Again::default()).await;
     }
+    list_page(&door, wanted, Again::default()).await
+}
+
+async fn list_page(door: &SignedIn, wanted: Wanted, again: Again<AssignmentForm>) -> Result<Answer, Failure> {
     let filter = wanted.filter()?;
-    let (items, next, problem) =
+    let (items, next, unfound) =
         match Problem::or(door.context.ask(routes::assignments::list, &[], Query(filter)).await)? {
             Ok(Json(page)) => (page.items, page.next, None),
             Err(problem) => (Vec::new(), None, Some(problem)),
         };
-    let offer = Offer::to(&door).await?;
+    let offer = Offer::to(door).await?;
     let page = AssignmentsPage {
-        frame: Frame::new(&door, "roles", "Assignments"),
+        frame: Frame::new(door, "roles", "Assignments"),
         held: Held {
             rows: held::rows(&door.actor, items),
             who: true,
@@ -120,15 +134,18 @@ pub async fn list(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer
         first: wanted.query(""),
         next: next.map(|next| wanted.query(&next)),
         wanted,
-        problem,
+        problem: again.problem.or(unfound),
         offer,
-        roles: held::roles(&door).await?.into_iter().map(|role| role.name).collect(),
-        workspaces: held::workspaces(&door)
+        roles: Roles::known(door, "").await?,
+        workspaces: held::workspaces(door, "")
             .await?
             .into_iter()
             .map(|(_, name)| name)
             .collect(),
-        people: held::people(&door, "").await?,
+        people: held::people(door, "").await?,
+        groups: held::groups(door, "").await?,
+        typed: again.typed,
+        preview: again.preview,
     };
     let status = status(page.problem.as_ref());
     page.frame.answer_with(status, &page)
@@ -140,6 +157,12 @@ struct AssignmentPage {
     frame: Frame,
     row: Row,
     roles: Vec<String>,
+    /// There are more roles than are listed.
+    more_roles: bool,
+    previews: bool,
+    typed: AssignmentForm,
+    problem: Option<Problem>,
+    preview: Option<DiffAnswer>,
 }
 
 async fn one(door: &SignedIn, id: &str) -> Result<Assignment, Failure> {
@@ -157,28 +180,32 @@ async fn one(door: &SignedIn, id: &str) -> Result<Assignment, Failure> {
         .ok_or_else(missing)
 }
 
-async fn change(door: &SignedIn, id: &str) -> Result<Answer, Failure> {
+async fn change(door: &SignedIn, id: &str, mut again: Again<AssignmentForm>) -> Result<Answer, Failure> {
     let it = one(door, id).await?;
-    let mut roles: Vec<String> = match Offer::to(door).await? {
-        Some(offer) => offer.roles.into_iter().map(|role| role.name).collect(),
-        None => Vec::new(),
-    };
-    if !roles.contains(&it.role) {
-        roles.insert(0, it.role.clone());
+    let offer = Offer::to(door).await?;
+    let roles = offer.map(|offer| offer.roles).unwrap_or_default();
+    if again.typed.role.is_empty() {
+        again.typed.role = it.role.clone();
     }
+    let names = roles.with(&it.role);
     let row = held::rows(&door.actor, vec![it])
         .pop()
         .ok_or_else(|| Failure::not_found("assignment", id))?;
     let page = AssignmentPage {
         frame: Frame::new(door, "roles", "Change an assignment"),
         row,
-        roles,
+        roles: names,
+        more_roles: roles.more,
+        previews: super::told::reads_roles_somewhere(&door.actor),
+        typed: again.typed,
+        problem: again.problem,
+        preview: again.preview,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// What a form sends.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct AssignmentForm {
     act: String,
     #[serde(default)]
@@ -201,9 +228,42 @@ pub struct AssignmentForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act(door: SignedIn, Form(form): Form<AssignmentForm>) -> Result<Answer, Failure> {
+    match Again::or(make(&door, &form).await, form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) if again.typed.act.ends_with("change") => {
+            let which = again.typed.assignment.clone();
+            change(&door, &which, again).await
+        }
+        Err(again) => list_page(&door, Wanted::default(), again).await,
+    }
+}
+
+/// The other role in place of the one that is held; the end of a role changes nothing at once.
+fn planned(now: &Assignment, role: &str) -> Vec<Planned> {
+    let (user, group) = (now.user.clone(), now.group.clone());
+    let is_other = !role.is_empty() && role != now.role;
+    let taken = Planned::Unassign {
+        role: now.role.clone(),
+        user: user.clone(),
+        group: group.clone(),
+        on: now.on.clone(),
+    };
+    let given = Planned::Assign {
+        role: role.to_owned(),
+        user,
+        group,
+        on: now.on.clone(),
+    };
+    match is_other {
+        true => vec![taken, given],
+        false => vec![taken],
+    }
+}
+
+async fn make(door: &SignedIn, form: &AssignmentForm) -> Result<Acted, Failure> {
     let context = &door.context;
     match form.act.as_str() {
-        "give" => {
+        "give" | "preview-give" => {
             let giving = Giving {
                 user: given(&form.user),
                 group: given(&form.group),
@@ -212,11 +272,27 @@ pub async fn act(door: SignedIn, Form(form): Form<AssignmentForm>) -> Result<Ans
                 until: &form.until,
                 reason: &form.reason,
             };
-            held::give(&door, giving).await?;
-            Ok(Answer::see("/assignments"))
+            if form.act == "preview-give" {
+                return preview_giving(door, giving).await;
+            }
+            held::give(door, giving).await?;
+            Ok(Answer::see("/assignments").into())
+        }
+        "preview-change" => {
+            let now = one(door, &form.assignment).await?;
+            if form.role.trim() == now.role {
+                return Err(Failure::invalid(
+                    "the role stays the same; another end changes nothing before that moment",
+                ));
+            }
+            held::preview(door, planned(&now, form.role.trim())).await
+        }
+        "preview-take-change" => {
+            let now = one(door, &form.assignment).await?;
+            held::preview(door, planned(&now, "")).await
         }
         "change" => {
-            let now = one(&door, &form.assignment).await?;
+            let now = one(door, &form.assignment).await?;
             let change = AssignmentChange {
                 role: given(&form.role).filter(|role| *role != now.role),
                 until: until(&form.until, door.actor.now())?,
@@ -230,11 +306,11 @@ pub async fn act(door: SignedIn, Form(form): Form<AssignmentForm>) -> Result<Ans
                 (None, Some(group)) => held::group_path(&door.actor, &group),
                 (None, None) => "/assignments".into(),
             };
-            Ok(Answer::see(&back))
+            Ok(Answer::see(&back).into())
         }
         "take" => {
             held::take(context, &form.assignment).await?;
-            Ok(Answer::see("/assignments"))
+            Ok(Answer::see("/assignments").into())
         }
         act => Err(unknown(act)),
     }

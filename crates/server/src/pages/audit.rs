@@ -1,14 +1,15 @@
 //! The audit: who did what to which object.
 
 use askama::Template;
+use axum::http::StatusCode;
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict, Outcome};
-use bailiwick_api::{Permission, Time};
+use bailiwick_api::{Page, Permission, Time};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::explorer::unknown_act;
 use super::told::{self, Problem, given};
-use super::{Frame, ago};
+use super::{Frame, ago, held};
 use crate::access::{Answer, Done, Form, Json, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
@@ -24,10 +25,16 @@ pub struct Wanted {
     /// `experiment 12`, or only `experiment`.
     #[serde(default)]
     object: String,
+    /// Name or number.
+    #[serde(default)]
+    workspace: String,
     /// `24h`, `7d`, a date.
     #[serde(default)]
     since: String,
-    /// `denied`: only what was refused.
+    /// A date, that day included; or so long ago.
+    #[serde(default)]
+    until: String,
+    /// `allowed`, `denied` or `failed`.
     #[serde(default)]
     outcome: String,
     #[serde(default)]
@@ -37,12 +44,23 @@ pub struct Wanted {
 impl Wanted {
     fn filter(&self, now: Time) -> Result<AuditFilter, Failure> {
         let since = given(&self.since).map(|since| Time::parse_since(&since, now).map_err(Failure::invalid));
+        let until = given(&self.until).map(|until| Time::parse_through(&until, now).map_err(Failure::invalid));
+        let outcome = match self.outcome.as_str() {
+            "" => None,
+            word => {
+                let found = Outcome::ALL.into_iter().find(|outcome| outcome.name() == word);
+                Some(found.ok_or_else(|| Failure::invalid(format!("there is no outcome `{word}`")))?)
+            }
+        };
         Ok(AuditFilter {
             user: given(&self.user),
             action: given(&self.action),
             object: given(&self.object),
             since: since.transpose()?,
-            denied: (self.outcome == "denied").then_some(true),
+            until: until.transpose()?,
+            workspace: given(&self.workspace),
+            outcome,
+            denied: None,
             after: given(&self.after),
             limit: Some(50),
         })
@@ -53,7 +71,9 @@ impl Wanted {
             ("user", &self.user),
             ("action", &self.action),
             ("object", &self.object),
+            ("workspace", &self.workspace),
             ("since", &self.since),
+            ("until", &self.until),
             ("outcome", &self.outcome),
             ("after", after),
         ])
@@ -63,26 +83,48 @@ impl Wanted {
 /// The same events for a program: a moment in place of a time from now.
 fn export_query(filter: &AuditFilter) -> String {
     let since = filter.since.map(|since| since.to_string()).unwrap_or_default();
+    let until = filter.until.map(|until| until.to_string()).unwrap_or_default();
     told::query(&[
         ("user", filter.user.as_deref().unwrap_or_default()),
         ("action", filter.action.as_deref().unwrap_or_default()),
         ("object", filter.object.as_deref().unwrap_or_default()),
+        ("workspace", filter.workspace.as_deref().unwrap_or_default()),
         ("since", &since),
-        ("denied", if filter.denied == Some(true) { "true" } else { "" }),
+        ("until", &until),
+        ("outcome", filter.outcome.map_or("", Outcome::name)),
     ])
 }
 
 /// An event as a line of the table.
 pub struct Row {
     it: AuditEvent,
+    /// To the second, as an auditor compares it with other records.
     at: String,
+    ago: String,
 }
 
 impl Row {
     fn new(it: AuditEvent, now: Time) -> Row {
         Row {
-            at: ago(it.time, now),
+            at: it
+                .time
+                .to_string()
+                .chars()
+                .take(19)
+                .collect::<String>()
+                .replace('T', " "),
+            ago: ago(it.time, now),
             it,
+        }
+    }
+
+    /// What was done, in a word or two.
+    fn what(&self) -> &str {
+        match (self.it.action.as_str(), self.it.verb.as_str()) {
+            ("sign-in", "password") => "sign in with a password",
+            ("sign-in", "link") => "sign in with a link",
+            ("sign-in", "key") => "sign in with a key",
+            (_, verb) => verb,
         }
     }
 
@@ -117,6 +159,8 @@ struct AuditPage {
     verdict: Option<AuditVerdict>,
     rows: Vec<Row>,
     permissions: &'static [Permission],
+    outcomes: [Outcome; 3],
+    workspaces: Vec<String>,
     may_verify: bool,
     export: String,
     first: String,
@@ -148,13 +192,32 @@ async fn page(door: &SignedIn, wanted: Wanted, verdict: Option<AuditVerdict>) ->
         ),
     };
     let export = export_query(&filter);
-    let Json(found) = door.context.ask(routes::audit::list, &[], Query(filter)).await?;
+    let names_workspace = filter.workspace.is_some();
+    let found = door.context.ask(routes::audit::list, &[], Query(filter)).await;
+    let (found, problem) = match found {
+        Ok(Json(found)) => (found, problem),
+        // No such workspace: that is told beside the form.
+        Err(failure) if names_workspace && failure.status == StatusCode::NOT_FOUND => {
+            let nothing = Page {
+                items: Vec::new(),
+                next: None,
+            };
+            (nothing, Some(Problem::of(failure)?))
+        }
+        Err(failure) => return Err(failure),
+    };
     let page = AuditPage {
         frame: Frame::new(door, "audit", "Audit"),
         first: wanted.query(""),
         next: found.next.map(|next| wanted.query(&next)),
         rows: found.items.into_iter().map(|it| Row::new(it, now)).collect(),
         permissions: Permission::ALL,
+        outcomes: Outcome::ALL,
+        workspaces: held::workspaces(door, "")
+            .await?
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect(),
         may_verify: door.actor.may(Permission::AuditRead, &Default::default()).is_some(),
         export,
         wanted,

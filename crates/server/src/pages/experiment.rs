@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::access::{Explain, WhoCan, WhoCanAnswer};
-use bailiwick_api::experiments::{Experiment, LogFilter, LogLine, NewExperiment, State, Stream};
+use bailiwick_api::experiments::{Attempt, Experiment, LogFilter, LogLine, NewExperiment, State, Stream, Used};
 use bailiwick_api::permission::permit;
 use bailiwick_api::roles::{Assignment, AssignmentFilter, NewAssignment, NewAssignments};
 use bailiwick_api::workspaces::MoveExperiment;
@@ -34,6 +34,7 @@ pub struct Place {
 /// What of it the one who looks may do.
 struct May {
     stop: bool,
+    archive: bool,
     delete: bool,
     move_to: bool,
     share: bool,
@@ -49,6 +50,7 @@ impl May {
         let deletes = may(Permission::ExperimentsDelete);
         May {
             stop: !state.is_ended() && may(Permission::ExperimentsUpdate),
+            archive: state.is_ended() && may(Permission::ExperimentsEdit),
             delete: state.is_ended() && deletes,
             move_to: deletes,
             share: actor.may(Permission::RolesAssign, &to_others).is_some(),
@@ -66,6 +68,76 @@ struct EventRow {
     ago: String,
     state: State,
     cause: String,
+}
+
+/// An attempt as a line of the table.
+struct AttemptRow {
+    it: Attempt,
+    taken: String,
+    lasted: String,
+    cpu: String,
+    peak: String,
+}
+
+impl AttemptRow {
+    fn new(it: Attempt, now: Time) -> AttemptRow {
+        AttemptRow {
+            taken: ago(it.taken_at, now),
+            lasted: it
+                .started_at
+                .map(|from| lasted(from, it.ended_at.unwrap_or(now)))
+                .unwrap_or_default(),
+            cpu: it.usage.map(|usage| cpu(usage.cpu_ms)).unwrap_or_default(),
+            peak: it.usage.map(|usage| bytes(usage.memory_peak_bytes)).unwrap_or_default(),
+            it,
+        }
+    }
+}
+
+struct TrialRows {
+    number: i64,
+    state: State,
+    attempts: Vec<AttemptRow>,
+}
+
+/// What it has used, in words.
+struct UsedWords {
+    cpu: String,
+    cpus: String,
+    now: String,
+    peak: String,
+    slots: String,
+    told: String,
+}
+
+impl UsedWords {
+    fn new(used: &Used, now: Time) -> UsedWords {
+        UsedWords {
+            cpu: cpu(used.usage.cpu_ms),
+            cpus: format!("{:.2}", used.cpus),
+            now: bytes(used.usage.memory_bytes),
+            peak: bytes(used.usage.memory_peak_bytes),
+            slots: lasted(Time(0), Time(0).plus_ms(used.slot_ms)),
+            told: ago(used.measured_at, now),
+        }
+    }
+}
+
+/// `0.35 s`, `2 min 05 s`
+fn cpu(ms: i64) -> String {
+    match ms {
+        0..10_000 => format!("{:.2} s", ms as f64 / 1000.0),
+        _ => lasted(Time(0), Time(0).plus_ms(ms)),
+    }
+}
+
+/// `12.3 MB`
+fn bytes(bytes: i64) -> String {
+    match bytes {
+        1_000_000_000.. => format!("{:.2} GB", bytes as f64 / 1e9),
+        1_000_000.. => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{} kB", bytes / 1000),
+    }
 }
 
 struct Facts {
@@ -173,6 +245,8 @@ struct ExperimentPage {
     follows: bool,
     on_record: bool,
     events: Vec<EventRow>,
+    trials: Vec<TrialRows>,
+    used: Option<UsedWords>,
     command: String,
     config: String,
     code: Option<String>,
@@ -260,6 +334,15 @@ pub async fn show(door: Looking, Query(wanted): Query<Wanted>) -> Result<Answer,
         state: event.state,
         cause: event.cause,
     });
+    let trials = detail.trials.into_iter().map(|trial| TrialRows {
+        number: trial.number,
+        state: trial.state,
+        attempts: trial
+            .attempts
+            .into_iter()
+            .map(|attempt| AttemptRow::new(attempt, now))
+            .collect(),
+    });
     let page = ExperimentPage {
         frame: Frame::of(&context, Some(&actor), "work", format!("{} · experiment {id}", it.name)),
         class: super::work::class(&it.state),
@@ -268,6 +351,8 @@ pub async fn show(door: Looking, Query(wanted): Query<Wanted>) -> Result<Answer,
         follows: !it.state.is_ended(),
         on_record,
         events: events.collect(),
+        trials: trials.collect(),
+        used: detail.used.as_ref().map(|used| UsedWords::new(used, now)),
         command: words(&detail.command),
         config: yaml::text(&detail.config),
         code: detail.code,
@@ -330,6 +415,8 @@ pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure
     match act.act.as_str() {
         "cancel" => drop(context.ask(experiments::cancel, &path, Json(Done {})).await?),
         "kill" => drop(context.ask(experiments::kill, &path, Json(Done {})).await?),
+        "archive" => drop(context.ask(experiments::archive, &path, Json(Done {})).await?),
+        "unarchive" => drop(context.ask(experiments::unarchive, &path, Json(Done {})).await?),
         "delete" => {
             context.ask(experiments::delete, &path, NoInput).await?;
             return Ok(Answer::see("/"));
@@ -385,6 +472,8 @@ struct AgainPage {
     code: Option<String>,
     problem: Option<String>,
     hint: Option<String>,
+    /// The line that the problem is about: its number, and what stands there.
+    wrong: Option<(usize, String)>,
 }
 
 pub async fn again(door: Looking, _: NoInput) -> Result<Answer, Failure> {
@@ -407,6 +496,7 @@ pub async fn again(door: Looking, _: NoInput) -> Result<Answer, Failure> {
         it,
         problem: None,
         hint: None,
+        wrong: None,
     };
     page.frame.answer(&page)
 }
@@ -432,12 +522,13 @@ pub async fn run_again(door: SignedIn, Form(given): Form<Again>) -> Result<Answe
             let page = AgainPage {
                 frame: Frame::new(&door, "work", title),
                 it: old.experiment,
+                wrong: wrong_line(&failure.message, &text),
                 config: text,
                 code: old.code,
                 problem: Some(failure.message),
                 hint: failure.hint,
             };
-            page.frame.answer_with(StatusCode::UNPROCESSABLE_ENTITY, &page)
+            page.frame.answer_with(failure.status, &page)
         }
         Err(failure) => Err(failure),
     }
@@ -470,12 +561,35 @@ async fn submit(context: &Context, old: &Experiment, sha256: Option<&str>, text:
     Ok(context.ask(experiments::create, &[], Json(new)).await?.0)
 }
 
-/// Which part of the log.
+/// Which part of the log; the end of it when nothing is asked for.
 #[derive(Deserialize, JsonSchema)]
 pub struct Part {
-    /// Lines before this number; the last ones when empty.
+    /// Lines before this number.
     #[serde(default)]
     before: String,
+    /// Lines after this number; with `find` those that are found after it.
+    #[serde(default)]
+    after: String,
+    /// Lines around this number.
+    #[serde(default)]
+    at: String,
+    /// Lines that hold this text.
+    #[serde(default)]
+    find: String,
+    /// Anything: around the first line that speaks of an error.
+    #[serde(default)]
+    error: String,
+}
+
+impl Part {
+    fn number(text: &str) -> Result<Option<i64>, Failure> {
+        let number = bailiwick_api::ids::as_number(text);
+        match text {
+            "" => Ok(None),
+            _ if number.is_some() => Ok(number),
+            _ => Err(Failure::invalid(format!("`{text}` is not the number of a line"))),
+        }
+    }
 }
 
 #[derive(Template)]
@@ -488,47 +602,97 @@ struct LogPage {
     total: i64,
     first: i64,
     last: i64,
+    /// The line that was asked for.
+    at: i64,
+    find: String,
+    /// The text as it stands in a query.
+    quoted: String,
+    /// After which line the search goes on, where it does.
+    go_on: Option<i64>,
+    /// No line speaks of an error.
+    no_error: bool,
     /// It is the end of the log that is shown, where lines may follow.
     follows: bool,
     is_end: bool,
+    on_record: bool,
 }
 
-/// Lines on one page.
+/// Lines on one page, and lines found that are shown at once.
 const LINES: i64 = 1000;
+const FOUND: i64 = 500;
+/// Lines shown before the one that was asked for.
+const BEFORE: i64 = 100;
 
-pub async fn log(door: Looking, Query(part): Query<Part>) -> Result<Answer, Failure> {
-    let (context, actor) = (door.context.clone(), door.granted.actor.clone());
+pub async fn log(door: logs::Reading, Query(part): Query<Part>) -> Result<Answer, Failure> {
+    let (actor, on_record) = (door.granted.actor.clone(), door.granted.is_administrative_use());
     let it = door.on.0.view(actor.picture());
-    let before = match part.before.as_str() {
-        "" => None,
-        text => Some(
-            bailiwick_api::ids::as_number(text)
-                .ok_or_else(|| Failure::invalid(format!("`{text}` is not the number of a line")))?,
-        ),
+    let find = part.find.trim().to_owned();
+    let (before, after, mut at) = (
+        Part::number(&part.before)?,
+        Part::number(&part.after)?,
+        Part::number(&part.at)?,
+    );
+    let (mut no_error, mut go_on) = (false, None);
+    if find.is_empty() && !part.error.is_empty() {
+        let first_error = LogFilter {
+            errors: Some(true),
+            limit: Some(1),
+            ..LogFilter::default()
+        };
+        at = logs::piece(&door, &first_error)
+            .await?
+            .lines
+            .first()
+            .map(|line| line.number);
+        no_error = at.is_none();
+    }
+    let is_end = find.is_empty() && before.is_none() && after.is_none() && at.is_none();
+    let filter = if !find.is_empty() {
+        LogFilter {
+            contains: Some(find.clone()),
+            after,
+            limit: Some(FOUND),
+            ..LogFilter::default()
+        }
+    } else if is_end {
+        LogFilter {
+            tail: Some(LINES),
+            ..LogFilter::default()
+        }
+    } else {
+        let from = match (before, after, at) {
+            (Some(before), ..) => before - 1 - LINES,
+            (_, Some(after), _) => after,
+            (_, _, at) => at.unwrap_or(0) - 1 - BEFORE,
+        };
+        LogFilter {
+            after: Some(from.max(0)),
+            limit: Some(before.map_or(LINES, |before| (before - 1).clamp(1, LINES))),
+            ..LogFilter::default()
+        }
     };
-    let filter = LogFilter {
-        after: before.map(|before| (before - 1 - LINES).max(0)),
-        tail: before.is_none().then_some(LINES),
-        limit: Some(before.map_or(LINES, |before| (before - 1).clamp(1, LINES))),
-    };
-    let id = it.id.to_string();
-    let Json(log) = context.ask(logs::read, &[("experiment", &id)], Query(filter)).await?;
+    let log = logs::piece(&door, &filter).await?;
+    if !find.is_empty() {
+        go_on = log.through.filter(|through| *through < log.total);
+    }
     let shown = |line: &&LogLine| before.is_none_or(|before| line.number < before);
     let rows: Vec<Row> = log.lines.iter().filter(shown).map(Row::of).collect();
+    let title = format!("Log of {} · experiment {}", it.name, it.id);
     let page = LogPage {
-        frame: Frame::of(
-            &context,
-            Some(&actor),
-            "work",
-            format!("Log of {} · experiment {id}", it.name),
-        ),
+        frame: Frame::of(&door.context, Some(&actor), "work", title),
         class: super::work::class(&log.state),
         first: rows.first().map_or(0, |row| row.number),
         last: rows.last().map_or(0, |row| row.number),
         rows,
         total: log.total,
-        follows: before.is_none() && !log.state.is_ended(),
-        is_end: before.is_none(),
+        at: at.unwrap_or(0),
+        quoted: super::session::quoted(&find),
+        find,
+        go_on,
+        no_error,
+        follows: is_end && !log.state.is_ended(),
+        is_end,
+        on_record,
         it,
     };
     page.frame.answer(&page)
@@ -542,36 +706,34 @@ impl Media for Text {
 }
 
 /// The whole log as text, read from the store piece by piece as it is taken.
-pub async fn log_text(door: SignedIn, _: NoInput) -> Result<Content<Text>, Failure> {
-    let context = door.context;
+pub async fn log_text(door: logs::Reading, _: NoInput) -> Result<Content<Text>, Failure> {
     // The first piece now: a refusal is an answer of its own.
-    let first = piece(&context, 0).await?;
-    let pieces = futures_util::stream::unfold((context, Some(first)), |(context, ready)| async move {
+    let first = piece(&door, 0).await?;
+    let pieces = futures_util::stream::unfold((door, Some(first)), |(door, ready)| async move {
         let (text, last) = ready?;
         if text.is_empty() {
             return None;
         }
-        let next = match piece(&context, last).await {
+        let next = match piece(&door, last).await {
             Ok(next) => Ok(next),
             Err(failure) => Err(std::io::Error::other(failure.message)),
         };
         match next {
-            Ok(next) => Some((Ok(text), (context, Some(next)))),
-            Err(why) => Some((Err(why), (context, None))),
+            Ok(next) => Some((Ok(text), (door, Some(next)))),
+            Err(why) => Some((Err(why), (door, None))),
         }
     });
     Ok(Content::new(Body::from_stream(pieces)))
 }
 
 /// Lines after this one as text, and the number of the last of them.
-async fn piece(context: &Context, after: i64) -> Result<(String, i64), Failure> {
+async fn piece(door: &logs::Reading, after: i64) -> Result<(String, i64), Failure> {
     let filter = LogFilter {
         after: Some(after),
         limit: Some(2000),
-        tail: None,
+        ..LogFilter::default()
     };
-    let path = [("experiment", context.path("experiment"))];
-    let Json(log) = context.ask(logs::read, &path, Query(filter)).await?;
+    let log = logs::piece(door, &filter).await?;
     let mut text = String::new();
     for line in &log.lines {
         text.push_str(&line.text);
@@ -582,12 +744,57 @@ async fn piece(context: &Context, after: i64) -> Result<(String, i64), Failure> 
     Ok((text, log.lines.last().map_or(after, |line| line.number)))
 }
 
+/// Which line of a configuration a problem is about, where it says so: the number, or the key.
+fn wrong_line(problem: &str, text: &str) -> Option<(usize, String)> {
+    let line = |number: usize| Some((number, text.lines().nth(number.checked_sub(1)?)?.to_owned()));
+    if let Some((_, rest)) = problem.split_once("(line ") {
+        return line(rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?);
+    }
+    let about = problem
+        .rsplit_once("is not right: ")
+        .map_or(problem, |(_, about)| about);
+    // The first word that is a key, or a path of keys, of the configuration.
+    about.split_whitespace().take(6).find_map(|word| {
+        let path = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
+        let mut found = None;
+        for key in path.split('.').filter(|key| !key.is_empty()) {
+            let after = found.unwrap_or(0);
+            let is_it = |line: &str| {
+                let line = line
+                    .trim_start()
+                    .trim_start_matches("- ")
+                    .trim_start_matches(['"', '\'']);
+                line.strip_prefix(key)
+                    .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+            };
+            match text.lines().skip(after).position(is_it) {
+                Some(at) => found = Some(after + at + 1),
+                // The rest of a path may be a number in a list.
+                None => break,
+            }
+        }
+        line(found?)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
     fn what_steers_a_terminal_is_left_out() {
         let line = "\u{1b}[1;32mloss\u{1b}[0m 0.1\u{1b}[2K\ttail\u{7}\u{1b}";
         assert_eq!(super::without_colours(line), "loss 0.1\ttail");
+    }
+
+    #[test]
+    fn a_problem_is_shown_at_its_line() {
+        let text = "name: x\nresources:\n  slots: many\n  time_limit: 1ms\nslots: 3\n";
+        let at = |problem: &str| super::wrong_line(problem, text).map(|(number, _)| number);
+        assert_eq!(at("a value ends too early (line 4, column 2)"), Some(4));
+        let not_right = |about: &str| at(&format!("the configuration is not right: {about}"));
+        assert_eq!(not_right("resources.slots is text, not a whole number"), Some(3));
+        assert_eq!(not_right("unknown key `resources.time_limit`"), Some(4));
+        assert_eq!(not_right("the configuration has no `entrypoint`"), None);
+        assert_eq!(at("something else (line 99, column 1)"), None);
     }
 
     #[test]

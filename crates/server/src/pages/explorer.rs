@@ -11,14 +11,13 @@ use bailiwick_api::requests::{
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::time::{lifetime_words, parse_duration_ms};
 use bailiwick_api::users::PrincipalKind;
-use bailiwick_api::workspaces::PlaceFilter;
 use bailiwick_api::{Permission, PermissionSet, Time};
 use bailiwick_store::access::{Actor, CredentialKind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Frame;
 use super::told::{self, InWords, Problem, given};
+use super::{Frame, held};
 use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
@@ -57,54 +56,24 @@ pub struct Suggested {
     permissions: &'static [Permission],
 }
 
-/// How many of each are suggested.
-const SUGGESTED: i64 = 100;
-
 impl Suggested {
     async fn users(&mut self, door: &SignedIn) -> Result<(), Failure> {
-        let filter = routes::users::UserFilter {
-            limit: Some(SUGGESTED),
-            ..Default::default()
-        };
-        let Json(page) = door.context.ask(routes::users::list, &[], Query(filter)).await?;
-        self.users = page.items.into_iter().map(|user| user.name).collect();
+        self.users = held::people(door, "").await?;
         Ok(())
     }
 
     async fn groups(&mut self, door: &SignedIn) -> Result<(), Failure> {
-        let page = routes::groups::After {
-            limit: Some(SUGGESTED),
-            ..Default::default()
-        };
-        let Json(page) = door.context.ask(routes::groups::list, &[], Query(page)).await?;
-        self.groups = page.items.into_iter().map(|group| group.name).collect();
+        self.groups = held::groups(door, "").await?;
         Ok(())
     }
 
     async fn roles(&mut self, door: &SignedIn) -> Result<(), Failure> {
-        let filter = routes::roles::RoleFilter::default();
-        let Json(page) = door.context.ask(routes::roles::list, &[], Query(filter)).await?;
-        self.roles = page.items.into_iter().map(|role| role.name).collect();
+        self.roles = held::Roles::known(door, "").await?;
         Ok(())
     }
 
     async fn places(&mut self, door: &SignedIn) -> Result<(), Failure> {
-        let filter = || PlaceFilter {
-            limit: Some(SUGGESTED),
-            ..Default::default()
-        };
-        let Json(workspaces) = door.context.ask(routes::workspaces::list, &[], Query(filter())).await?;
-        let Json(projects) = door.context.ask(routes::projects::list, &[], Query(filter())).await?;
-        let Json(queues) = door.context.ask(routes::agents::queues, &[], NoInput).await?;
-        self.places.push("installation".into());
-        self.places
-            .extend(workspaces.items.iter().map(|one| format!("workspace:{}", one.name)));
-        // A slash in a name from before would be read as another workspace's.
-        let plain = projects.items.iter().filter(|one| !one.workspace.contains('/'));
-        self.places
-            .extend(plain.map(|one| format!("project:{}/{}", one.workspace, one.name)));
-        self.places
-            .extend(queues.items.iter().map(|one| format!("queue:{}", one.name)));
+        self.places = held::places(door, "").await?;
         Ok(())
     }
 }
@@ -319,7 +288,7 @@ async fn answer(door: &SignedIn, page: &mut ExplorerPage) -> Result<(), Failure>
 }
 
 /// The form that asks for what a command line would ask for: `ml access request ROLE …`.
-fn way_to_ask(command: &str, permission: &str, on: &str) -> String {
+pub(super) fn way_to_ask(command: &str, permission: &str, on: &str) -> String {
     let role = command.split_whitespace().nth(3).unwrap_or_default();
     let is_global = Permission::find(permission).is_some_and(|one| PermissionSet::global_only().contains(one));
     let on = if is_global || on.is_empty() { "installation" } else { on };

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use bailiwick_access::Target;
+use bailiwick_api::access::{DiffAnswer, Planned};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupMember, GroupUsers, NewGroup};
 use bailiwick_api::roles::AssignmentFilter;
 use bailiwick_api::users::PrincipalKind;
@@ -10,7 +11,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Frame;
-use super::held::{self, Giving, Held, Offer, must_be_sure, names, position};
+use super::held::{self, Acted, Again, Giving, Held, Offer, must_be_sure, names, position, preview_giving};
+use super::told::{Problem, given, query, status};
 use super::users::unknown;
 use crate::access::{Answer, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
@@ -23,6 +25,9 @@ const PAGE: i64 = 100;
 /// Where the list goes on.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub struct Starting {
+    /// Part of a name.
+    #[serde(default)]
+    text: String,
     #[serde(default)]
     after: String,
 }
@@ -30,9 +35,14 @@ pub struct Starting {
 impl Starting {
     fn page(&self) -> Result<After, Failure> {
         Ok(After {
+            text: given(&self.text),
             after: position(&self.after)?,
             limit: Some(PAGE),
         })
+    }
+
+    fn query(&self, after: &str) -> String {
+        query(&[("text", &self.text), ("after", after)])
     }
 }
 
@@ -50,54 +60,55 @@ struct GroupsPage {
     reads: bool,
     may_create: bool,
     people: Vec<String>,
+    typed: GroupForm,
+    problem: Option<Problem>,
 }
 
 /// Signed in; whoever does not read groups sees those of his own.
 pub async fn list(door: SignedIn, Query(from): Query<Starting>) -> Result<Answer, Failure> {
-    let Json(page) = door.context.ask(routes::groups::list, &[], Query(from.page()?)).await?;
-    let may_create = may(&door, Permission::GroupsCreate);
-    let page = GroupsPage {
-        frame: Frame::new(&door, "groups", "Groups"),
-        groups: page.items,
-        from,
-        next: page.next,
-        reads: may(&door, Permission::GroupsRead),
-        may_create,
-        people: match may_create {
-            true => held::people(&door, "").await?,
-            false => Vec::new(),
-        },
-    };
-    page.frame.answer(&page)
+    list_page(&door, from, Again::default()).await
 }
 
-/// What a form of the list sends.
-#[derive(Deserialize, JsonSchema)]
-pub struct GroupsForm {
-    act: String,
-    #[serde(default)]
-    name: String,
-    #[serde(default)]
-    description: String,
-    /// Apart by commas.
-    #[serde(default)]
-    users: String,
+async fn list_page(door: &SignedIn, from: Starting, again: Again<GroupForm>) -> Result<Answer, Failure> {
+    let Json(page) = door.context.ask(routes::groups::list, &[], Query(from.page()?)).await?;
+    let may_create = may(door, Permission::GroupsCreate);
+    let page = GroupsPage {
+        frame: Frame::new(door, "groups", "Groups"),
+        groups: page.items,
+        next: page.next.map(|next| from.query(&next)),
+        from,
+        reads: may(door, Permission::GroupsRead),
+        may_create,
+        people: match may_create {
+            true => held::people(door, "").await?,
+            false => Vec::new(),
+        },
+        typed: again.typed,
+        problem: again.problem,
+    };
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// Signed in; each act asks for what it needs.
-pub async fn act_on_list(door: SignedIn, Form(form): Form<GroupsForm>) -> Result<Answer, Failure> {
-    match form.act.as_str() {
-        "create" => {
-            let new = NewGroup {
-                name: form.name.trim().to_owned(),
-                description: form.description.trim().to_owned(),
-                users: names(&form.users),
-            };
-            let Json(made) = door.context.ask(routes::groups::create, &[], Json(new)).await?;
-            Ok(see(made.group.id))
-        }
+pub async fn act_on_list(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, Failure> {
+    let outcome = match form.act.as_str() {
+        "create" => create(&door, &form).await,
         act => Err(unknown(act)),
+    };
+    match Again::or(outcome.map(Acted::Done), form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => list_page(&door, Starting::default(), again).await,
     }
+}
+
+async fn create(door: &SignedIn, form: &GroupForm) -> Result<Answer, Failure> {
+    let new = NewGroup {
+        name: form.name.trim().to_owned(),
+        description: form.description.trim().to_owned(),
+        users: names(&form.users),
+    };
+    let Json(made) = door.context.ask(routes::groups::create, &[], Json(new)).await?;
+    Ok(see(made.group.id))
 }
 
 fn see(group: GroupId) -> Answer {
@@ -121,10 +132,26 @@ struct GroupPage {
     people: Vec<String>,
     may_update: bool,
     may_delete: bool,
+    /// Whether one may see beforehand what would change.
+    previews: bool,
+    typed: GroupForm,
+    problem: Option<Problem>,
+    preview: Option<DiffAnswer>,
+}
+
+impl GroupPage {
+    /// What the form was for that is shown again.
+    fn about(&self) -> &str {
+        self.typed.act.trim_start_matches("preview-")
+    }
 }
 
 /// Signed in; who belongs to it, and who reads groups, may look.
 pub async fn show(door: SignedIn, Query(from): Query<Starting>) -> Result<Answer, Failure> {
+    group_page(&door, from, Again::default()).await
+}
+
+async fn group_page(door: &SignedIn, from: Starting, again: Again<GroupForm>) -> Result<Answer, Failure> {
     let path = [("group", door.context.path("group"))];
     let Json(detail) = door
         .context
@@ -138,14 +165,14 @@ pub async fn show(door: SignedIn, Query(from): Query<Starting>) -> Result<Answer
     };
     let Json(held) = door.context.ask(routes::assignments::list, &[], Query(filter)).await?;
     let everybody = group.id == door.actor.picture().users_group();
-    let may_update = may(&door, Permission::GroupsUpdate);
+    let may_update = may(door, Permission::GroupsUpdate);
     let page = GroupPage {
-        frame: Frame::new(&door, "groups", &group.name),
+        frame: Frame::new(door, "groups", &group.name),
         everybody,
         members: detail.members.items,
+        next: detail.members.next.map(|next| from.query(&next)),
         from,
-        next: detail.members.next,
-        reads: may(&door, Permission::GroupsRead),
+        reads: may(door, Permission::GroupsRead),
         more_held: held.next.is_some(),
         held: Held {
             rows: held::rows(&door.actor, held.items),
@@ -155,20 +182,24 @@ pub async fn show(door: SignedIn, Query(from): Query<Starting>) -> Result<Answer
             path: format!("/groups/{}", group.id),
             nothing: "Holds no role, as far as you may see.",
         },
-        offer: Offer::to(&door).await?,
+        offer: Offer::to(door).await?,
         people: match may_update && !everybody {
-            true => held::people(&door, "").await?,
+            true => held::people(door, "").await?,
             false => Vec::new(),
         },
         may_update,
-        may_delete: !group.built_in && may(&door, Permission::GroupsDelete),
+        may_delete: !group.built_in && may(door, Permission::GroupsDelete),
+        previews: super::told::reads_roles_somewhere(&door.actor),
+        typed: again.typed,
+        problem: again.problem,
+        preview: again.preview,
         group,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
-/// What a form of one group's page sends.
-#[derive(Deserialize, JsonSchema)]
+/// What a form sends.
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct GroupForm {
     act: String,
     #[serde(default)]
@@ -194,6 +225,13 @@ pub struct GroupForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, Failure> {
+    match Again::or(make(&door, &form).await, form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => group_page(&door, Starting::default(), again).await,
+    }
+}
+
+async fn make(door: &SignedIn, form: &GroupForm) -> Result<Acted, Failure> {
     let which = door.context.path("group").to_owned();
     let path = [("group", which.as_str())];
     let context = &door.context;
@@ -205,11 +243,26 @@ pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, 
     match form.act.as_str() {
         "add" => {
             let Json(changed) = context.ask(routes::groups::add, &path, users()).await?;
-            Ok(see(changed.group.id))
+            Ok(see(changed.group.id).into())
         }
         "out" => {
             let Json(changed) = context.ask(routes::groups::remove, &path, users()).await?;
-            Ok(see(changed.group.id))
+            Ok(see(changed.group.id).into())
+        }
+        "preview-add" => {
+            let one = |user: String| Planned::AddMember {
+                group: which.clone(),
+                user,
+            };
+            let changes: Vec<Planned> = names(&form.users).into_iter().map(one).collect();
+            if changes.is_empty() {
+                return Err(Failure::invalid("nobody was named"));
+            }
+            held::preview(door, changes).await
+        }
+        "preview-delete" => {
+            let group = which.clone();
+            held::preview(door, vec![Planned::DeleteGroup { group }]).await
         }
         "change" => {
             let change = ChangeGroup {
@@ -217,14 +270,14 @@ pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, 
                 description: Some(form.description.trim().to_owned()),
             };
             let Json(group) = context.ask(routes::groups::change, &path, Json(change)).await?;
-            Ok(see(group.id))
+            Ok(see(group.id).into())
         }
         "delete" => {
             must_be_sure(&form.sure)?;
             context.ask(routes::groups::delete, &path, NoInput).await?;
-            Ok(Answer::see("/groups"))
+            Ok(Answer::see("/groups").into())
         }
-        "give" => {
+        "give" | "preview-give" => {
             let giving = Giving {
                 user: None,
                 group: Some(which.clone()),
@@ -233,12 +286,15 @@ pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, 
                 until: &form.until,
                 reason: &form.reason,
             };
-            held::give(&door, giving).await?;
-            Ok(back(&which))
+            if form.act == "preview-give" {
+                return preview_giving(door, giving).await;
+            }
+            held::give(door, giving).await?;
+            Ok(back(&which).into())
         }
         "take" => {
             held::take(context, &form.assignment).await?;
-            Ok(back(&which))
+            Ok(back(&which).into())
         }
         act => Err(unknown(act)),
     }

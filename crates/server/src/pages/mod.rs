@@ -4,13 +4,15 @@
 use askama::Template;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
+use bailiwick_api::access::Explain;
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{Permission, Time};
 use bailiwick_store::access::Actor;
 
-use crate::access::{Answer, Context, SignedIn};
+use crate::access::{Answer, Context, Json, SignedIn};
 use crate::cookies;
-use crate::failure::Failure;
+use crate::failure::{Failure, Lacks};
+use crate::routes;
 
 pub mod activate;
 pub mod agents;
@@ -109,7 +111,39 @@ struct FailedPage {
     status: u16,
     message: String,
     hint: Option<String>,
+    lacks: Option<Lacking>,
     request_id: String,
+}
+
+/// What is told about a right that was missing.
+struct Lacking {
+    /// In words: `change experiments`.
+    meaning: &'static str,
+    /// Who could give it, at most ten.
+    could_give: Vec<String>,
+    /// Queries of the pages that say why, and that ask for it.
+    why: String,
+    ask: Option<String>,
+}
+
+impl Lacking {
+    /// As the interface explains it to the same person; nothing is recorded.
+    async fn of(context: &Context, lacks: &Lacks) -> Option<Lacking> {
+        let question = Explain {
+            who: None,
+            permission: lacks.permission.name().to_owned(),
+            on: lacks.on.clone(),
+        };
+        let asked = context.ask(routes::access::explain, &[], Json(question)).await;
+        let one = asked.ok()?.0.answers.into_iter().next()?;
+        let ask = one.ask.as_deref();
+        Some(Lacking {
+            meaning: lacks.permission.meaning(),
+            ask: ask.map(|command| explorer::way_to_ask(command, lacks.permission.name(), &lacks.on)),
+            could_give: one.could_give,
+            why: told::question(lacks),
+        })
+    }
 }
 
 /// A failure as a page. Whoever is not signed in is shown the way in, and comes back from there.
@@ -129,11 +163,17 @@ pub async fn failed(context: &Context, failure: Failure) -> Response {
         status if status.is_server_error() => "Something failed",
         _ => "That did not work",
     };
+    let lacks = match (&failure.lacks, &actor) {
+        (Some(lacks), Some(_)) => Lacking::of(context, lacks).await,
+        _ => None,
+    };
     let page = FailedPage {
         frame: Frame::of(context, actor.as_ref(), "", title),
         status: failure.status.as_u16(),
         message: failure.message.clone(),
-        hint: failure.hint.clone(),
+        // A page leads there by a link, not by a command.
+        hint: failure.hint.clone().filter(|_| lacks.is_none()),
+        lacks,
         request_id: context.origin.request_id.to_string(),
     };
     let status = failure.status;
@@ -163,6 +203,13 @@ pub fn ago(then: Time, now: Time) -> String {
         3600..86_400 => format!("{} h ago", seconds / 3600),
         _ => format!("{} d ago", seconds / 86_400),
     }
+}
+
+/// `2026-11-22 16:53:47`, in UTC as everywhere.
+pub fn moment(at: &Time) -> String {
+    let whole = at.to_string();
+    let seconds = whole.get(..19).unwrap_or(&whole);
+    seconds.replace('T', " ")
 }
 
 /// `1 h 05 min`

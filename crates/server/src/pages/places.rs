@@ -2,6 +2,7 @@
 
 use askama::Template;
 use bailiwick_access::{ObjectKind, Target};
+use bailiwick_api::access::{DiffAnswer, Planned};
 use bailiwick_api::roles::{AssignmentChange, NewAssignment, NewAssignments, ScopeView};
 use bailiwick_api::workspaces::{
     Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, Workspace,
@@ -11,7 +12,9 @@ use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::held::{self, Acted, Again, Roles};
 use super::session::quoted;
+use super::told::{Problem, given, query, status};
 use super::{Frame, ago};
 use crate::access::{Answer, Context, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
@@ -39,16 +42,17 @@ pub struct Person {
 }
 
 impl Person {
-    /// The first few hundred: a help for typing, no list.
+    /// The first few: a help for typing, no list.
     pub async fn all(context: &Context) -> Result<Vec<Person>, Failure> {
         let filter = UserFilter {
-            limit: Some(300),
+            limit: Some(50),
             ..UserFilter::default()
         };
         let Json(users) = context.ask(users::list, &[], Query(filter)).await?;
         let after = After {
+            text: None,
             after: None,
-            limit: Some(200),
+            limit: Some(50),
         };
         let Json(groups) = context.ask(groups::list, &[], Query(after)).await?;
         let users = users.items.into_iter().map(|user| Person {
@@ -63,11 +67,12 @@ impl Person {
     }
 }
 
-/// The roles that this actor may give at a place.
+/// The roles that this actor may give at a place; of very many those among the first.
 pub async fn assignable(context: &Context, actor: &Actor, target: &Target) -> Result<Vec<String>, Failure> {
     let filter = RoleFilter {
+        text: None,
         after: None,
-        limit: Some(1000),
+        limit: Some(60),
     };
     let Json(known) = context.ask(roles::list, &[], Query(filter)).await?;
     let target = Target { owner: None, ..*target };
@@ -88,6 +93,9 @@ pub struct Listed {
     /// `1`: archived ones too.
     #[serde(default)]
     all: String,
+    /// Part of a name.
+    #[serde(default)]
+    text: String,
     #[serde(default)]
     after: String,
 }
@@ -106,6 +114,7 @@ impl Listed {
     fn filter(&self) -> Result<PlaceFilter, Failure> {
         Ok(PlaceFilter {
             all: self.is_all().then_some(true),
+            text: given(&self.text),
             after: self.after()?,
             limit: Some(100),
         })
@@ -124,13 +133,12 @@ impl Listed {
 
     /// The query of the page that begins after `next`.
     fn query(&self, next: &str) -> String {
-        let all = if self.is_all() { "all=1&" } else { "" };
-        format!("{all}after={}", quoted(next))
+        query(&[("all", &self.all), ("text", &self.text), ("after", next)])
     }
 }
 
 /// What the forms of these pages send.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct Act {
     act: String,
     #[serde(default)]
@@ -355,24 +363,37 @@ struct Members {
     /// Where the forms go.
     path: String,
     may_assign: bool,
-    roles: Vec<String>,
+    previews: bool,
+    roles: Roles,
     people: Vec<Person>,
+    typed: Act,
+    problem: Option<Problem>,
+    preview: Option<DiffAnswer>,
 }
 
 impl Members {
+    /// The problem is about the form below the table.
+    fn is_about_adding(&self) -> bool {
+        self.may_assign && self.typed.act.ends_with("add")
+    }
+
     async fn of(
         door: &SignedIn,
         page: Page<Member>,
         listed: &Listed,
         target: &Target,
         path: String,
+        again: Again<Act>,
     ) -> Result<Members, Failure> {
         let (context, actor) = (&door.context, &door.actor);
         let target = Target { owner: None, ..*target };
         let may_assign = actor.may(Permission::RolesAssign, &target).is_some();
         let (roles, people) = match may_assign {
-            true => (assignable(context, actor, &target).await?, Person::all(context).await?),
-            false => (Vec::new(), Vec::new()),
+            true => (
+                Roles::to_give(door, &[target], false).await?,
+                Person::all(context).await?,
+            ),
+            false => (Roles::default(), Vec::new()),
         };
         let row = |it: Member| MemberRow {
             from: comes_from(&it.scope, &target),
@@ -383,9 +404,7 @@ impl Members {
                 MemberKind::ServiceAccount => None,
             },
             until: it.until.map(|until| until.to_string()).unwrap_or_default(),
-            roles: std::iter::once(it.role.clone())
-                .chain(roles.iter().filter(|role| **role != it.role).cloned())
-                .collect(),
+            roles: roles.with(&it.role),
             it,
         };
         Ok(Members {
@@ -393,8 +412,12 @@ impl Members {
             rows: page.items.into_iter().map(row).collect(),
             path,
             may_assign,
+            previews: super::told::reads_roles_somewhere(actor),
             roles,
             people,
+            typed: again.typed,
+            problem: again.problem,
+            preview: again.preview,
         })
     }
 }
@@ -408,12 +431,12 @@ fn comes_from(scope: &ScopeView, here: &Target) -> Option<String> {
     }
 }
 
-/// Gives, changes or takes a role at a place; false for any other act.
-async fn act_on_member(door: &SignedIn, on: String, act: &Act) -> Result<bool, Failure> {
+/// Gives, changes or takes a role at a place; nothing for any other act.
+async fn act_on_member(door: &SignedIn, on: String, act: &Act, back: Answer) -> Result<Acted, Failure> {
     let (context, end) = (&door.context, End::parse(&act.until, door.actor.now()));
     let path = [("assignment", act.assignment.as_str())];
     match act.act.as_str() {
-        "add" => {
+        "add" | "preview-add" => {
             let until = end?.0;
             let given = |names: Vec<&str>| {
                 let one = |who: &str| NewAssignment {
@@ -436,6 +459,15 @@ async fn act_on_member(door: &SignedIn, on: String, act: &Act) -> Result<bool, F
             if names.is_empty() {
                 return Err(Failure::invalid("say who is to have the role"));
             }
+            if act.act == "preview-add" {
+                let planned = |one: NewAssignment| Planned::Assign {
+                    role: one.role,
+                    user: one.user,
+                    group: one.group,
+                    on: on.clone(),
+                };
+                return held::preview(door, given(names).into_iter().map(planned).collect()).await;
+            }
             let new = NewAssignments {
                 assignments: given(names),
                 reason: String::new(),
@@ -453,9 +485,9 @@ async fn act_on_member(door: &SignedIn, on: String, act: &Act) -> Result<bool, F
             context.ask(assignments::change, &path, Json(change)).await?;
         }
         "remove" => drop(context.ask(assignments::take_by_id, &path, NoInput).await?),
-        _ => return Ok(false),
+        _ => return Err(act.unknown()),
     }
-    Ok(true)
+    Ok(Acted::Done(back))
 }
 
 #[derive(Template)]
@@ -468,7 +500,11 @@ struct MembersPage {
 }
 
 pub async fn members(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
-    let head = Head::of(&door, "members").await?;
+    members_page(&door, listed, Again::default()).await
+}
+
+async fn members_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Result<Answer, Failure> {
+    let head = Head::of(door, "members").await?;
     let id = head.it.id.to_string();
     let filter = Query(listed.members()?);
     let Json(page) = door
@@ -478,19 +514,23 @@ pub async fn members(door: SignedIn, Query(listed): Query<Listed>) -> Result<Ans
     let target = door.actor.picture().workspace_target(head.it.id);
     let path = format!("/workspaces/{id}/members");
     let page = MembersPage {
-        frame: Frame::new(&door, "workspaces", format!("Members of {}", head.it.name)),
-        members: Members::of(&door, page, &listed, &target, path).await?,
+        frame: Frame::new(door, "workspaces", format!("Members of {}", head.it.name)),
+        members: Members::of(door, page, &listed, &target, path, again).await?,
         head,
         listed,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.members.problem.as_ref()), &page)
 }
 
 pub async fn act_on_members(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
     let which = door.context.path("workspace").to_owned();
-    match act_on_member(&door, format!("workspace:{which}"), &act).await? {
-        true => Ok(Answer::see(&format!("/workspaces/{}/members", quoted(&which)))),
-        false => Err(act.unknown()),
+    let back = Answer::see(&format!("/workspaces/{}/members", quoted(&which)));
+    match Again::or(
+        act_on_member(&door, format!("workspace:{which}"), &act, back).await,
+        act,
+    )? {
+        Ok(answer) => Ok(answer),
+        Err(again) => members_page(&door, Listed::default(), again).await,
     }
 }
 
@@ -561,7 +601,11 @@ fn project_path(workspace: WorkspaceId, project: ProjectId) -> String {
 }
 
 pub async fn project(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
-    let (workspace, it) = found(&door).await?;
+    project_page(&door, listed, Again::default()).await
+}
+
+async fn project_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Result<Answer, Failure> {
+    let (workspace, it) = found(door).await?;
     let (context, actor) = (&door.context, &door.actor);
     let target = actor.picture().project_target(it.id);
     let may = |permission| actor.may(permission, &target).is_some();
@@ -571,15 +615,18 @@ pub async fn project(door: SignedIn, Query(listed): Query<Listed>) -> Result<Ans
         true => {
             let names = [("workspace", in_workspace.as_str()), ("project", id.as_str())];
             let Json(page) = context.ask(projects::members, &names, Query(listed.members()?)).await?;
-            Some(Members::of(&door, page, &listed, &target, path.clone()).await?)
+            Some(Members::of(door, page, &listed, &target, path.clone(), again).await?)
         }
-        false => None,
+        false => match again.problem {
+            Some(problem) => return Err(problem.into()),
+            None => None,
+        },
     };
     let sees = actor
         .may(Permission::WorkspacesRead, &actor.picture().workspace_target(workspace))
         .is_some();
     let page = ProjectPage {
-        frame: Frame::new(&door, "workspaces", format!("{} / {}", it.workspace, it.name)),
+        frame: Frame::new(door, "workspaces", format!("{} / {}", it.workspace, it.name)),
         workspace: super::experiment::Place {
             name: it.workspace.clone(),
             path: sees.then(|| format!("/workspaces/{workspace}")),
@@ -593,7 +640,8 @@ pub async fn project(door: SignedIn, Query(listed): Query<Listed>) -> Result<Ans
         members,
         it,
     };
-    page.frame.answer(&page)
+    let problem = page.members.as_ref().and_then(|members| members.problem.as_ref());
+    page.frame.answer_with(status(problem), &page)
 }
 
 pub async fn act_on_project(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
@@ -611,9 +659,14 @@ pub async fn act_on_project(door: SignedIn, Form(act): Form<Act>) -> Result<Answ
             context.ask(projects::delete, &path, NoInput).await?;
             return Ok(Answer::see(&format!("/workspaces/{workspace}")));
         }
-        "add" | "change" | "remove" => {
-            let (_, it) = found(&door).await?;
-            act_on_member(&door, format!("project:{}", it.id), &act).await?;
+        "add" | "preview-add" | "change" | "remove" => {
+            let (workspace, it) = found(&door).await?;
+            let back = Answer::see(&project_path(workspace, it.id));
+            let outcome = act_on_member(&door, format!("project:{}", it.id), &act, back).await;
+            return match Again::or(outcome, act)? {
+                Ok(answer) => Ok(answer),
+                Err(again) => project_page(&door, Listed::default(), again).await,
+            };
         }
         _ => return Err(act.unknown()),
     }

@@ -20,7 +20,20 @@ struct SignInPage {
     next: String,
     problem: Option<String>,
     hint: Option<String>,
+    providers: &'static [Provider],
+    /// Whom to ask for a link, as the operator wrote it down.
+    contact: Option<String>,
 }
+
+/// A way to sign in that is not a password of ours.
+pub struct Provider {
+    pub name: &'static str,
+    /// Where signing in with it begins; it is told where to go on to as `next`.
+    pub path: &'static str,
+}
+
+/// Each is a button above the form; as long as there is none, nothing shows.
+const PROVIDERS: &[Provider] = &[];
 
 /// Where to go once signed in.
 #[derive(Deserialize, JsonSchema)]
@@ -57,6 +70,8 @@ pub async fn show(door: Anyone, Query(next): Query<Next>) -> Result<Answer, Fail
         next: own_path(next.next.as_deref()).to_owned(),
         problem: None,
         hint: None,
+        providers: PROVIDERS,
+        contact: door.context.shared.parts.contact.clone(),
     };
     page.frame.answer(&page)
 }
@@ -90,13 +105,12 @@ pub async fn sign_in(door: Stranger, Form(given): Form<SignIn>) -> Result<Answer
                 name: given.name,
                 next,
                 problem: Some(failure.message),
-                hint: failure.hint,
+                // What to do without a password stands below the form, whoever it is.
+                hint: failure.hint.filter(|_| failure.status != StatusCode::UNAUTHORIZED),
+                providers: PROVIDERS,
+                contact: context.shared.parts.contact.clone(),
             };
-            let status = match failure.status {
-                StatusCode::TOO_MANY_REQUESTS => StatusCode::TOO_MANY_REQUESTS,
-                _ => StatusCode::UNPROCESSABLE_ENTITY,
-            };
-            page.frame.answer_with(status, &page)
+            page.frame.answer_with(failure.status, &page)
         }
         Err(failure) => Err(failure),
     }

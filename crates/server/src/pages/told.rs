@@ -10,13 +10,20 @@ use bailiwick_api::{Permission, Time};
 use bailiwick_store::access::Actor;
 
 use super::session::quoted;
-use crate::failure::Failure;
+use crate::failure::{Failure, Lacks};
 
 /// A failure that is told above a form, which keeps what was typed.
 pub struct Problem {
     pub status: StatusCode,
     pub message: String,
     pub hint: Option<String>,
+    /// The query of the page that says why, and who could give it.
+    pub why: Option<String>,
+}
+
+/// The question why somebody lacks this right.
+pub fn question(lacks: &Lacks) -> String {
+    query(&[("permission", lacks.permission.name()), ("on", &lacks.on)])
 }
 
 impl Problem {
@@ -28,8 +35,10 @@ impl Problem {
         }
         Ok(Problem {
             status: failure.status,
+            why: failure.lacks.as_deref().map(question),
             message: failure.message,
-            hint: failure.hint,
+            // A page leads there by a link, not by a command.
+            hint: failure.hint.filter(|_| failure.lacks.is_none()),
         })
     }
 
@@ -38,6 +47,16 @@ impl Problem {
         match outcome {
             Ok(value) => Ok(Ok(value)),
             Err(failure) => Problem::of(failure).map(Err),
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Failure {
+        Failure {
+            status: problem.status,
+            hint: problem.hint,
+            ..Failure::invalid(problem.message)
         }
     }
 }

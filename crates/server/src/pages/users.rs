@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use askama::Template;
 use bailiwick_access::Target;
+use bailiwick_api::access::DiffAnswer;
 use bailiwick_api::roles::AssignmentFilter;
-use bailiwick_api::users::{ChangeUser, Link, NewServiceAccount, NewUser, PrincipalKind, User, UserState};
+use bailiwick_api::users::{ChangeUser, Link, NewServiceAccount, NewUser, PrincipalKind, Seats, User, UserState};
 use bailiwick_api::{Permission, Time, ids};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::held::{self, Giving, Held, Offer, Thing, moment, must_be_sure, names, position};
-use super::told::{given, query};
+use super::held::{
+    self, Acted, Again, Giving, Held, Offer, Roles, Thing, moment, must_be_sure, names, position, preview_giving,
+};
+use super::told::{Problem, given, query, status};
 use super::{Frame, ago};
 use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
@@ -153,9 +156,20 @@ struct UsersPage {
     reads_services: bool,
     may_create: bool,
     may_update: bool,
-    roles: Vec<String>,
+    /// How many may be active or pending, for those who read users.
+    seats: Option<Seats>,
+    roles: Roles,
     workspaces: Vec<String>,
     queues: Vec<String>,
+    typed: UsersForm,
+    problem: Option<Problem>,
+}
+
+impl UsersPage {
+    /// The problem is about the form below the table.
+    fn is_about_form(&self) -> bool {
+        self.typed.act == "invite" || self.typed.act == "create"
+    }
 }
 
 fn may(door: &SignedIn, permission: Permission) -> bool {
@@ -164,37 +178,44 @@ fn may(door: &SignedIn, permission: Permission) -> bool {
 
 /// Signed in; fellow users see each other's names.
 pub async fn list(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer, Failure> {
+    list_page(&door, wanted, Again::default()).await
+}
+
+async fn list_page(door: &SignedIn, wanted: Wanted, again: Again<UsersForm>) -> Result<Answer, Failure> {
     let filter = wanted.filter()?;
     let Json(page) = door.context.ask(routes::users::list, &[], Query(filter)).await?;
-    let may_create = may(&door, Permission::UsersCreate);
-    let (mut roles, mut workspaces) = (Vec::new(), Vec::new());
+    let may_create = may(door, Permission::UsersCreate);
+    let (mut roles, mut workspaces) = (Roles::default(), Vec::new());
     if may_create {
-        let offer = Offer::to(&door).await?;
+        let offer = Offer::to(door).await?;
         roles = offer.map(|offer| offer.roles).unwrap_or_default();
-        workspaces = held::workspaces(&door).await?;
+        workspaces = held::workspaces(door, "").await?;
     }
     let page = UsersPage {
-        frame: Frame::new(&door, "users", "Users"),
+        frame: Frame::new(door, "users", "Users"),
         services: false,
         here: wanted.query(&wanted.after),
         first: wanted.query(""),
         next: page.next.map(|next| wanted.query(&next)),
-        rows: page.items.into_iter().map(|it| Row::new(&door, it)).collect(),
+        rows: page.items.into_iter().map(|it| Row::new(door, it)).collect(),
         wanted,
         states: STATES,
-        reads: may(&door, Permission::UsersRead),
-        reads_services: may(&door, Permission::ServiceAccountsRead),
+        reads: may(door, Permission::UsersRead),
+        reads_services: may(door, Permission::ServiceAccountsRead),
         may_create,
-        may_update: may(&door, Permission::UsersUpdate),
-        roles: roles.into_iter().map(|role| role.name).collect(),
+        may_update: may(door, Permission::UsersUpdate),
+        seats: page.seats,
+        roles,
         workspaces: workspaces.into_iter().map(|(_, name)| name).collect(),
         queues: Vec::new(),
+        typed: again.typed,
+        problem: again.problem,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// What a form of the list sends.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct UsersForm {
     act: String,
     /// The numbers that are ticked, apart by commas.
@@ -213,6 +234,9 @@ pub struct UsersForm {
     workspace: String,
     #[serde(default)]
     remote: String,
+    /// Queues of a service account, apart by commas.
+    #[serde(default)]
+    serve: String,
     /// Each tick by itself, as a browser without script sends them: `u12=on`.
     #[serde(flatten)]
     ticks: BTreeMap<String, String>,
@@ -231,10 +255,14 @@ impl UsersForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act_on_list(door: SignedIn, Form(form): Form<UsersForm>) -> Result<Answer, Failure> {
-    match form.act.as_str() {
+    let outcome = match form.act.as_str() {
         "invite" => invite(&door, &form).await,
         "deactivate" => deactivate(&door, &form).await,
         act => Err(unknown(act)),
+    };
+    match Again::or(outcome.map(Acted::Done), form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => list_page(&door, Wanted::default(), again).await,
     }
 }
 
@@ -362,6 +390,9 @@ struct UserPage {
     held: Held,
     more_held: bool,
     offer: Option<Offer>,
+    typed: UserForm,
+    problem: Option<Problem>,
+    preview: Option<DiffAnswer>,
     may_name: bool,
     may_display_name: bool,
     may_life: bool,
@@ -373,10 +404,18 @@ impl UserPage {
     fn acts(&self) -> bool {
         self.may_life || self.may_link || self.may_display_name
     }
+
+    fn is_about_giving(&self) -> bool {
+        self.offer.is_some() && self.typed.act.ends_with("give")
+    }
 }
 
 /// Signed in; what is told is what the interface tells.
 pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    user_page(&door, Again::default()).await
+}
+
+async fn user_page(door: &SignedIn, again: Again<UserForm>) -> Result<Answer, Failure> {
     let path = [("user", door.context.path("user"))];
     let Json(user) = door.context.ask(routes::users::show, &path, NoInput).await?;
     let (actor, now) = (&door.actor, door.actor.now());
@@ -384,7 +423,8 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
     let (mut items, mut more_held) = (Vec::new(), false);
     if is_there {
         let filter = AssignmentFilter {
-            user: Some(user.id.to_string()),
+            // By the name that was asked for: what hides it must read the same here.
+            user: Some(user.name.clone()),
             through_groups: Some(true),
             limit: Some(200),
             ..AssignmentFilter::default()
@@ -394,7 +434,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
     }
     let is_service = user.kind == PrincipalKind::Service;
     let is_me = user.id == actor.id;
-    let may_update = is_there && !is_service && may(&door, Permission::UsersUpdate);
+    let may_update = is_there && !is_service && may(door, Permission::UsersUpdate);
     let may_display_name =
         may_update || is_me && actor.may(Permission::MeUpdate, &Target::owned_by(actor.id)).is_some();
     let removes = match is_service {
@@ -406,7 +446,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
         path: Some(held::group_path(actor, name)),
     };
     let page = UserPage {
-        frame: Frame::new(&door, "users", &user.name),
+        frame: Frame::new(door, "users", &user.name),
         groups: user.groups.iter().map(group).collect(),
         seen: When::ago(user.last_seen_at, now),
         since: When::ago(user.created_at, now),
@@ -420,24 +460,28 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
             from: true,
             path: format!("/users/{}", user.id),
             nothing: "Holds no role, as far as you may see.",
-        },
+        }
+        .of_user(),
         more_held,
         offer: match is_there {
-            true => Offer::to(&door).await?,
+            true => Offer::to(door).await?,
             false => None,
         },
+        typed: again.typed,
+        problem: again.problem,
+        preview: again.preview,
         may_name: may_update,
         may_display_name,
         may_life: may_update,
         may_link: may_update && !user.remote && matches!(user.state, UserState::Active | UserState::Pending),
-        may_remove: is_there && may(&door, removes),
+        may_remove: is_there && may(door, removes),
         user,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// What a form of one user's page sends.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Default, Deserialize, JsonSchema)]
 pub struct UserForm {
     act: String,
     #[serde(default)]
@@ -460,6 +504,13 @@ pub struct UserForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, Failure> {
+    match Again::or(make(&door, &form).await, form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => user_page(&door, again).await,
+    }
+}
+
+async fn make(door: &SignedIn, form: &UserForm) -> Result<Acted, Failure> {
     let which = door.context.path("user").to_owned();
     let path = [("user", which.as_str())];
     let context = &door.context;
@@ -486,7 +537,7 @@ pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, F
         "link" => {
             let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
             let Json(link) = context.ask(routes::users::link, &path, Json(Done {})).await?;
-            return link_page(&door, &user, link);
+            return link_page(door, &user, link).map(Acted::Done);
         }
         "remove" => {
             must_be_sure(&form.sure)?;
@@ -495,12 +546,12 @@ pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, F
                 context
                     .ask(routes::users::remove_service_account, &path, NoInput)
                     .await?;
-                return Ok(Answer::see("/service-accounts"));
+                return Ok(Answer::see("/service-accounts").into());
             }
             context.ask(routes::users::remove, &path, NoInput).await?;
-            return Ok(Answer::see("/users"));
+            return Ok(Answer::see("/users").into());
         }
-        "give" => {
+        "give" | "preview-give" => {
             let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
             let giving = Giving {
                 user: Some(user.id.to_string()),
@@ -510,7 +561,10 @@ pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, F
                 until: &form.until,
                 reason: &form.reason,
             };
-            held::give(&door, giving).await?;
+            if form.act == "preview-give" {
+                return preview_giving(door, giving).await;
+            }
+            held::give(door, giving).await?;
             Json(user)
         }
         "take" => {
@@ -520,65 +574,67 @@ pub async fn act(door: SignedIn, Form(form): Form<UserForm>) -> Result<Answer, F
         }
         act => return Err(unknown(act)),
     };
-    Ok(Answer::see(&format!("/users/{}", user.id)))
+    Ok(Answer::see(&format!("/users/{}", user.id)).into())
 }
 
 /// Who may see service accounts.
 pub async fn list_service_accounts(door: SignedIn, Query(wanted): Query<Wanted>) -> Result<Answer, Failure> {
+    services_page(&door, wanted, Again::default()).await
+}
+
+async fn services_page(door: &SignedIn, wanted: Wanted, again: Again<UsersForm>) -> Result<Answer, Failure> {
     let filter = wanted.filter()?;
     let list = routes::users::list_service_accounts;
     let Json(page) = door.context.ask(list, &[], Query(filter)).await?;
-    let may_create = may(&door, Permission::ServiceAccountsCreate);
+    let may_create = may(door, Permission::ServiceAccountsCreate);
     let mut queues = Vec::new();
     if may_create {
         let Json(page) = door.context.ask(routes::agents::queues, &[], NoInput).await?;
         queues = page.items.into_iter().map(|queue| queue.name).collect();
     }
     let page = UsersPage {
-        frame: Frame::new(&door, "users", "Service accounts"),
+        frame: Frame::new(door, "users", "Service accounts"),
         services: true,
         here: wanted.query(&wanted.after),
         first: wanted.query(""),
         next: page.next.map(|next| wanted.query(&next)),
-        rows: page.items.into_iter().map(|it| Row::new(&door, it)).collect(),
+        rows: page.items.into_iter().map(|it| Row::new(door, it)).collect(),
         wanted,
         states: STATES,
-        reads: may(&door, Permission::UsersRead),
+        reads: may(door, Permission::UsersRead),
         reads_services: true,
         may_create,
         may_update: false,
-        roles: Vec::new(),
+        seats: None,
+        roles: Roles::default(),
         workspaces: Vec::new(),
         queues,
+        typed: again.typed,
+        problem: again.problem,
     };
-    page.frame.answer(&page)
-}
-
-/// What a form of the list of service accounts sends.
-#[derive(Deserialize, JsonSchema)]
-pub struct ServiceAccountsForm {
-    act: String,
-    #[serde(default)]
-    name: String,
-    /// Queues, apart by commas.
-    #[serde(default)]
-    serve: String,
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// Signed in; each act asks for what it needs.
-pub async fn act_on_service_accounts(door: SignedIn, Form(form): Form<ServiceAccountsForm>) -> Result<Answer, Failure> {
-    match form.act.as_str() {
-        "create" => {
-            let new = NewServiceAccount {
-                name: form.name.trim().to_owned(),
-                serve: names(&form.serve),
-            };
-            let create = routes::users::create_service_account;
-            let Json(made) = door.context.ask(create, &[], Json(new)).await?;
-            key_page(&door, made)
-        }
+pub async fn act_on_service_accounts(door: SignedIn, Form(form): Form<UsersForm>) -> Result<Answer, Failure> {
+    let outcome = match form.act.as_str() {
+        "create" => make_service_account(&door, &form).await,
         act => Err(unknown(act)),
+    };
+    match Again::or(outcome.map(Acted::Done), form)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => services_page(&door, Wanted::default(), again).await,
     }
+}
+
+async fn make_service_account(door: &SignedIn, form: &UsersForm) -> Result<Answer, Failure> {
+    let new = NewServiceAccount {
+        name: form.name.trim().to_owned(),
+        serve: names(&form.serve),
+    };
+    let create = routes::users::create_service_account;
+    let Json(made) = door.context.ask(create, &[], Json(new)).await?;
+    key_page(door, made)
 }
 
 fn key_page(door: &SignedIn, made: bailiwick_api::tokens::TokenWithSecret) -> Result<Answer, Failure> {

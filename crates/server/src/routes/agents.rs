@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use bailiwick_api::agents::{Agent, Happened, Held, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report};
+use bailiwick_api::agents::{
+    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
+};
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
@@ -23,6 +25,8 @@ use crate::parts::Parts;
 
 /// An agent polls at least every 60 s; unheard of for three times that, it is lost.
 const LOST_AFTER_MS: i64 = 180_000;
+/// What jobs use is written down at most this often.
+const USAGE_PAUSE: Duration = Duration::from_secs(4);
 /// Largest piece of log text, in bytes.
 const LOG_MAX: usize = 4 * 1024 * 1024;
 /// No log has so many lines; numbers near the end of i64 could not be counted on from.
@@ -238,7 +242,11 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
     // An agent ends its jobs after 9/10 of the lease; a twentieth is well inside the rest.
     let pause = Duration::from_millis(parts.lease_ms as u64 / 20).min(Duration::from_secs(15));
     let now = Instant::now();
-    {
+    // It is sent where it has changed; somebody may be looking at it.
+    let measured = || parts.hub.measured.lock().expect("no panic while the lock is held");
+    let is_recent = |at: &Instant| now.duration_since(*at) < USAGE_PAUSE;
+    let tells = !poll.usage.is_empty() && !measured().get(&serving.id).is_some_and(is_recent);
+    if !tells {
         let renewed = parts.hub.renewed.lock().expect("no panic while the lock is held");
         if renewed
             .get(&serving.id)
@@ -250,7 +258,15 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
     if live.is_empty() {
         agents::seen(serving).await?;
     } else {
-        jobs::renew(serving, &live).await?;
+        let held = |one: &JobUsage| {
+            rows.iter()
+                .any(|row| (row.held.job, row.held.fence) == (one.job, one.fence))
+        };
+        let usage: Vec<JobUsage> = poll.usage.iter().copied().filter(|one| tells && held(one)).collect();
+        jobs::renew(serving, &live, &usage).await?;
+        if tells {
+            measured().insert(serving.id, now);
+        }
     }
     parts
         .hub
@@ -295,7 +311,12 @@ async fn note_missing(parts: &Parts, serving: &Serving, lost: &[Held]) -> Result
 }
 
 async fn report_ended(parts: &Parts, serving: &Serving, held: Held, what: &Happened) -> Result<(), Failure> {
-    if let Reported::Kept(experiment) = jobs::report(serving, held.job, held.fence, what, rules(parts)).await? {
+    let report = Report {
+        fence: held.fence,
+        usage: None,
+        what: what.clone(),
+    };
+    if let Reported::Kept(experiment) = jobs::report(serving, held.job, &report, rules(parts)).await? {
         parts.hub.wake_followers(experiment);
         parts.hub.wake_agents();
     }
@@ -306,7 +327,7 @@ pub async fn report(door: Door, Json(report): Json<Report>) -> Result<Json<Done>
     let serving = serving(&door).await?;
     let job = JobId(door.context.path_id("job")?);
     let parts = &door.context.shared.parts;
-    match jobs::report(&serving, job, report.fence, &report.what, rules(parts)).await? {
+    match jobs::report(&serving, job, &report, rules(parts)).await? {
         Reported::Kept(experiment) => {
             parts.hub.wake_followers(experiment);
             // A job that is tried again waits for an agent.

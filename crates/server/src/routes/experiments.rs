@@ -125,6 +125,30 @@ pub async fn move_to(
     Ok(Json(moved))
 }
 
+pub async fn archive(
+    door: Allowed<permit::ExperimentsEdit, OneExperiment>,
+    _: Json<Done>,
+) -> Result<Json<Experiment>, Failure> {
+    set_archived(door, true).await
+}
+
+pub async fn unarchive(
+    door: Allowed<permit::ExperimentsEdit, OneExperiment>,
+    _: Json<Done>,
+) -> Result<Json<Experiment>, Failure> {
+    set_archived(door, false).await
+}
+
+async fn set_archived(
+    door: Allowed<permit::ExperimentsEdit, OneExperiment>,
+    archive: bool,
+) -> Result<Json<Experiment>, Failure> {
+    let row = &door.on.0;
+    let experiment = experiments::archive(&door.granted, row, archive).await?;
+    door.context.shared.parts.hub.wake_followers(row.id);
+    Ok(Json(experiment))
+}
+
 pub async fn delete(
     door: Allowed<permit::ExperimentsDelete, OneExperiment>,
     _: NoInput,

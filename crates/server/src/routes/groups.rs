@@ -16,6 +16,8 @@ use crate::failure::Failure;
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct After {
+    /// Only those whose name holds this text: groups, or the members of one.
+    pub text: Option<String>,
     pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.
     pub limit: Option<i64>,
@@ -68,7 +70,9 @@ async fn one<P: Permit>(door: &Asked<P>) -> Result<(Granted<P>, GroupId), Failur
 
 pub async fn list(door: SignedIn, Query(page): Query<After>) -> Result<Json<Page<Group>>, Failure> {
     let (after, limit) = page.range();
-    Ok(Json(groups::list(&door.actor, after, limit).await?))
+    Ok(Json(
+        groups::list(&door.actor, page.text.as_deref(), after, limit).await?,
+    ))
 }
 
 /// Those who belong to it may look too, and see themselves.
@@ -83,7 +87,9 @@ pub async fn show(door: Asked<permit::GroupsRead>, Query(page): Query<After>) ->
         Some(id) => id,
         None => one(&door).await?.1,
     };
-    Ok(Json(groups::detail(actor, id, after, limit).await?))
+    Ok(Json(
+        groups::detail(actor, id, page.text.as_deref(), after, limit).await?,
+    ))
 }
 
 pub async fn create(

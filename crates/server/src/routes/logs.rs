@@ -16,18 +16,33 @@ use tokio::sync::watch;
 use crate::access::{Allowed, Content, Context, EventStream, Json, OneExperiment, Query};
 use crate::failure::Failure;
 
-type Reading = Allowed<permit::ExperimentsReadArtifacts, OneExperiment>;
+pub(crate) type Reading = Allowed<permit::ExperimentsReadArtifacts, OneExperiment>;
 
 pub async fn read(door: Reading, Query(filter): Query<LogFilter>) -> Result<Json<Log>, Failure> {
+    Ok(Json(piece(&door, &filter).await?))
+}
+
+/// What one door gives: several pieces are one look.
+pub(crate) async fn piece(door: &Reading, filter: &LogFilter) -> Result<Log, Failure> {
     let job = experiments::job(&door.granted, door.on.0.id).await?;
     let limit = filter.limit.or(filter.tail).unwrap_or(1000).clamp(1, 10_000);
-    let tail = filter.tail.map(|tail| tail.min(limit));
-    let piece = logs::read(&door.granted, job, filter.after.unwrap_or(0), limit, tail).await?;
-    Ok(Json(Log {
+    let (piece, through) = if filter.searches() {
+        if filter.tail.is_some() {
+            return Err(Failure::invalid("a search goes from the beginning: leave `tail` out"));
+        }
+        let (piece, through) = logs::search(&door.granted, job, filter, limit).await?;
+        (piece, Some(through))
+    } else {
+        let tail = filter.tail.map(|tail| tail.min(limit));
+        let piece = logs::read(&door.granted, job, filter.after.unwrap_or(0), limit, tail).await?;
+        (piece, None)
+    };
+    Ok(Log {
         lines: piece.lines,
         state: piece.state,
         total: piece.total,
-    }))
+        through,
+    })
 }
 
 /// Where to begin.

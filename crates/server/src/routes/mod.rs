@@ -37,7 +37,11 @@ pub fn table() -> Routes {
     r.get("/api/v1/info", "what one may know before signing in", server::info);
 
     r.get("/", "page of experiments", pages::work::show);
-    r.post("/cancel", "cancel the experiments that are ticked", pages::work::cancel);
+    r.post(
+        "/experiments",
+        "cancel or archive the experiments that are ticked",
+        pages::work::act,
+    );
     r.get("/sign-in", "page to sign in", pages::session::show);
     r.post("/sign-in", "sign in from the page", pages::session::sign_in);
     r.post("/sign-out", "sign out from the page", pages::session::sign_out);
@@ -461,6 +465,16 @@ pub fn table() -> Routes {
         "/api/v1/experiments/{experiment}/move",
         "put an experiment into another project",
         experiments::move_to,
+    );
+    r.post(
+        "/api/v1/experiments/{experiment}/archive",
+        "leave an ended experiment out of lists",
+        experiments::archive,
+    );
+    r.post(
+        "/api/v1/experiments/{experiment}/unarchive",
+        "take an archived experiment back into lists",
+        experiments::unarchive,
     );
     r.delete(
         "/api/v1/experiments/{experiment}",

@@ -41,6 +41,8 @@ pub async fn recorded<T>(actor: &Actor, kind: &'static str, object: &str, outcom
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoleFilter {
+    /// Only those whose name holds this text.
+    pub text: Option<String>,
     pub after: Option<i64>,
     /// 1 to 1000; 200 when left out.
     pub limit: Option<i64>,
@@ -48,7 +50,9 @@ pub struct RoleFilter {
 
 pub async fn list(door: SignedIn, Query(filter): Query<RoleFilter>) -> Result<Json<Page<Role>>, Failure> {
     let (after, limit) = (filter.after.unwrap_or(0), filter.limit.unwrap_or(200));
-    Ok(Json(roles::list(&door.actor, after, limit).await?))
+    Ok(Json(
+        roles::list(&door.actor, filter.text.as_deref(), after, limit).await?,
+    ))
 }
 
 pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<RoleDetail>, Failure> {

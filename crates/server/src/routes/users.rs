@@ -9,13 +9,14 @@ use bailiwick_api::permission::permit;
 use bailiwick_api::tokens::{Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session,
-    User, UserState, UserWithLink,
+    User, UserState, UserWithLink, Users,
 };
 use bailiwick_api::{Page, Permission, PrincipalId, Time};
 use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials::{self, LinkUse};
 use bailiwick_store::principals::{self, CreateError, Life, LifeError, Wanted};
+use bailiwick_store::seats;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -280,10 +281,18 @@ impl UserFilter {
     }
 }
 
-pub async fn list(door: SignedIn, Query(filter): Query<UserFilter>) -> Result<Json<Page<User>>, Failure> {
-    Ok(Json(
-        principals::list(&door.actor, &filter.wanted(PrincipalKind::User)).await?,
-    ))
+pub async fn list(door: SignedIn, Query(filter): Query<UserFilter>) -> Result<Json<Users>, Failure> {
+    let actor = &door.actor;
+    let page = principals::list(actor, &filter.wanted(PrincipalKind::User)).await?;
+    let counts = actor.may(Permission::UsersRead, &Target::default()).is_some();
+    Ok(Json(Users {
+        items: page.items,
+        next: page.next,
+        seats: match counts {
+            true => Some(seats::count(actor).await?),
+            false => None,
+        },
+    }))
 }
 
 pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<User>, Failure> {

@@ -1,6 +1,7 @@
 //! Every route of the router's own table × everybody who may knock × their own things, another's, and what is not there. The answers stand in
 //! `access-matrix.txt`, to be read as a diff; `BLESS=1` writes it anew.
 
+use bailiwick_server::access::is_page;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -34,10 +35,15 @@ impl Aim {
     }
 }
 
+/// A packed archive without files.
+const EMPTY_ARCHIVE: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\x63\x60\x18\x05\xa3\x60\x14\x8c\x54\x00\x00\x2e\xaf\xb5\xef\x00\x04\x00\x00";
+
 /// How many events a success leaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Leaves {
     One,
+    /// What a page does in two steps of the interface.
+    Two,
     /// The `&str` says why.
     Nothing(&'static str),
 }
@@ -133,7 +139,7 @@ impl Stage {
         callers.push(("agent".into(), Caller::Agent(as_person)));
         let other = world.person("other").await;
         let other_hand = world.agent("machine-2", 4).await;
-        let code = other.send_code(b"the other's code").await;
+        let code = other.send_code(EMPTY_ARCHIVE).await;
         Stage {
             world,
             callers,
@@ -296,7 +302,11 @@ pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experi
         "/audit" => call.leaving_nothing("it changes nothing"),
         "/sign-in" | "/activate" => call.leaving_nothing("it is refused before anything is tried"),
         "/sign-out" | "/settings/sessions" => call.leaving_nothing("there is no session"),
-        "/access/shadow" => call.leaving_nothing("nothing was recorded"),
+        // The code is sent anew under one's own name, unless it is one's own.
+        "/experiments/{experiment}/again" if who.id != stage.other.id => Call {
+            leaves: Leaves::Two,
+            ..call
+        },
         _ => call,
     }
 }
@@ -305,7 +315,7 @@ pub async fn call(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experi
 async fn form(stage: &Stage, path: &str) -> String {
     let number = fresh_number();
     match path {
-        "/cancel" => "ids=none".into(),
+        "/experiments" => "act=cancel&ids=none".into(),
         "/sign-in" => "name=other&password=".into(),
         "/sign-out" => String::new(),
         "/activate" => format!("token=none&password={PASSWORD}&again=other"),
@@ -316,7 +326,7 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/settings/tokens" => "act=create&label=new".into(),
         "/settings/sessions" => "act=revoke-others".into(),
         "/experiments/{experiment}" => "act=cancel".into(),
-        "/experiments/{experiment}/again" => "config=name: new%0Aentrypoint: true".into(),
+        "/experiments/{experiment}/again" => "config=name: new%0Aentrypoint: [\"true\"]".into(),
         "/workspaces" | "/workspaces/{workspace}" | "/groups" => format!("act=create&name=new{number}"),
         "/workspaces/{workspace}/members" => {
             format!("act=add&kind=user&who=other&role={}", stage.new_role().await)
@@ -328,17 +338,12 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/groups/{group}" => format!("act=change&description=Nr. {number}"),
         "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
         "/roles/{role}" => format!("act=change&description=Nr. {number}"),
-        "/assignments" => format!("act=give&user=other&role={}&on=workspace:default", stage.new_role().await),
+        "/assignments" => format!(
+            "act=give&user=other&role={}&on=workspace:default",
+            stage.new_role().await
+        ),
         other => panic!("the matrix does not know the form of {other}: say in this file what it needs"),
     }
-}
-
-/// What people look at; programs are told otherwise that something is refused.
-fn is_page(path: &str) -> bool {
-    let programs = [
-        "/api/", "/access/v1/", "/.well-known/", "/static/", "/openapi.json", "/docs/api", "/metrics", "/healthz", "/readyz",
-    ];
-    !programs.iter().any(|start| path.starts_with(start))
 }
 
 async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
@@ -358,9 +363,11 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         };
         let (method, path) = route.split_once(' ').expect("a route is a method and a path");
         let call = Call::to(path.replace("{experiment}", &id.to_string())).named(id);
-        if method == "DELETE" {
-            // Only what has ended can be deleted; what a job is asking for goes on.
-            let sql = format!("UPDATE experiments SET state = 'COMPLETED' WHERE id = {id} AND state = 'QUEUED'");
+        if method == "DELETE" || path.ends_with("archive") {
+            // Only what has ended can be deleted or archived; what a job is asking for goes on.
+            let sql = format!(
+                "UPDATE experiments SET state = 'COMPLETED', ended_at = 1 WHERE id = {id} AND state = 'QUEUED'"
+            );
             world.sql(sql).await.unwrap();
         }
         if path.ends_with("/move") {
@@ -615,7 +622,6 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         "GET /healthz"
         | "GET /readyz"
         | "GET /openapi.json"
-        | "GET /docs/api"
         | "GET /metrics"
         | "GET /api/v1/info"
         | "GET /api/v1/me"
@@ -777,7 +783,10 @@ pub fn routes() -> Vec<(String, String)> {
 /// The status that the interface would have given: a page leads on after each form, and to the way in whoever is not signed in; a form that is not from a page
 /// of ours is malformed.
 fn as_interface(method: &str, answer: &Answer) -> u16 {
-    let leads_in = answer.headers.get("location").is_some_and(|to| to.as_bytes().starts_with(b"/sign-in"));
+    let leads_in = answer
+        .headers
+        .get("location")
+        .is_some_and(|to| to.as_bytes().starts_with(b"/sign-in"));
     match answer.status {
         303 if leads_in => 401,
         303 => 200,
@@ -797,7 +806,11 @@ fn fault(method: &str, status: u16, leaves: Leaves, events: &[String]) -> Option
             (events.len() > 1 || !looks).then_some("reading is on record only when it is administrative, and once")
         }
         200 => {
-            let expected = usize::from(leaves == Leaves::One);
+            let expected = match leaves {
+                Leaves::One => 1,
+                Leaves::Two => 2,
+                Leaves::Nothing(_) => 0,
+            };
             ((events.len(), denied) != (expected, 0)).then_some("a change leaves exactly one event")
         }
         403 => ((events.len(), denied) != (1, 1)).then_some("a refusal leaves exactly one event"),

@@ -49,7 +49,7 @@ fn lines_sent_twice_are_kept_once_and_a_gap_stays_a_gap() {
         let after = LogFilter {
             after: Some(2),
             limit: Some(2),
-            tail: None,
+            ..LogFilter::default()
         };
         assert_eq!(numbers(&ana, after).await, [3, 4]);
     });

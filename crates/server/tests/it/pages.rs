@@ -7,7 +7,16 @@ use crate::world::{PASSWORD, World, on_both};
 
 /// All pages that are looked at without a name in their path, as the router itself lists them.
 fn plain_pages() -> Vec<String> {
-    let programs = ["/api/", "/access/v1/", "/.well-known/", "/static/", "/openapi.json", "/metrics", "/healthz", "/readyz"];
+    let programs = [
+        "/api/",
+        "/access/v1/",
+        "/.well-known/",
+        "/static/",
+        "/openapi.json",
+        "/metrics",
+        "/healthz",
+        "/readyz",
+    ];
     let all = crate::access_matrix::routes().into_iter();
     all.filter(|(method, path)| method == "GET" && !path.contains('{'))
         .map(|(_, path)| path)
@@ -27,7 +36,11 @@ fn a_browser_signs_in_and_out_and_comes_back_to_where_it_was() {
             match path.as_str() {
                 "/sign-in" | "/activate" | "/docs/api" => assert_eq!(seen.status, 200, "{path}"),
                 _ => {
-                    let next = if path == "/" { String::new() } else { format!("?next={path}") };
+                    let next = if path == "/" {
+                        String::new()
+                    } else {
+                        format!("?next={path}")
+                    };
                     assert_eq!((seen.status, seen.location), (303, format!("/sign-in{next}")), "{path}");
                 }
             }
@@ -75,26 +88,58 @@ fn a_form_that_is_not_from_this_very_browsers_page_changes_nothing() {
         others.get("/").await;
         let id = mine.id.to_string();
         for token in ["", "0123", &others.form_token()] {
-            let seen = browser.post_raw("/cancel", &[("form_token", token), ("ids", &id)]).await;
+            let seen = browser
+                .post_raw(
+                    "/experiments",
+                    &[("form_token", token), ("act", "cancel"), ("ids", &id)],
+                )
+                .await;
             assert_eq!(seen.status, 403, "{}", seen.text);
-            assert!(seen.text.contains("this form is not from a page of this server"), "{}", seen.text);
+            assert!(
+                seen.text.contains("this form is not from a page of this server"),
+                "{}",
+                seen.text
+            );
         }
-        assert_eq!(browser.post_raw("/cancel", &[("ids", &id)]).await.status, 403);
+        assert_eq!(
+            browser
+                .post_raw("/experiments", &[("act", "cancel"), ("ids", &id)])
+                .await
+                .status,
+            403
+        );
         let stranger = Browser::new(&world);
         let fields = [("name", "ana"), ("password", PASSWORD)];
         assert_eq!(stranger.post_raw("/sign-in", &fields).await.status, 403);
-        assert_eq!(ana.get(&format!("/api/v1/experiments/{id}")).await.json()["state"], "QUEUED");
+        assert_eq!(
+            ana.get(&format!("/api/v1/experiments/{id}")).await.json()["state"],
+            "QUEUED"
+        );
         // A session's cookie is nothing to the interface for programs.
         let cookie = format!("ml_session={}", browser.cookie("ml_session"));
         let url = format!("{}/api/v1/me", world.url);
-        let answer = reqwest::Client::new().get(url).header("cookie", cookie).send().await.unwrap();
+        let answer = reqwest::Client::new()
+            .get(url)
+            .header("cookie", cookie)
+            .send()
+            .await
+            .unwrap();
         assert_eq!(answer.status(), 401);
         // Nor is a key a session.
         let keyed = Browser::new(&world);
         keyed.keep("ml_session", &ana.key);
         assert_eq!(keyed.get("/").await.location, "/sign-in");
-        assert_eq!(browser.post("/cancel", &[("ids", &id)]).await.leads(), "/");
-        assert_eq!(ana.get(&format!("/api/v1/experiments/{id}")).await.json()["state"], "CANCELED");
+        assert_eq!(
+            browser
+                .post("/experiments", &[("act", "cancel"), ("ids", &id)])
+                .await
+                .leads(),
+            "/"
+        );
+        assert_eq!(
+            ana.get(&format!("/api/v1/experiments/{id}")).await.json()["state"],
+            "CANCELED"
+        );
     });
 }
 
@@ -106,9 +151,20 @@ fn signing_in_makes_a_session_of_its_own_and_leads_nowhere_else() {
         let browser = Browser::new(&world);
         browser.keep("ml_session", &known);
         browser.get("/sign-in").await;
-        browser.post("/sign-in", &[("name", "ana"), ("password", PASSWORD)]).await.leads();
+        browser
+            .post("/sign-in", &[("name", "ana"), ("password", PASSWORD)])
+            .await
+            .leads();
         assert_ne!(browser.cookie("ml_session"), known);
-        for next in ["//evil.example", "https://evil.example", "/\\evil.example", "\\/evil", "/a\nb", "javascript:alert(1)", ""] {
+        for next in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "\\/evil",
+            "/a\nb",
+            "javascript:alert(1)",
+            "",
+        ] {
             let fields = [("name", "ana"), ("password", PASSWORD), ("next", next)];
             browser.get("/sign-in").await;
             assert_eq!(browser.post("/sign-in", &fields).await.leads(), "/", "{next}");
@@ -127,30 +183,59 @@ fn every_page_forbids_foreign_scripts_frames_and_keeping() {
             let seen = browser.get(&path).await;
             assert_eq!(seen.status, 200, "{path}: {}", seen.text);
             let policy = seen.headers["content-security-policy"].to_str().unwrap();
-            for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "form-action 'self'", "base-uri 'none'"] {
+            for part in [
+                "default-src 'none'",
+                "script-src 'self'",
+                "frame-ancestors 'none'",
+                "form-action 'self'",
+                "base-uri 'none'",
+            ] {
                 assert!(policy.contains(part), "{path}: {policy}");
             }
             assert!(!policy.contains("unsafe"), "{path}: {policy}");
             assert_eq!(seen.headers["x-content-type-options"], "nosniff", "{path}");
             assert_eq!(seen.headers["cache-control"], "no-store", "{path}");
             let text = &seen.text;
-            assert!(!text.contains(" style=") && !text.contains(" onclick="), "{path} holds style or script");
-            assert!(text.matches("<h1").count() == 1, "{path} has one heading of the first order");
+            assert!(
+                !text.contains(" style=") && !text.contains(" onclick="),
+                "{path} holds style or script"
+            );
+            assert!(
+                text.matches("<h1").count() == 1,
+                "{path} has one heading of the first order"
+            );
             // Every form that changes something can be told from a foreign one.
-            let forms = text.split("<form").skip(1).filter(|form| form.split('>').next().unwrap().contains("post"));
+            let forms = text
+                .split("<form")
+                .skip(1)
+                .filter(|form| form.split('>').next().unwrap().contains("post"));
             for form in forms {
-                assert!(form.split("</form>").next().unwrap().contains("name=\"form_token\""), "{path}: {form}");
+                assert!(
+                    form.split("</form>").next().unwrap().contains("name=\"form_token\""),
+                    "{path}: {form}"
+                );
             }
-            for address in text.split("src=\"").skip(1).chain(text.split("<link rel=\"stylesheet\" href=\"").skip(1)) {
+            for address in text
+                .split("src=\"")
+                .skip(1)
+                .chain(text.split("<link rel=\"stylesheet\" href=\"").skip(1))
+            {
                 let address = address.split('"').next().unwrap();
                 let file = browser.get(address).await;
                 assert_eq!(file.status, 200, "{path} needs {address}");
-                assert!(file.headers["cache-control"].to_str().unwrap().contains("immutable"), "{address}");
+                assert!(
+                    file.headers["cache-control"].to_str().unwrap().contains("immutable"),
+                    "{address}"
+                );
             }
         }
         let missing = browser.get("/experiments/999999").await;
         assert_eq!(missing.status, 404);
-        assert!(missing.text.contains("there is no experiment `999999`"), "{}", missing.text);
+        assert!(
+            missing.text.contains("there is no experiment `999999`"),
+            "{}",
+            missing.text
+        );
         assert_eq!(browser.get("/no/such/page").await.status, 404);
     });
 }
@@ -160,11 +245,25 @@ fn what_people_write_into_names_and_logs_stays_text() {
     on_both(async |world: World| {
         let script = "<script>alert(1)</script>";
         let browser = Browser::of(&world, &world.admin).await;
-        world.admin.submit_config(serde_json::json!({"name": script, "entrypoint": "true"})).await;
+        world
+            .admin
+            .submit_config(serde_json::json!({"name": script, "entrypoint": "true"}))
+            .await;
         let page = browser.get("/").await.page();
         assert!(!page.contains(script) && page.contains("&#60;script&#62;"), "{page}");
-        for path in ["/?name=", "/?workspace=", "/?project=", "/?state=", "/?after=", "/sign-in?next=", "/experiments/", "/workspaces/"] {
-            let seen = browser.get(&format!("{path}%3Cscript%3Ealert(1)%3C/script%3E%22%3E")).await;
+        for path in [
+            "/?name=",
+            "/?workspace=",
+            "/?project=",
+            "/?state=",
+            "/?after=",
+            "/sign-in?next=",
+            "/experiments/",
+            "/workspaces/",
+        ] {
+            let seen = browser
+                .get(&format!("{path}%3Cscript%3Ealert(1)%3C/script%3E%22%3E"))
+                .await;
             assert!(!seen.text.contains("<script>alert"), "{path}: {}", seen.text);
         }
     });

@@ -160,7 +160,10 @@ fn access_is_asked_for_given_and_taken_back() {
         let (ana, ben) = (Browser::of(&world, &ana).await, Browser::of(&world, &ben).await);
         let path = "/access/requests";
         for browser in [&ana, &ben, &admin] {
-            has(&browser.get(path).await.page(), &["No request waits", "Ask for a role"]);
+            has(
+                &browser.get(path).await.page(),
+                &["No request is waiting", "Ask for a role"],
+            );
         }
         let ask = |on: &'static str| {
             [
@@ -185,7 +188,7 @@ fn access_is_asked_for_given_and_taken_back() {
         );
         has(
             &ana.get(path).await.page(),
-            &["You ask for Editor", "Take it back", ESCAPED],
+            &["You ask for Editor", "Withdraw", ESCAPED],
         );
         lacks(&ben.get(path).await.page(), &["Editor</h2>"]);
         let page = admin.get(path).await.page();
@@ -294,7 +297,7 @@ fn the_audit_is_read_filtered_exported_and_verified() {
         lacks(&page, &["<td>sign-in"]);
         has(
             &admin.get("/audit?user=nobody-of-that-name").await.page(),
-            &["No event fits"],
+            &["No event matches"],
         );
         let wrong = admin.get("/audit?since=soon").await;
         assert_eq!(wrong.status, 422);
@@ -404,7 +407,7 @@ fn keys_are_made_narrowed_shown_once_and_revoked() {
             Browser::of(&world, &world.person("ben").await).await,
         );
         let path = "/settings/tokens";
-        has(&ben.get(path).await.page(), &["Make a key"]);
+        has(&ben.get(path).await.page(), &["New key"]);
         has(
             &browser.get(path).await.page(),
             &["name=\"permission-experiments:read\"", "name=\"workspace-1\""],
@@ -420,7 +423,7 @@ fn keys_are_made_narrowed_shown_once_and_revoked() {
         has(
             &page,
             &[
-                "It is shown this once",
+                "It is shown only this once",
                 "[worker]",
                 "api_key = &#34;ml_",
                 "export ML_API_KEY=",

@@ -264,7 +264,7 @@ fn a_service_account_is_made_with_its_first_key_and_removed() {
                 .get("/service-accounts")
                 .await
                 .page()
-                .contains("Make a service account")
+                .contains("New service account")
         );
         let made = [("act", "create"), ("name", "robot"), ("serve", "default")];
         let page = admin.post("/service-accounts", &made).await.page();
@@ -306,7 +306,7 @@ fn a_group_is_made_filled_given_a_role_renamed_and_deleted() {
             page.contains(ESCAPED) && !page.contains(SCRIPT) && !page.contains("<b>watch"),
             "{page}"
         );
-        assert!(page.contains("Take ana out") && page.contains("Take bob out"), "{page}");
+        assert!(page.contains("Remove ana") && page.contains("Remove bob"), "{page}");
         assert_eq!(
             admin.post(&path, &[("act", "add"), ("users", "eve")]).await.leads(),
             path
@@ -318,10 +318,7 @@ fn a_group_is_made_filled_given_a_role_renamed_and_deleted() {
         let given = [("act", "give"), ("role", "Viewer"), ("on", "workspace:default")];
         assert_eq!(admin.post(&path, &given).await.leads(), path);
         let page = admin.get(&path).await.page();
-        assert!(
-            page.contains("Take eve out") && !page.contains("Take bob out"),
-            "{page}"
-        );
+        assert!(page.contains("Remove eve") && !page.contains("Remove bob"), "{page}");
         assert!(page.contains("workspace default"), "{page}");
         let hers = Browser::of(&world, &eve).await;
         let own = hers.get(&format!("/users/{}", eve.id)).await.page();
@@ -346,7 +343,7 @@ fn a_group_is_made_filled_given_a_role_renamed_and_deleted() {
         assert_eq!(admin.get(&path).await.status, 404);
         let everybody = admin.get("/groups/Users").await.page();
         assert!(
-            !everybody.contains("Put in") && !everybody.contains("Delete the group"),
+            !everybody.contains("Add members") && !everybody.contains("Delete the group"),
             "{everybody}"
         );
         let names = admin.get("/names?users=ana,%20e").await.page();
@@ -362,7 +359,13 @@ fn a_role_is_made_by_ticking_changed_and_deleted() {
     on_both(|world| async move {
         let admin = Browser::of(&world, &world.admin).await;
         let matrix = admin.get("/roles").await.page();
-        for piece in ["WorkspaceAdmin", "● all", "◐ own", "○ none", "delete experiments"] {
+        for piece in [
+            "WorkspaceAdmin",
+            "● <b>all</b>",
+            "◐ <b>own</b>",
+            "○ <b>none</b>",
+            "delete experiments",
+        ] {
             assert!(matrix.contains(piece), "{piece}");
         }
         let form = admin.get("/roles?make=yes&like=DataScientist").await.page();
@@ -426,7 +429,7 @@ fn a_role_is_made_by_ticking_changed_and_deleted() {
         );
         // Somebody who may not make roles is not led to it.
         let hers = Browser::of(&world, &ana).await;
-        assert!(!hers.get("/roles").await.page().contains("Make a role"));
+        assert!(!hers.get("/roles").await.page().contains("New role"));
     });
 }
 
@@ -471,7 +474,7 @@ fn an_assignment_is_found_changed_and_taken_away() {
 
         let form = admin.get(&format!("/assignments?change={}", one.id)).await.page();
         assert!(
-            form.contains("value=\"Viewer\" selected") && form.contains("Without an end"),
+            form.contains("value=\"Viewer\" selected") && form.contains("Remove the end"),
             "{form}"
         );
         let id = one.id.to_string();

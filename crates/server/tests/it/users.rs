@@ -5,6 +5,7 @@ use bailiwick_api::users::{NewUser, UserState};
 use bailiwick_client::Client;
 use serde_json::json;
 
+use crate::browser::Browser;
 use crate::roles::{give, make_role};
 use crate::world::{Answer, PASSWORD, Person, World, held, on_both};
 
@@ -108,21 +109,26 @@ fn the_page_behind_a_link_sets_the_password() {
             ..NewUser::default()
         };
         let token = world.admin.client.create_user(&new).await.unwrap().link.unwrap().token;
-        let form = |token: &str, password: &str, again: &str| {
-            let body = format!("token={token}&password={password}&again={again}");
-            Answer::of(world.nobody().request("POST", "/activate").body(body))
+        let browser = Browser::new(&world);
+        browser.get("/activate").await;
+        let form = |token: &str, again: &str| {
+            let (browser, token, again) = (&browser, token.to_owned(), again.to_owned());
+            async move {
+                let fields = [("token", token.as_str()), ("password", PASSWORD), ("again", again.as_str())];
+                browser.post("/activate", &fields).await
+            }
         };
-        let differ = form(&token, "correct+horse+battery", "other").await;
-        assert!(differ.text.contains("The two passwords differ."));
-        let used = form("mll_%3Cb%3Ewrong", "correct+horse+battery", "correct+horse+battery").await;
+        let differ = form(&token, "other").await;
+        assert_eq!(differ.status, 422);
+        assert!(
+            differ.text.contains("The two passwords differ.") && differ.text.contains(&format!("value=\"{token}\"")),
+            "only the password is typed again: {}",
+            differ.text
+        );
+        let used = form("mll_<b>wrong", PASSWORD).await;
         assert!(used.text.contains("never was one") && !used.text.contains("<b>wrong"));
-        let done = form(
-            &format!("http%3A%2F%2Fx%2Factivate%23{token}"),
-            "correct+horse+battery",
-            "correct+horse+battery",
-        )
-        .await;
-        assert!(done.text.contains("Your password is set, ana"), "{}", done.text);
+        let done = form(&format!("http://x/activate#{token}"), PASSWORD).await;
+        assert_eq!(done.leads(), "/");
         assert_eq!(sign_in(&world, "ana").await.status, 200);
         let page = world.nobody().get("/activate").await;
         let policy = page.headers["content-security-policy"].to_str().unwrap();

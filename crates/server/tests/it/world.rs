@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use bailiwick_api::agents::{
-    Happened, Held, JobLease, OnLostAgent, Poll, PollAnswer, Register, Report, Slot, SlotKind,
+    Happened, Held, JobLease, JobUsage, OnLostAgent, Poll, PollAnswer, Register, Report, Slot, SlotKind,
 };
 use bailiwick_api::experiments::{Experiment, NewExperiment};
 use bailiwick_api::server::AccessMode;
@@ -142,6 +142,8 @@ fn usual_config(data: PathBuf, database: String) -> Config {
         session_ms: 3_600_000,
         workspace_creator_role: Some("WorkspaceAdmin".into()),
         metrics_open: false,
+        contact: None,
+        seats: None,
     }
 }
 
@@ -511,7 +513,19 @@ impl Hand {
     }
 
     pub async fn try_poll(&self, held: &[Held], free_slots: i64, wait_ms: i64) -> bailiwick_client::Result<PollAnswer> {
+        self.poll_with(held, free_slots, wait_ms, Vec::new()).await
+    }
+
+    /// Says what its jobs use.
+    pub async fn poll_with(
+        &self,
+        held: &[Held],
+        free_slots: i64,
+        wait_ms: i64,
+        usage: Vec<JobUsage>,
+    ) -> bailiwick_client::Result<PollAnswer> {
         let poll = Poll {
+            usage,
             held: held.to_vec(),
             free_slots,
             draining: false,
@@ -534,6 +548,7 @@ impl Hand {
     pub async fn report(&self, held: Held, what: Happened) -> bailiwick_client::Result<()> {
         let report = Report {
             fence: held.fence,
+            usage: None,
             what,
         };
         self.client.report(self.id, held.job, &report).await

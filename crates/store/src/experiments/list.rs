@@ -7,7 +7,7 @@
 
 use bailiwick_access::{ObjectKind, Visible};
 use bailiwick_api::experiments::{Experiment, ExperimentFilter, ListPlace, Sort};
-use bailiwick_api::{Page, Permission, ProjectId, WorkspaceId};
+use bailiwick_api::{Page, Permission, PrincipalId, ProjectId, WorkspaceId};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{COLUMNS, ExperimentRow};
@@ -23,7 +23,7 @@ const OWN_PLACES: usize = 100;
 /// Up to so many, all of a page is taken of each at once.
 const FEW_PLACES: usize = 4;
 const VERSION: &str = "(SELECT version FROM access_version)";
-/// No workspace and no project: what is filtered by a name that nothing has is looked for like any other.
+/// No workspace, no project and nobody: what is filtered by a name that nothing has is looked for like any other.
 const NOWHERE: i64 = -1;
 
 /// A page of what this actor may see, by a picture of rights at least as new as the rows.
@@ -40,21 +40,30 @@ pub async fn list(
     crate::shadow::note_list(&actor, &rows);
     let items: Vec<Experiment> = rows.iter().map(|row| row.view(actor.picture())).collect();
     let last = items.last().filter(|_| more);
-    let next = last.map(|last| ListPlace::of(last, filter.sort.unwrap_or_default()).to_string());
+    let next = last.map(|last| ListPlace::of(last, filter.order()).to_string());
     Ok(Page { items, next })
 }
 
-/// The newest of this name that the actor may see, and the actor by a picture of rights at least as new.
+/// The newest of this name that the actor may see, and the actor by a picture of rights at least as new. Archived ones are in nobody's way: they come last.
 pub(super) async fn newest_named(
     actor: &Actor,
     name: &str,
 ) -> std::result::Result<(Actor, Option<ExperimentRow>), Refusal> {
-    let named = ExperimentFilter {
-        name: Some(name.to_owned()),
-        ..ExperimentFilter::default()
-    };
-    let (actor, rows) = rows(actor, &named, None, 1).await?;
-    Ok((actor, rows.into_iter().next()))
+    let mut actor = actor.clone();
+    for (archived, mine) in [(false, false), (true, true), (true, false)] {
+        let named = ExperimentFilter {
+            name: Some(name.to_owned()),
+            archived: Some(archived),
+            mine: Some(mine),
+            ..ExperimentFilter::default()
+        };
+        let (newer, rows) = rows(&actor, &named, None, 1).await?;
+        actor = newer;
+        if let Some(row) = rows.into_iter().next() {
+            return Ok((actor, Some(row)));
+        }
+    }
+    Ok((actor, None))
 }
 
 async fn rows(
@@ -80,6 +89,7 @@ async fn rows(
 /// How one page is found.
 pub struct Plan {
     kind: Kind,
+    /// Whose rows `own` ones are: the actor's, or another's whose alone are asked for.
     me: i64,
     limit: usize,
     by_name: bool,
@@ -87,6 +97,7 @@ pub struct Plan {
     after: Option<ListPlace>,
     workspace: Option<WorkspaceId>,
     project: Option<ProjectId>,
+    owner: Option<PrincipalId>,
     how: How,
 }
 
@@ -172,15 +183,21 @@ impl Plan {
             };
             id.unwrap_or(ProjectId(NOWHERE))
         });
+        let owner = match (filter.mine, filter.owner.as_deref()) {
+            (Some(true), _) => Some(actor.id),
+            (_, Some(name)) => Some(picture.find_principal(name).unwrap_or(PrincipalId(NOWHERE))),
+            _ => None,
+        };
         let mut plan = Plan {
             kind: actor.db().kind(),
-            me: actor.id.0,
+            me: owner.unwrap_or(actor.id).0,
             limit,
-            by_name: filter.sort == Some(Sort::Name),
+            by_name: filter.order() == Sort::Name,
             filter: filter.clone(),
             after,
             workspace,
             project,
+            owner,
             how: How::Nothing,
         };
         let visible = actor.visible(Permission::ExperimentsRead, ObjectKind::Experiment);
@@ -280,8 +297,9 @@ impl Plan {
         }
         if !seen.own_workspaces.is_empty() {
             let places = workspaces(seen.own_workspaces);
-            // The index (owner, workspace, id) is for this alone.
-            if self.is_plain() && !self.by_name && places.1.len() <= OWN_PLACES {
+            // The index (owner, workspace, id) is for this alone. Of another's rows most may lie where nothing is seen: those are not walked.
+            let few = places.1.len() <= OWN_PLACES || self.me != actor.id.0;
+            if self.is_plain() && !self.by_name && few {
                 arms.push(Arm {
                     own: true,
                     ..probed(places)
@@ -320,7 +338,13 @@ impl Plan {
 
     /// The visible set less what the filter leaves out by place or owner, without `within`.
     fn narrowed(&self, actor: &Actor, mut seen: Visible) -> Visible {
-        if self.filter.mine == Some(true) {
+        if let Some(owner) = self.owner {
+            if owner != actor.id {
+                seen.own = false;
+                seen.own_workspaces.clear();
+                seen.own_projects.clear();
+                seen.own_objects.clear();
+            }
             seen.own |= std::mem::take(&mut seen.all);
             seen.own_workspaces.append(&mut seen.workspaces);
             seen.own_projects.append(&mut seen.projects);
@@ -375,7 +399,13 @@ impl Plan {
         let mut statement = Statement::default();
         let begin = self.begin(&mut statement, "name", after);
         let order = self.order("name");
-        let rows = format!("SELECT {COLUMNS} FROM experiments WHERE {begin} ORDER BY {order} LIMIT {limit}");
+        let index = if self.by_name {
+            "experiments_name"
+        } else {
+            "experiments_listed"
+        };
+        let index = self.kind.by_index(index);
+        let rows = format!("SELECT {COLUMNS} FROM experiments{index} WHERE {begin} ORDER BY {order} LIMIT {limit}");
         statement.sql = self.packed(&rows);
         statement
     }
@@ -389,16 +419,36 @@ impl Plan {
         self.merge(&[rows], after, limit)
     }
 
+    /// Which part of an index is walked.
     fn begin(&self, statement: &mut Statement, name: &str, after: Option<&ListPlace>) -> String {
+        let kind = self.archived();
         if !self.by_name {
             let id = after.map_or(i64::MAX, |place| place.id);
-            return format!("id < {}", statement.number(id));
+            return format!("{kind} AND id < {}", statement.number(id));
         }
-        let (after_name, id) = after.map_or((String::new(), 0), |place| {
-            (place.name.clone().unwrap_or_default(), place.id)
-        });
+        let begins = self.filter.name_begins.as_deref().unwrap_or_default();
+        let (after_name, id) = match after {
+            Some(place) if place.name.as_deref().unwrap_or_default() >= begins => {
+                (place.name.clone().unwrap_or_default(), place.id)
+            }
+            _ => (begins.to_owned(), 0),
+        };
         let after_name = statement.bind(Bind::Text(after_name));
-        format!("({name}, id) > ({after_name}, {})", statement.number(id))
+        let mut part = format!("{kind} AND ({name}, id) > ({after_name}, {})", statement.number(id));
+        if !begins.is_empty() {
+            // No name goes on with the last of all characters.
+            let end = statement.bind(Bind::Text(format!("{begins}{}", char::MAX)));
+            part.push_str(&format!(" AND {name} < {end}"));
+        }
+        part
+    }
+
+    /// Written out, because PostgreSQL must know which kind is meant to see whether it is a rare one.
+    fn archived(&self) -> &'static str {
+        match self.filter.archived {
+            Some(true) => "archived = 1",
+            _ => "archived = 0",
+        }
     }
 
     fn order(&self, name: &str) -> String {
@@ -482,7 +532,10 @@ impl Plan {
         };
         // Whether a row can lie on the page, once it is known where the page ends if nothing else is found.
         let least = |name: &str| match self.by_name {
-            true => format!("{name} <= COALESCE((SELECT name FROM bound), (SELECT MAX(name) FROM experiments))"),
+            true => format!(
+                "{name} <= COALESCE((SELECT name FROM bound), (SELECT MAX(name) FROM experiments WHERE {}))",
+                self.archived()
+            ),
             false => "id >= COALESCE((SELECT id FROM bound), 0)".into(),
         };
         let (mut all, mut uncertain) = (Vec::new(), Vec::new());
@@ -555,6 +608,7 @@ impl Plan {
             Some(state) if by_name && state.is_ended() => "_ended",
             Some(_) => "_state",
             None if by_name => "_name",
+            None if of.is_empty() => "_listed",
             None => "",
         };
         Some(format!("experiments{of}{order}"))
