@@ -88,9 +88,10 @@ impl Context {
     }
 
     fn bearer(&self) -> Option<&str> {
-        let value = self.request.headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        let value = self.request.headers.get(header::AUTHORIZATION)?.as_bytes();
+        let (scheme, token) = value.split_at_checked(b"bearer ".len())?;
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
+        std::str::from_utf8(token.trim_ascii()).ok().filter(|_| is_bearer)
     }
 
     async fn actor(&self, fresh: bool) -> Result<Actor, Failure> {
