@@ -103,8 +103,9 @@ impl Context {
             let session = self.cookie(cookies::SESSION).filter(|value| value.starts_with("mls_"));
             return session.filter(|_| self.is_page());
         };
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+        let (scheme, token) = value.as_bytes().split_at_checked(b"bearer ".len())?;
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer ");
+        std::str::from_utf8(token.trim_ascii()).ok().filter(|_| is_bearer)
     }
 
     pub fn cookie(&self, name: &str) -> Option<&str> {

@@ -374,8 +374,8 @@ impl Access {
         }
         let until = self.relied_until.load(Ordering::SeqCst);
         let left = until.saturating_sub(self.since_opened());
-        // Read anew before it must be, so that nobody waits for that.
-        if left > 0 && left < RELIED_ON.as_nanos() as u64 / 4 {
+        // Read anew well before it must be, so that nobody waits for that where the processors are all taken.
+        if left > 0 && left < RELIED_ON.as_nanos() as u64 / 2 {
             self.read_in_a_round(None);
         }
         left > 0

@@ -144,7 +144,7 @@ fn the_explorer_tells_who_what_and_what_would_change() {
         lacks(&still.text, &["Editor"]);
 
         let page = admin.get("/access/shadow?show=check").await.page();
-        has(&page, &["None is recorded", "What would go wrong"]);
+        has(&page, &["No difference is recorded", "What would happen"]);
         assert_eq!(
             admin.post("/access/shadow", &[("act", "clear")]).await.leads(),
             "/access/shadow?done=cleared"

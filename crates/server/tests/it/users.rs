@@ -114,7 +114,11 @@ fn the_page_behind_a_link_sets_the_password() {
         let form = |token: &str, again: &str| {
             let (browser, token, again) = (&browser, token.to_owned(), again.to_owned());
             async move {
-                let fields = [("token", token.as_str()), ("password", PASSWORD), ("again", again.as_str())];
+                let fields = [
+                    ("token", token.as_str()),
+                    ("password", PASSWORD),
+                    ("again", again.as_str()),
+                ];
                 browser.post("/activate", &fields).await
             }
         };
