@@ -6,7 +6,7 @@ import { World, Story, launch } from "./harness.js";
 
 const dir = path.join(import.meta.dirname, "journeys");
 // The longest first.
-const order = ["pages", "security", "administrator", "keyboard", "budget", "sign-up"];
+const order = ["pages", "security", "administrator", "keyboard", "budget", "sign-up", "pictures"];
 const all = fs.readdirSync(dir).map((file) => path.basename(file, ".js")).sort((a, b) => order.indexOf(a) - order.indexOf(b));
 const asked = process.argv.slice(2);
 for (const name of asked) {

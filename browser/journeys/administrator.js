@@ -11,7 +11,7 @@ export default async function (story) {
   page.answers = true;
 
   await story.step("the administrator signs in", async () => {
-    page.expected.add(422);
+    page.expected.add(401).add(422);
     await signIn(page, "admin", "a password that is wrong");
     await page.locator("#problem").waitFor();
     assert.equal(await page.getByLabel("Name").inputValue(), "admin", "the name stays");
@@ -112,7 +112,7 @@ export default async function (story) {
     await page.getByLabel("I am sure").check();
     await act(page, "remove").click();
     await page.waitForURL((url) => url.pathname === "/users" || /removed/.test(url.search));
-    ben.expected.add(422);
+    ben.expected.add(401).add(422);
     await ben.getByRole("link", { name: "Experiments" }).first().click();
     await ben.waitForURL((url) => url.pathname === "/sign-in");
     await ben.getByLabel("Name").fill("ben");

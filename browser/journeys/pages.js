@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { root, until } from "../harness.js";
+import { root } from "../harness.js";
 import { fill } from "../sample.js";
 
 export const title = "every page at 360 and 1440 px, light and dark";
@@ -22,7 +22,7 @@ const forPrograms = ["/api/", "/access/v1/", "/.well-known/", "/openapi.json", "
 
 /** The pages that the route table has. */
 export function table() {
-  const lines = fs.readFileSync(process.env.ROUTES || path.join(root, "docs/routes.md"), "utf8").split("\n");
+  const lines = fs.readFileSync(path.join(root, "docs/routes.md"), "utf8").split("\n");
   const routes = lines.map((line) => /^\| GET \| `([^`]+)`/.exec(line)?.[1]).filter(Boolean);
   return routes.filter((route) => !(route in noPages) && !forPrograms.some((start) => route.startsWith(start)));
 }
@@ -92,8 +92,12 @@ export default async function (story) {
   };
   const faults = [];
 
+  const every = [[360, 800, "light"], [360, 800, "dark"], [1440, 900, "light"], [1440, 900, "dark"]];
+  // One state more of a page that has been seen in all of them.
+  const across = [[360, 800, "dark"], [1440, 900, "light"]];
+
   /** Looks at a page in both sizes and both schemes. */
-  async function look(pages, [who, where, name, status = 200]) {
+  async function look(pages, [who, where, name, status = 200], sights) {
     if (!pages.has(who)) pages.set(who, await (await asWhom(who)).newPage());
     const page = pages.get(who);
     page.expected = new Set(status === 200 ? [] : [status]);
@@ -104,29 +108,28 @@ export default async function (story) {
     if (new URL(page.url()).pathname !== new URL(where, world.url).pathname) fault(`led to ${page.url()}`);
     if ((await page.locator("h1").count()) !== 1) fault("has not one h1");
     if (!/ · Bailiwick$/.test(await page.title())) fault(`is titled ${await page.title()}`);
-    for (const [width, height] of [[360, 800], [1440, 900]]) {
+    for (const [width, height, colorScheme] of sights) {
       await page.setViewportSize({ width, height });
-      for (const colorScheme of ["light", "dark"]) {
-        await page.emulateMedia({ colorScheme });
-        const at = `${width} px, ${colorScheme}`;
-        const wide = await page.evaluate(() => {
-          const { scrollWidth, clientWidth } = document.documentElement;
-          if (scrollWidth <= clientWidth) return null;
-          const out = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > clientWidth + 1 && !one.closest(".scroll, .log, pre"));
-          return `${scrollWidth} of ${clientWidth}: ${out.slice(0, 3).map((one) => one.outerHTML.slice(0, 120)).join(" | ")}`;
-        });
-        if (wide) fault(`${at}: the document scrolls sideways, ${wide}`);
-        // What does not depend on colours has been seen by light.
-        for (const violation of await story.violations(page, colorScheme === "dark" && "cat.color")) fault(`${at}: axe: ${violation}`);
-        await story.shot(page, `${name}-${width}-${colorScheme}`, { fullPage: true });
-      }
+      await page.emulateMedia({ colorScheme });
+      const at = `${width} px, ${colorScheme}`;
+      const wide = await page.evaluate(() => {
+        const { scrollWidth, clientWidth } = document.documentElement;
+        if (scrollWidth <= clientWidth) return null;
+        const out = [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > clientWidth + 1 && !one.closest(".scroll, .log, pre"));
+        return `${scrollWidth} of ${clientWidth}: ${out.slice(0, 3).map((one) => one.outerHTML.slice(0, 120)).join(" | ")}`;
+      });
+      if (wide) fault(`${at}: the document scrolls sideways, ${wide}`);
+      // What does not depend on colours has been seen by light.
+      const only = sights === every && colorScheme === "dark" ? "cat.color" : undefined;
+      for (const violation of await story.violations(page, only)) fault(`${at}: axe: ${violation}`);
+      await story.shot(page, `${name}-${width}-${colorScheme}`, { fullPage: true });
     }
   }
-  async function lookAt(list) {
+  async function lookAt(list, sights = across) {
     const left = [...list];
     const lane = async () => {
       const pages = new Map();
-      for (let next = left.shift(); next; next = left.shift()) await look(pages, next);
+      for (let next = left.shift(); next; next = left.shift()) await look(pages, next, sights);
       await Promise.all([...pages.values()].map((page) => page.close()));
     };
     await Promise.all([lane(), lane()]);
@@ -150,7 +153,8 @@ export default async function (story) {
     await page.close();
   });
 
-  await story.step("every page", () => lookAt(Object.values(wanted).flat()));
+  await story.step("every page", () => lookAt(Object.values(wanted).map((states) => states[0]), every));
+  await story.step("the same with more, with less, and for others", () => lookAt(Object.values(wanted).flatMap((states) => states.slice(1))));
 
   await story.step("what is not there, and what one may not do", async () => {
     await lookAt([
@@ -180,31 +184,5 @@ export default async function (story) {
     await page.goto("/");
     await page.locator(".banner", { hasText: "Access control is off" }).waitFor();
     await page.close();
-    await world.halt();
-    await world.serve();
-  });
-
-  await story.step("the pictures of the README", async () => {
-    const readme = {
-      home: ["ana", "/"],
-      experiment: ["ana", `/experiments/${ids.running}`],
-      members: ["ana", `/workspaces/${ids.workspace}/members`],
-      access: ["admin", `/access?who=ben&permission=experiments:update&on=experiment:${ids.running}`],
-    };
-    for (const [name, [who, where]] of Object.entries(readme)) {
-      const page = await (await asWhom(who)).newPage();
-      await page.setViewportSize({ width: 1280, height: 800 });
-      await page.emulateMedia({ colorScheme: "light" });
-      await page.goto(where);
-      if (name === "experiment") await until("its log is there", () => page.locator(".log .line").count());
-      await story.shot(page, `readme-${name}`);
-      await page.close();
-      if (process.env.ML_WRITE_IMAGES === "1") {
-        const [from, to] = [path.join(story.pictures, `readme-${name}.png`), path.join(root, `docs/images/${name}.png`)];
-        fs.mkdirSync(path.dirname(to), { recursive: true });
-        fs.copyFileSync(from, to);
-        assert(fs.statSync(to).size < 150_000, `${to} has ${fs.statSync(to).size} bytes`);
-      }
-    }
   });
 }

@@ -137,7 +137,7 @@ export default async function (story) {
   await story.step("nor of what an address says", async () => {
     const page = await (await watched({ as: "admin" })).newPage();
     const given = encodeURIComponent(script);
-    page.expected = new Set([400, 404, 422]);
+    page.expected = new Set([400, 401, 404, 422]);
     for (const where of [
       `/?name=${given}&workspace=${given}`, `/?state=${given}`, `/?after=${given}`, `/?${given}=1`, `/users?text=${given}`, `/groups?text=${given}`, `/roles?text=${given}`, `/roles/${given}`,
       `/assignments?user=${given}&role=${given}`, `/access?who=${given}&permission=${given}&on=${given}`, `/access?tab=${given}`, `/access?tab=what-if&change=${given}&role=${given}`,
@@ -150,7 +150,7 @@ export default async function (story) {
     await page.context().clearCookies();
     await page.goto(`/sign-in?next=${encodeURIComponent(`/${script}`)}`);
     await harmless(page, "/sign-in");
-    page.expected.add(422);
+    page.expected.add(401).add(422);
     await page.getByLabel("Name").fill(script);
     await page.getByLabel("Password").fill("x");
     await page.getByRole("button", { name: "Sign in" }).click();
@@ -266,7 +266,7 @@ export default async function (story) {
     const link = /http\S+#mll_\S+/.exec(await world.ml("admin", "user", "create", "eva"))[0];
     const use = async (password) => {
       const page = await story.open();
-      page.expected.add(422);
+      page.expected.add(401).add(422);
       await page.goto(link);
       await page.getByLabel("New password", { exact: true }).fill(password);
       await page.getByLabel(/again$/).fill(password);

@@ -108,6 +108,18 @@ impl Context {
         std::str::from_utf8(token.trim_ascii()).ok().filter(|_| is_bearer)
     }
 
+    /// The same request, had it come with this session.
+    pub fn signed_by(&self, session: &str) -> Context {
+        let mut request = Parts::clone(&self.request);
+        if let Ok(value) = HeaderValue::from_str(&format!("Bearer {session}")) {
+            request.headers.insert(header::AUTHORIZATION, value);
+        }
+        Context {
+            request: Arc::new(request),
+            ..self.clone()
+        }
+    }
+
     pub fn cookie(&self, name: &str) -> Option<&str> {
         cookies::find(&self.request.headers, name)
     }

@@ -205,7 +205,7 @@ impl<T: Into<Refusal>> From<T> for CreateError {
     }
 }
 
-fn check_display_name(name: &str) -> std::result::Result<(), CreateError> {
+pub fn check_display_name(name: &str) -> std::result::Result<(), CreateError> {
     check_text("the display name", name, LABEL_MAX).map_err(CreateError::Invalid)
 }
 

@@ -3,14 +3,16 @@
 
 use askama::Template;
 use axum::http::StatusCode;
+use bailiwick_api::users::ChangeUser;
+use bailiwick_store::principals;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
-use crate::access::{Answer, Anyone, Context, Form, NoInput, Stranger};
+use crate::access::{Answer, Anyone, Context, Form, Json, NoInput, Stranger};
 use crate::cookies;
 use crate::failure::Failure;
-use crate::routes::use_link;
+use crate::routes::{use_link, users};
 
 #[derive(Template)]
 #[template(path = "activate.html")]
@@ -20,9 +22,10 @@ struct ActivatePage {
     hint: Option<String>,
     /// The code that was sent, so that only the password is typed again.
     token: String,
+    display_name: String,
 }
 
-fn form(context: &Context, token: &str, problem: Option<(String, Option<String>)>) -> Result<Answer, Failure> {
+fn form(context: &Context, given: Activation, problem: Option<(String, Option<String>)>) -> Result<Answer, Failure> {
     let (status, problem, hint) = match problem {
         None => (StatusCode::OK, None, None),
         Some((problem, hint)) => (StatusCode::UNPROCESSABLE_ENTITY, Some(problem), hint),
@@ -31,39 +34,57 @@ fn form(context: &Context, token: &str, problem: Option<(String, Option<String>)
         frame: Frame::of(context, None, "", "Welcome to Bailiwick"),
         problem,
         hint,
-        token: token.to_owned(),
+        token: given.token,
+        display_name: given.display_name,
     };
     page.frame.answer_with(status, &page)
 }
 
 /// Anyone: whoever was sent a link opens it here.
 pub async fn show(door: Anyone, _: NoInput) -> Result<Answer, Failure> {
-    form(&door.context, "", None)
+    form(&door.context, Activation::default(), None)
 }
 
 /// What the form sends. Without the secret of a link nothing happens.
-#[derive(Serialize, Deserialize, JsonSchema)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 pub struct Activation {
     token: String,
     password: String,
     again: String,
+    /// How others shall see one; empty: as before.
+    #[serde(default)]
+    display_name: String,
 }
 
 /// Anyone, with a link.
 pub async fn submit(door: Stranger, Form(given): Form<Activation>) -> Result<Answer, Failure> {
     let context = &door.context;
     if given.password != given.again {
-        return form(context, &given.token, Some(("The two passwords differ.".into(), None)));
+        return form(context, given, Some(("The two passwords differ.".into(), None)));
+    }
+    let display_name = given.display_name.trim().to_owned();
+    // Before the link is used up.
+    if let Err(why) = principals::check_display_name(&display_name) {
+        return form(context, given, Some((Failure::from(why).message, None)));
     }
     // A whole link may be pasted, too.
     let token = given.token.trim().rsplit('#').next().unwrap_or_default();
     match use_link(&door, token, Some(&given.password)).await {
         Ok(session) => {
+            if !display_name.is_empty() {
+                let change = ChangeUser {
+                    display_name: Some(display_name),
+                    ..ChangeUser::default()
+                };
+                let path = [("user", session.name.as_str())];
+                let theirs = context.signed_by(&session.token);
+                theirs.ask(users::change, &path, Json(change)).await?;
+            }
             let seconds = (session.expires_at.0 - door.access.now().0) / 1_000_000;
             Ok(Answer::see("/").with_cookie(cookies::session(context, &session.token, seconds)))
         }
         Err(failure) if failure.status.is_client_error() => {
-            form(context, &given.token, Some((failure.message, failure.hint)))
+            form(context, given, Some((failure.message, failure.hint)))
         }
         Err(failure) => Err(failure),
     }

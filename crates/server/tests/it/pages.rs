@@ -48,7 +48,7 @@ fn a_browser_signs_in_and_out_and_comes_back_to_where_it_was() {
         browser.get("/sign-in?next=/settings").await;
         let wrong = [("name", "ana"), ("password", "wrong"), ("next", "/settings")];
         let seen = browser.post("/sign-in", &wrong).await;
-        assert_eq!(seen.status, 422);
+        assert_eq!(seen.status, 401);
         assert!(seen.text.contains("wrong name or password"), "{}", seen.text);
         assert!(browser.cookie("ml_session").is_empty());
 

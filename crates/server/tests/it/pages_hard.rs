@@ -99,7 +99,7 @@ fn whatever_is_typed_into_a_page_is_answered_in_words() {
                         let pairs = fields.iter().map(|field| {
                             format!(
                                 "{field}={}",
-                                crate::browser::quoted(&value.chars().take(200).collect::<String>())
+                                crate::browser::quoted(&value.chars().take(16).collect::<String>())
                             )
                         });
                         let plain = browser

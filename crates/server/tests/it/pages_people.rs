@@ -62,8 +62,14 @@ fn an_invited_user_comes_in_by_the_link_that_is_shown_once() {
         hers.get("/activate").await;
         let chosen = "a long enough password";
         let fields = [("token", link), ("password", chosen), ("again", chosen)];
-        assert_eq!(hers.post("/activate", &fields).await.leads(), "/");
+        // What does not fit is said before the link is used up.
+        let long = "n".repeat(300);
+        let refused = hers.post("/activate", &[&fields[..], &[("display_name", &long)]].concat()).await;
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        let named = [&fields[..], &[("display_name", "Ana Lovelace")]].concat();
+        assert_eq!(hers.post("/activate", &named).await.leads(), "/");
         assert_eq!(state(&world, "ana").await, UserState::Active);
+        assert!(admin.get("/users?text=ana").await.page().contains("Ana Lovelace"));
 
         let path = format!("/users/{}", ana.id);
         let page = admin.get(&path).await.page();

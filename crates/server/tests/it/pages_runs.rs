@@ -252,7 +252,7 @@ fn a_workspace_is_made_described_archived_and_deleted_on_its_pages() {
         let settings = format!("{path}/settings");
         let page = admins.get(&path).await.page();
         assert!(
-            page.contains("Make project") && page.contains("/?workspace=Stop%20%3CSigns%3E"),
+            page.contains("Create project") && page.contains("/?workspace=Stop%20%3CSigns%3E"),
             "{page}"
         );
         let change = [("act", "change"), ("name", "Signs"), ("description", "all of them")];
@@ -302,7 +302,7 @@ fn members_are_added_changed_and_removed_and_roles_from_above_say_so() {
         let page = anas.get(&format!("{path}/settings")).await.page();
         assert!(!page.contains("value=\"archive\"") && !page.contains("value=\"delete\""));
         let page = anas.get(&path).await.page();
-        assert!(!page.contains("Make project"));
+        assert!(!page.contains("Create project"));
         assert_eq!(anas.post(&path, &[("act", "create"), ("name", "x")]).await.status, 403);
 
         let listed = world.admin.get(&format!("/api/v1{members}")).await.json();
