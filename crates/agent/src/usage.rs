@@ -99,7 +99,7 @@ impl Measured {
                 && near(written.memory_bytes, self.usage.memory_bytes, 100_000)
                 && near(written.memory_peak_bytes, self.usage.memory_peak_bytes, 100_000)
         });
-        if !(same && !self.over) && self.dir.write_usage(&self.usage).is_ok() {
+        if (self.over || !same) && self.dir.write_usage(&self.usage).is_ok() {
             self.written = Some(self.usage);
         }
     }

@@ -711,7 +711,7 @@ pub async fn sign_out(actor: &Actor) -> Result<()> {
     audit::write(
         &mut work,
         actor,
-        Entry::new("sign-out", "sign-out", "user", &actor.name()),
+        Entry::new("sign-out", "sign-out", "user", actor.name()),
     )
     .await?;
     work.touches(&[Touched::Credential(credential)]).await?;

@@ -83,9 +83,7 @@ pub async fn submit(door: Stranger, Form(given): Form<Activation>) -> Result<Ans
             let seconds = (session.expires_at.0 - door.access.now().0) / 1_000_000;
             Ok(Answer::see("/").with_cookie(cookies::session(context, &session.token, seconds)))
         }
-        Err(failure) if failure.status.is_client_error() => {
-            form(context, given, Some((failure.message, failure.hint)))
-        }
+        Err(failure) if failure.status.is_client_error() => form(context, given, Some((failure.message, failure.hint))),
         Err(failure) => Err(failure),
     }
 }

@@ -225,7 +225,16 @@ pub struct GroupForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, Failure> {
-    match Again::or(make(&door, &form).await, form)? {
+    let outcome = make(&door, &form).await;
+    // A group that is not there has no page to tell it on.
+    let nothing = Failure::not_found("group", door.context.path("group"));
+    if outcome
+        .as_ref()
+        .is_err_and(|failure| failure.message == nothing.message)
+    {
+        return outcome.and(Err(nothing));
+    }
+    match Again::or(outcome, form)? {
         Ok(answer) => Ok(answer),
         Err(again) => group_page(&door, Starting::default(), again).await,
     }

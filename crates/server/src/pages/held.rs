@@ -1,5 +1,6 @@
 //! Role assignments as they stand in the tables of several pages, and the form that gives a role.
 
+use axum::http::StatusCode;
 use bailiwick_access::{ObjectKind, Scope, Target};
 use bailiwick_api::access::{Diff, DiffAnswer, Planned};
 use bailiwick_api::permission::RolePermissions;
@@ -95,7 +96,7 @@ pub fn rows(actor: &Actor, items: Vec<Assignment>) -> Vec<Row> {
         Row {
             holder: holder(actor, &it),
             place: place(&it.scope),
-            until: it.until.map(|end| moment(end)),
+            until: it.until.map(moment),
             given: ago(it.created_at, now),
             may_change: may && !it.built_in,
             it,
@@ -441,8 +442,13 @@ impl From<Answer> for Acted {
 }
 
 impl<F> Again<F> {
-    /// The answer where it was done, else the form again. A fault of the server is told on a page of its own.
+    /// The answer where it was done, else the form again. A fault of the server is told on a page of its own, and so is what somebody may not do: perhaps the
+    /// page with the form may not be seen either, and one refusal is recorded once.
     pub fn or(outcome: Result<Acted, Failure>, typed: F) -> Result<Result<Answer, Again<F>>, Failure> {
+        let outcome = match outcome {
+            Err(failure) if failure.status == StatusCode::FORBIDDEN => return Err(failure),
+            other => other,
+        };
         let (problem, preview) = match Problem::or(outcome)? {
             Ok(Acted::Done(answer)) => return Ok(Ok(answer)),
             Ok(Acted::Preview(diff)) => (None, Some(diff)),

@@ -243,7 +243,7 @@ pub async fn must_cover(actor: &Actor, by: Permission, whose: PrincipalId) -> Re
         Ok(()) => Ok(()),
         Err(Uncovered::Missing(..)) => Err(uncovered(actor, by, whose).await?),
         Err(Uncovered::PartialKey) => {
-            audit::record(actor, Entry::denied(by, "user", &actor.name())).await?;
+            audit::record(actor, Entry::denied(by, "user", actor.name())).await?;
             Err(Failure::forbidden(
                 "Insufficient permissions: a key that is narrowed or has an end opens no other way in for its owner",
             )

@@ -872,11 +872,7 @@ async fn one(
         faults.push(format!("{fault}; events {events:?}; {place}"));
     }
     // AuthZEN's refusals are a text; who may ask what is tested in authzen.rs.
-    let comparable = if is_page(path) && answer.status >= 400 {
-        let problem = answer.text.split("<div id=\"problem\"").nth(1).unwrap_or_default();
-        let words = problem.split("</div>").next().unwrap_or_default();
-        format!("{} {}", answer.status, words.replace(&call.name, "…"))
-    } else if answer.status >= 400 && method != "HEAD" && !path.starts_with("/access/v1/") {
+    let comparable = if answer.status >= 400 && method != "HEAD" && !path.starts_with("/access/v1/") {
         answer.without(&call.name)
     } else {
         String::new()

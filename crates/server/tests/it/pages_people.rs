@@ -64,7 +64,9 @@ fn an_invited_user_comes_in_by_the_link_that_is_shown_once() {
         let fields = [("token", link), ("password", chosen), ("again", chosen)];
         // What does not fit is said before the link is used up.
         let long = "n".repeat(300);
-        let refused = hers.post("/activate", &[&fields[..], &[("display_name", &long)]].concat()).await;
+        let refused = hers
+            .post("/activate", &[&fields[..], &[("display_name", &long)]].concat())
+            .await;
         assert_eq!(refused.status, 422, "{}", refused.text);
         let named = [&fields[..], &[("display_name", "Ana Lovelace")]].concat();
         assert_eq!(hers.post("/activate", &named).await.leads(), "/");

@@ -2,6 +2,7 @@
 //! lies. The answers stand in `scope-matrix.txt`, to be read as a diff; `BLESS=1` writes it anew. What the routes do for each kind of caller beyond roles,
 //! and what they leave in the audit, stands in access_matrix.rs.
 
+use bailiwick_server::access::is_page;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -440,10 +441,12 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
         .collect()
 }
 
+/// A page asks the handlers of these very routes; the other matrix walks every page.
 fn is_scoped(method: &str, path: &str) -> bool {
-    ["{experiment}", "{workspace}", "{project}"]
-        .iter()
-        .any(|part| path.contains(part))
+    !is_page(path)
+        && ["{experiment}", "{workspace}", "{project}"]
+            .iter()
+            .any(|part| path.contains(part))
         || matches!(
             (method, path),
             (

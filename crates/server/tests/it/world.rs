@@ -461,6 +461,11 @@ impl Answer {
 
     /// The body without what differs between any two requests, and without the name that was asked for.
     pub fn without(&self, name: &str) -> String {
+        if self.text.starts_with("<!doctype html>") {
+            let problem = self.text.split("<div id=\"problem\"").nth(1).unwrap_or_default();
+            let words = problem.split("</div>").next().unwrap_or_default();
+            return format!("{} {}", self.status, words.replace(&format!("`{name}`"), "`…`"));
+        }
         let mut error = self.error().unwrap_or_else(|| panic!("not a refusal: {self:?}"));
         error.request_id = String::new();
         let text = serde_json::to_string(&error).expect("an error is JSON");
