@@ -957,6 +957,9 @@ impl Routes {
         if !D::says().starts_with("anyone") {
             operation["security"] = json!([{"bearer": []}]);
         }
+        if is_page(path) {
+            return operation;
+        }
         I::describe(&mut operation, &mut self.schemas);
         O::describe(&mut operation, &mut self.schemas);
         operation

