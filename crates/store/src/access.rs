@@ -5,7 +5,7 @@
 //! picture is brought up to date and the question asked again. So a change holds from the next request on, on every server.
 //!
 //! A question that reads no row would need a reading of the number for itself. On PostgreSQL it relies on one that began less than [`RELIED_ON`] ago, and
-//! whoever changes rights is told that it is done only once twice that time has passed since the commit: by then no server relies on an older reading.
+//! whoever changes rights is told that it is done only [`SETTLED`] after the commit: by then no server relies on an older reading.
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -229,7 +229,7 @@ impl Work {
         });
         let outcome = commit.await.map_err(|why| StoreError::Broken(why.to_string()))?;
         if is_shared {
-            tokio::time::sleep(2 * RELIED_ON).await;
+            tokio::time::sleep(SETTLED).await;
         }
         Ok(outcome?)
     }
@@ -265,7 +265,9 @@ struct Round {
 }
 
 /// How long a reading of the version is relied on, from the moment before it was asked for, by a clock that runs on while the process is stopped.
-const RELIED_ON: Duration = Duration::from_millis(10);
+const RELIED_ON: Duration = Duration::from_millis(20);
+/// Longer than that by far more than two clocks drift apart meanwhile.
+const SETTLED: Duration = Duration::from_millis(25);
 /// Who owns what is not there: it is asked about as if it were, so that time tells nothing of it.
 pub const NOBODY: PrincipalId = PrincipalId(0);
 /// Where what is not there is: in a workspace that no counter gives.
