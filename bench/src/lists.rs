@@ -54,12 +54,7 @@ pub async fn run(bench: &Bench, most: i64) -> Outcome<()> {
             server.user(&admin, name, "TokenCreator", None).await?;
         }
         server.process.stop()?;
-        for group in 0..25 {
-            // A hundred workspaces each, half of all.
-            let (from, to) = (first_place + group * 200, first_place + group * 200 + 99);
-            let scopes = format!("SELECT id FROM workspaces WHERE id BETWEEN {from} AND {to}");
-            fill::assign(&place, "half", "Viewer", "workspace", &scopes).await?;
-        }
+        fill::assign_half(&place, "half", first_place).await?;
         let every = PLACES / 50;
         let scopes =
             format!("SELECT id FROM workspaces WHERE id >= {first_place} AND (id - {first_place}) % {every} = 0");

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, header};
 use bailiwick_api::key;
 
-use crate::access::{Context, whole};
+use crate::access::{Context, FORM_MAX, whole};
 use crate::failure::Failure;
 
 /// The session's bearer. No script reads it, and it is sent with no request that another site makes, except where somebody follows a link.
@@ -13,7 +13,6 @@ pub const SESSION: &str = "ml_session";
 const VISIT: &str = "ml_visit";
 /// The hidden field of every form.
 pub const FIELD: &str = "form_token";
-const FORM_MAX: usize = 256 * 1024;
 
 pub fn find<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers

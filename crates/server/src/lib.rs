@@ -26,6 +26,7 @@ mod pages;
 mod parts;
 mod password;
 mod routes;
+mod wire;
 
 use access::Shared;
 use config::Config;

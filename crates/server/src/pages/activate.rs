@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Frame;
+use super::told::{Problem, status};
 use crate::access::{Answer, Anyone, Context, Form, Json, NoInput, Stranger};
 use crate::cookies;
 use crate::failure::Failure;
@@ -18,26 +19,21 @@ use crate::routes::{use_link, users};
 #[template(path = "activate.html")]
 struct ActivatePage {
     frame: Frame,
-    problem: Option<String>,
-    hint: Option<String>,
+    problem: Option<Problem>,
     /// The code that was sent, so that only the password is typed again.
     token: String,
     display_name: String,
 }
 
-fn form(context: &Context, given: Activation, problem: Option<(String, Option<String>)>) -> Result<Answer, Failure> {
-    let (status, problem, hint) = match problem {
-        None => (StatusCode::OK, None, None),
-        Some((problem, hint)) => (StatusCode::UNPROCESSABLE_ENTITY, Some(problem), hint),
-    };
+fn form(context: &Context, given: Activation, problem: Option<Failure>) -> Result<Answer, Failure> {
+    let problem = problem.map(Problem::of).transpose()?;
     let page = ActivatePage {
         frame: Frame::of(context, None, "", "Welcome to Bailiwick"),
         problem,
-        hint,
         token: given.token,
         display_name: given.display_name,
     };
-    page.frame.answer_with(status, &page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 /// Anyone: whoever was sent a link opens it here.
@@ -60,12 +56,12 @@ pub struct Activation {
 pub async fn submit(door: Stranger, Form(given): Form<Activation>) -> Result<Answer, Failure> {
     let context = &door.context;
     if given.password != given.again {
-        return form(context, given, Some(("The two passwords differ.".into(), None)));
+        return form(context, given, Some(Failure::invalid("the two passwords differ")));
     }
     let display_name = given.display_name.trim().to_owned();
     // Before the link is used up.
     if let Err(why) = principals::check_display_name(&display_name) {
-        return form(context, given, Some((Failure::from(why).message, None)));
+        return form(context, given, Some(why.into()));
     }
     // A whole link may be pasted, too.
     let token = given.token.trim().rsplit('#').next().unwrap_or_default();
@@ -83,7 +79,12 @@ pub async fn submit(door: Stranger, Form(given): Form<Activation>) -> Result<Ans
             let seconds = (session.expires_at.0 - door.access.now().0) / 1_000_000;
             Ok(Answer::see("/").with_cookie(cookies::session(context, &session.token, seconds)))
         }
-        Err(failure) if failure.status.is_client_error() => form(context, given, Some((failure.message, failure.hint))),
-        Err(failure) => Err(failure),
+        Err(mut failure) => {
+            // Not to be sent to the way in, which asks for the password that is being chosen here.
+            if failure.status.is_client_error() {
+                failure.status = StatusCode::UNPROCESSABLE_ENTITY;
+            }
+            form(context, given, Some(failure))
+        }
     }
 }

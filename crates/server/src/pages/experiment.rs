@@ -14,7 +14,8 @@ use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::places::{End, Person, assignable};
+use super::held::Roles;
+use super::places::{End, Person};
 use super::{Frame, ago, lasted, yaml};
 use crate::access::{
     Allowed, Answer, Content, Context, Done, Form, Json, Media, NoInput, OneExperiment, Output, Query, Raw, SignedIn,
@@ -257,7 +258,7 @@ struct ExperimentPage {
     why: Vec<String>,
     seen_by: Option<WhoCanAnswer>,
     shares: Vec<Assignment>,
-    roles: Vec<String>,
+    roles: Roles,
     people: Vec<Person>,
 }
 
@@ -322,10 +323,10 @@ pub async fn show(door: Looking, Query(wanted): Query<Wanted>) -> Result<Answer,
     let (shares, roles, people) = match is_whole && may.share {
         true => (
             context.ask(assignments::list, &[], Query(here)).await?.0.items,
-            assignable(&context, &actor, &target).await?,
+            Roles::to_give(&context, &actor, &[Target { owner: None, ..target }], false).await?,
             Person::all(&context).await?,
         ),
-        false => (Vec::new(), Vec::new(), Vec::new()),
+        false => (Vec::new(), Roles::default(), Vec::new()),
     };
     let now = actor.now();
     let events = detail.events.into_iter().rev().map(|event| EventRow {

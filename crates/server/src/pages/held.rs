@@ -199,12 +199,9 @@ const PICKED: i64 = 60;
 
 impl Roles {
     /// Those that whoever looks may give at one of these places, or that fit by themselves where no place is named.
-    pub async fn to_give(door: &SignedIn, at: &[Target], everywhere: bool) -> Result<Roles, Failure> {
-        let Json(page) = door
-            .context
-            .ask(routes::roles::list, &[], Query(first_roles("")))
-            .await?;
-        let actor = &door.actor;
+    pub async fn to_give(context: &Context, actor: &Actor, at: &[Target], everywhere: bool) -> Result<Roles, Failure> {
+        let filter = first_roles("");
+        let Json(page) = context.ask(routes::roles::list, &[], Query(filter)).await?;
         let fits = |role: &Role| {
             let words = role.permissions.iter().map(String::as_str);
             let Ok(permissions) = RolePermissions::parse(words) else {
@@ -276,7 +273,7 @@ impl Offer {
         let (places, at): (Vec<String>, Vec<Target>) = targets.into_iter().unzip();
         Ok(Some(Offer {
             // Whoever may give at single projects or things alone is offered all that could be given there.
-            roles: Roles::to_give(door, &at, true).await?,
+            roles: Roles::to_give(&door.context, actor, &at, true).await?,
             places,
             previews: super::told::reads_roles_somewhere(actor),
         }))

@@ -206,7 +206,7 @@ pub fn ago(then: Time, now: Time) -> String {
 }
 
 /// `2026-11-22 16:53:47`, in UTC as everywhere.
-pub fn moment(at: &Time) -> String {
+pub fn to_the_second(at: &Time) -> String {
     let whole = at.to_string();
     let seconds = whole.get(..19).unwrap_or(&whole);
     seconds.replace('T', " ")

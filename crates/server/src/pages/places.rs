@@ -8,7 +8,6 @@ use bailiwick_api::workspaces::{
     Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, Workspace,
 };
 use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId, ids};
-use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,9 +18,8 @@ use super::{Frame, ago};
 use crate::access::{Answer, Context, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes::groups::After;
-use crate::routes::roles::RoleFilter;
 use crate::routes::users::UserFilter;
-use crate::routes::{assignments, groups, projects, roles, users, workspaces};
+use crate::routes::{assignments, groups, projects, users, workspaces};
 
 /// When a role ends, as it is typed: nothing, a date, or a length of time.
 pub struct End(pub Option<Time>);
@@ -65,26 +63,6 @@ impl Person {
         });
         Ok(users.chain(groups).collect())
     }
-}
-
-/// The roles that this actor may give at a place; of very many those among the first.
-pub async fn assignable(context: &Context, actor: &Actor, target: &Target) -> Result<Vec<String>, Failure> {
-    let filter = RoleFilter {
-        text: None,
-        after: None,
-        limit: Some(60),
-    };
-    let Json(known) = context.ask(roles::list, &[], Query(filter)).await?;
-    let target = Target { owner: None, ..*target };
-    let may_give = |role: &bailiwick_api::roles::Role| {
-        let held = actor.picture().role(role.id);
-        held.is_some_and(|held| actor.missing_to_grant(held.permissions, &target, None).is_none())
-    };
-    let here = known
-        .items
-        .into_iter()
-        .filter(|role| !role.global_only && may_give(role));
-    Ok(here.map(|role| role.name).collect())
 }
 
 /// Where in a list, and which of it.
@@ -390,7 +368,7 @@ impl Members {
         let may_assign = actor.may(Permission::RolesAssign, &target).is_some();
         let (roles, people) = match may_assign {
             true => (
-                Roles::to_give(door, &[target], false).await?,
+                Roles::to_give(context, actor, &[target], false).await?,
                 Person::all(context).await?,
             ),
             false => (Roles::default(), Vec::new()),

@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use crate::world::{Hand, Person, World, held, on_both, on_both_with};
 use bailiwick_api::agents::Held;
 
-async fn running(world: &World) -> (Person, Hand, Held, i64) {
+/// An experiment of hers that runs, and its agent.
+pub async fn running(world: &World) -> (Person, Hand, Held, i64) {
     let ana = world.person("ana").await;
     let one = ana.submit("one").await;
     let agent = world.agent("machine-1", 1).await;

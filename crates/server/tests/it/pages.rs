@@ -7,22 +7,12 @@ use crate::world::{PASSWORD, World, on_both};
 
 /// All pages that are looked at without a name in their path, as the router itself lists them.
 fn plain_pages() -> Vec<String> {
-    let programs = [
-        "/api/",
-        "/access/v1/",
-        "/.well-known/",
-        "/static/",
-        "/openapi.json",
-        "/metrics",
-        "/healthz",
-        "/readyz",
-    ];
     let all = crate::access_matrix::routes().into_iter();
     all.filter(|(method, path)| method == "GET" && !path.contains('{'))
         .map(|(_, path)| path)
         // A file and a part of a page are no pages.
         .filter(|path| path != "/audit/export.ndjson" && path != "/names")
-        .filter(|path| !programs.iter().any(|start| path.starts_with(start)))
+        .filter(|path| bailiwick_server::access::is_page(path))
         .collect()
 }
 

@@ -6,6 +6,7 @@ use flate2::write::GzEncoder;
 use serde_json::json;
 
 use crate::browser::Browser;
+use crate::logs::running;
 use crate::world::{Person, World, held, on_both};
 
 const SCRIPT: &str = "<script>alert(1)</script>";
@@ -128,18 +129,14 @@ fn the_page_of_an_experiment_shows_it_to_whoever_may_see_it_and_does_what_that_o
 #[test]
 fn the_log_can_be_read_page_by_page_followed_and_taken_along() {
     on_both(|world| async move {
-        let ana = world.person("ana").await;
-        let one = ana.submit("one").await;
-        let agent = world.agent("machine-1", 1).await;
-        let lease = held(&agent.take(1).await[0]);
-        agent.started(lease).await.unwrap();
+        let (ana, agent, lease, one) = running(&world).await;
         let mut lines: Vec<String> = (1..=1200).map(|number| format!("line {number}")).collect();
         lines[1198] = format!("\u{1b}[31m{SCRIPT}\u{1b}[0m");
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         agent.log(lease, 1, &lines).await.unwrap();
         agent.ended(lease, 3).await.unwrap();
 
-        let (browser, path) = (browse(&world, &ana).await, format!("/experiments/{}", one.id));
+        let (browser, path) = (browse(&world, &ana).await, format!("/experiments/{one}"));
         let page = browser.get(&path).await.page();
         assert!(page.contains("line 1200") && page.contains("id=\"L1101\"") && !page.contains("id=\"L1100\""));
         let page = browser.get(&format!("{path}/log")).await.page();

@@ -5,6 +5,7 @@ use bailiwick_api::experiments::{ExperimentFilter, LogFilter, Usage};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
+use crate::logs::running;
 use crate::world::{Person, START, held, on_both};
 
 async fn numbers(who: &Person, filter: ExperimentFilter) -> Vec<i64> {
@@ -222,11 +223,7 @@ fn each_attempt_is_kept_with_its_agent_its_end_and_what_it_used() {
 #[test]
 fn a_log_is_searched_from_its_beginning_to_its_end() {
     on_both(|world| async move {
-        let ana = world.person("ana").await;
-        let one = ana.submit("one").await;
-        let agent = world.agent("machine-1", 1).await;
-        let lease = held(&agent.take(1).await[0]);
-        agent.started(lease).await.unwrap();
+        let (ana, agent, lease, one) = running(&world).await;
         for piece in 0..10 {
             let lines: Vec<String> = (1..=500).map(|line| format!("step {}", piece * 500 + line)).collect();
             let mut lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -235,7 +232,7 @@ fn a_log_is_searched_from_its_beginning_to_its_end() {
             }
             agent.log(lease, piece * 500 + 1, &lines).await.unwrap();
         }
-        let find = async |filter: LogFilter| ana.client.logs(&one.id.to_string(), &filter).await.unwrap();
+        let find = async |filter: LogFilter| ana.client.logs(&one.to_string(), &filter).await.unwrap();
         let contains = |text: &str| LogFilter {
             contains: Some(text.to_owned()),
             ..LogFilter::default()
@@ -261,12 +258,12 @@ fn a_log_is_searched_from_its_beginning_to_its_end() {
             [4001, 4002, 4003]
         );
         let both = ana
-            .get(&format!("/api/v1/experiments/{}/logs?tail=3&contains=x", one.id))
+            .get(&format!("/api/v1/experiments/{one}/logs?tail=3&contains=x"))
             .await;
         assert_eq!(both.status, 422);
 
         let browser = Browser::of(&world, &ana).await;
-        let log = format!("/experiments/{}/log", one.id);
+        let log = format!("/experiments/{one}/log");
         let page = browser.get(&format!("{log}?find=OUT%20of")).await.page();
         assert!(page.contains("1 line holds") && page.contains("log?at=3504#at") && !page.contains("data-log"));
         let page = browser.get(&format!("{log}?find=step")).await.page();
@@ -287,18 +284,14 @@ fn a_log_is_searched_from_its_beginning_to_its_end() {
 #[test]
 fn one_look_of_an_administrator_at_a_log_is_one_event() {
     on_both(|world| async move {
-        let ana = world.person("ana").await;
-        let one = ana.submit("one").await;
-        let agent = world.agent("machine-1", 1).await;
-        let lease = held(&agent.take(1).await[0]);
-        agent.started(lease).await.unwrap();
+        let (ana, agent, lease, one) = running(&world).await;
         let lines: Vec<String> = (1..=3000).map(|line| format!("line {line}, no error")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         agent.log(lease, 1, &lines).await.unwrap();
         let browser = Browser::of(&world, &world.admin).await;
         for page in ["", "?error=first", "?find=line", "?before=2000", ".txt"] {
             let before = world.last_event().await;
-            let text = browser.get(&format!("/experiments/{}/log{page}", one.id)).await.page();
+            let text = browser.get(&format!("/experiments/{}/log{page}", one)).await.page();
             let looks = world.events(&format!("id > {before} AND verb = 'look'")).await;
             assert_eq!(looks.len(), 1, "{page}: {looks:?}");
             if page.is_empty() {

@@ -125,7 +125,7 @@ fn the_page_behind_a_link_sets_the_password() {
         let differ = form(&token, "other").await;
         assert_eq!(differ.status, 422);
         assert!(
-            differ.text.contains("The two passwords differ.") && differ.text.contains(&format!("value=\"{token}\"")),
+            differ.text.contains("the two passwords differ") && differ.text.contains(&format!("value=\"{token}\"")),
             "only the password is typed again: {}",
             differ.text
         );
