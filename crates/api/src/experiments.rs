@@ -96,6 +96,17 @@ pub struct Experiment {
     /// Put away: left out of lists unless they are asked for the archived ones.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub archived: bool,
+    /// From 0 to 1, as its job says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+}
+
+/// `PUT /api/v1/experiments/{experiment}/progress`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportProgress {
+    /// From 0 to 1; kept to the thousandth.
+    pub progress: f64,
 }
 
 /// `GET /api/v1/experiments/{experiment}`.

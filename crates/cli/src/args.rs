@@ -358,6 +358,12 @@ pub enum Experiment {
         after_help = "Examples:\n  ml experiment move 12 --project Green\n  ml experiment move 12 13 --workspace \"Traffic Lights\" --project Green"
     )]
     Move(Move),
+    /// Say how far an experiment is; a job says it of itself
+    #[command(
+        name = "report-progress",
+        after_help = "Examples:\n  ml experiment report-progress 0.25\n  ml experiment report-progress 0.25 12"
+    )]
+    ReportProgress(ReportProgress),
     /// Leave ended experiments out of lists; nothing of them is lost
     #[command(after_help = "Examples:\n  ml experiment archive 12\n  ml experiment archive 12 13 14")]
     Archive(Named),
@@ -370,6 +376,15 @@ pub enum Experiment {
         after_help = "Examples:\n  ml experiment delete 12\n  ml experiment delete 12 13 --yes"
     )]
     Delete(Delete),
+}
+
+#[derive(Args)]
+pub struct ReportProgress {
+    /// From 0 to 1
+    pub progress: f64,
+    /// Number or name; within a job, the job's own
+    #[arg(env = "ML_EXPERIMENT_ID")]
+    pub experiment: String,
 }
 
 #[derive(Args)]

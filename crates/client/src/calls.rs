@@ -5,7 +5,8 @@ use std::time::Duration;
 use bailiwick_api::agents::Agent;
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
-    Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, State, Stop,
+    Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State,
+    Stop,
 };
 use bailiwick_api::queues::Queue;
 use bailiwick_api::roles::Role;
@@ -216,6 +217,13 @@ impl Client {
         let verb = if archive { "archive" } else { "unarchive" };
         let path = format!("/api/v1/experiments/{}/{verb}", segment(experiment));
         self.post(&path, &json!({})).await
+    }
+
+    /// Says how far it is, from 0 to 1.
+    pub async fn report_progress(&self, experiment: &str, progress: f64) -> Result<Experiment> {
+        let path = format!("/api/v1/experiments/{}/progress", segment(experiment));
+        let request = self.request(Method::PUT, &path).json(&ReportProgress { progress });
+        self.json(request).await
     }
 
     /// The code as submitted, a `.tar.gz`, to be read as a stream.

@@ -388,6 +388,7 @@ impl Db {
                 "",
             ),
             ("0003_pages", include_str!("migrations/0003_pages.sql"), "", ""),
+            ("0004_progress", include_str!("migrations/0004_progress.sql"), "", ""),
             ("0004_queues", include_str!("migrations/0004_queues.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;

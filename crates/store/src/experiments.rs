@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, NOWHERE, Picture, Refusal, Work, experiment_target};
+use crate::access::{Actor, CredentialKind, Granted, NOWHERE, Picture, Refusal, Work, experiment_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx};
 use crate::projects::archived;
@@ -41,9 +41,11 @@ pub struct ExperimentRow {
     pub code: Option<String>,
     /// 0 or 1.
     pub archived: i64,
+    /// Thousandths.
+    pub progress: Option<i64>,
 }
 
-const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, archived";
+const COLUMNS: &str = "id, name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, exit_code, created_at, started_at, ended_at, code, archived, progress";
 
 /// What no experiment is: asked about in place of one that is not there.
 pub(crate) const NO_EXPERIMENT: Target = Target {
@@ -76,6 +78,7 @@ fn read_row(row: &AnyRow) -> Result<ExperimentRow> {
         ended_at: row.try_get(15)?,
         code: row.try_get(16)?,
         archived: row.try_get(17)?,
+        progress: row.try_get(18)?,
     })
 }
 
@@ -103,6 +106,7 @@ impl ExperimentRow {
             started_at: self.started_at.map(Time),
             ended_at: self.ended_at.map(Time),
             archived: self.archived == 1,
+            progress: self.progress.map(|thousandths| thousandths as f64 / 1000.0),
         }
     }
 }
@@ -208,6 +212,7 @@ pub async fn create(
         ended_at: None,
         code: code.map(str::to_owned),
         archived: 0,
+        progress: None,
     };
     Ok(row.view(by.actor.picture()))
 }
@@ -528,6 +533,48 @@ pub async fn archive(by: &Granted<permit::ExperimentsEdit>, row: &ExperimentRow,
     });
     let entry = Entry::of::<permit::ExperimentsEdit>(verb, "experiment", row.id).in_workspace(Some(row.workspace));
     audit::write(&mut work, &by.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(read_row(&changed)?.view(by.actor.picture()))
+}
+
+/// Notes how far it is, from 0 to 1, to the thousandth. What a job says of itself is no event of the audit.
+pub async fn report_progress(
+    by: &Granted<permit::ExperimentsUpdate>,
+    row: &ExperimentRow,
+    progress: f64,
+) -> Changed<Experiment> {
+    if !(0.0..=1.0).contains(&progress) {
+        return Err(PlaceError::Invalid(format!("progress is from 0 to 1, and not {progress}")));
+    }
+    let mut work = by.begin().await?;
+    let sql = format!(
+        "UPDATE experiments SET progress = $2 WHERE id = $1 AND workspace_id = $3 AND project_id = $4 AND ended_at IS NULL RETURNING {COLUMNS}"
+    );
+    let changed = sqlx::query(AssertSqlSafe(sql))
+        .bind(row.id.0)
+        .bind((progress * 1000.0).round() as i64)
+        .bind(row.workspace.0)
+        .bind(row.project.0)
+        .fetch_optional(&mut **work)
+        .await?;
+    let Some(changed) = changed else {
+        return Err(match find_row(&mut work, row.id).await? {
+            Some(now) if now.state.is_ended() => PlaceError::Conflict(
+                format!("experiment {} is {}: it gets no further", row.id, now.state),
+                "progress is told while it waits or runs",
+            ),
+            _ => gone("experiment", row.id),
+        });
+    };
+    if by.actor.credential_kind != CredentialKind::Job {
+        let entry = Entry::of::<permit::ExperimentsUpdate>("report", "experiment", row.id);
+        let entry = entry.in_workspace(Some(row.workspace)).with(serde_json::json!({
+            "before": {"progress": row.progress.map(|thousandths| thousandths as f64 / 1000.0)},
+            "after": {"progress": progress},
+            "administrative": by.is_administrative_use(),
+        }));
+        audit::write(&mut work, &by.actor, entry).await?;
+    }
     work.commit().await?;
     Ok(read_row(&changed)?.view(by.actor.picture()))
 }

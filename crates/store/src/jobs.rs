@@ -405,10 +405,11 @@ async fn end(work: &mut Work, ending: Ending, rules: LeaseRules, now: Time) -> R
         .bind(i64::from(state == State::Queued))
         .execute(&mut ***work)
         .await?;
-    sqlx::query("UPDATE experiments SET exit_code = $2, restarts = $3 WHERE id = $1")
+    sqlx::query("UPDATE experiments SET exit_code = $2, restarts = $3, progress = CASE WHEN $4 = 1 THEN NULL ELSE progress END WHERE id = $1")
         .bind(ending.experiment.0)
         .bind(ending.exit_code)
         .bind(restarts + i64::from(state == State::Queued && !ending.lost))
+        .bind(i64::from(state == State::Queued))
         .execute(&mut ***work)
         .await?;
     change_state(work, ending.experiment, state, &cause, now).await

@@ -9,8 +9,8 @@ use bailiwick_api::time::duration_words;
 use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_client::{Error, is_missing};
 
-use super::status::{COLUMNS, id, runtime_ms};
-use crate::args::{Common, Delete, Download, Logs, Move, Named, One};
+use super::status::{COLUMNS, id, percent, runtime_ms};
+use crate::args::{Common, Delete, Download, Logs, Move, Named, One, ReportProgress};
 use crate::connect::{Connection, block_on, suggest, until_interrupted};
 use crate::failure::{Failure, Result, exit};
 use crate::follow::{LogWriter, Stopped, follow};
@@ -170,6 +170,18 @@ pub fn move_to(common: &Common, to: &Move) -> Result<()> {
     })
 }
 
+pub fn report_progress(common: &Common, report: &ReportProgress) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let output = Output::new(common.output);
+    block_on(async {
+        let outcome = connection.client.report_progress(&report.experiment, report.progress);
+        let experiment = found(&connection, &report.experiment, outcome.await).await?;
+        let progress = percent(experiment.progress.unwrap_or_default());
+        let sentence = format!("Experiment {} \"{}\" is at {progress}.", experiment.id, experiment.name);
+        output.did(&sentence, COLUMNS, id, &experiment)
+    })
+}
+
 /// Each of them, even where one fails.
 pub fn archive(common: &Common, named: &Named, archive: bool) -> Result<()> {
     let connection = Connection::open(common)?;
@@ -257,6 +269,7 @@ fn description(detail: &ExperimentDetail) -> String {
             String::new()
         },
     );
+    line("Progress", experiment.progress.map(percent).unwrap_or_default());
     line("Owner", experiment.owner.clone());
     line("Workspace", experiment.workspace.clone());
     line("Project", experiment.project.clone());

@@ -46,6 +46,7 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
             Experiment::Describe(one) => experiments::describe(&common, &one),
             Experiment::Download(download) => experiments::download(&common, &download),
             Experiment::Move(to) => experiments::move_to(&common, &to),
+            Experiment::ReportProgress(report) => experiments::report_progress(&common, &report),
             Experiment::Archive(named) => experiments::archive(&common, &named, true),
             Experiment::Unarchive(named) => experiments::archive(&common, &named, false),
             Experiment::Delete(which) => experiments::delete(&common, &which),

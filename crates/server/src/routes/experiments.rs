@@ -1,7 +1,7 @@
 //! Experiments.
 
 use bailiwick_access::Target;
-use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, Stop};
+use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, ReportProgress, Stop};
 use bailiwick_api::permission::permit;
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, MoveExperiment};
 use bailiwick_api::{Page, Permission, QueueId, config};
@@ -123,6 +123,15 @@ pub async fn move_to(
     let moved = experiments::move_to(&door.granted, &granted, row).await?;
     door.context.shared.parts.hub.wake_followers(row.id);
     Ok(Json(moved))
+}
+
+pub async fn report_progress(
+    door: Allowed<permit::ExperimentsUpdate, OneExperiment>,
+    Json(report): Json<ReportProgress>,
+) -> Result<Json<Experiment>, Failure> {
+    Ok(Json(
+        experiments::report_progress(&door.granted, &door.on.0, report.progress).await?,
+    ))
 }
 
 pub async fn archive(

@@ -461,6 +461,11 @@ pub fn table() -> Routes {
         "stop an experiment at once",
         experiments::kill,
     );
+    r.put(
+        "/api/v1/experiments/{experiment}/progress",
+        "say how far an experiment is",
+        experiments::report_progress,
+    );
     r.post(
         "/api/v1/experiments/{experiment}/move",
         "put an experiment into another project",

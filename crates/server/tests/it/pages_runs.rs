@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::browser::Browser;
 use crate::logs::running;
-use crate::world::{Person, World, held, on_both};
+use crate::world::{Person, World, on_both};
 
 const SCRIPT: &str = "<script>alert(1)</script>";
 const ESCAPED: &str = "&#60;script&#62;alert(1)&#60;/script&#62;";

@@ -284,7 +284,7 @@ fn a_log_is_searched_from_its_beginning_to_its_end() {
 #[test]
 fn one_look_of_an_administrator_at_a_log_is_one_event() {
     on_both(|world| async move {
-        let (ana, agent, lease, one) = running(&world).await;
+        let (_, agent, lease, one) = running(&world).await;
         let lines: Vec<String> = (1..=3000).map(|line| format!("line {line}, no error")).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         agent.log(lease, 1, &lines).await.unwrap();
