@@ -95,9 +95,13 @@ pub struct Load {
 pub async fn hammer(port: u16, connections: usize, time: Duration, request: &[u8], expected: u16) -> Outcome<Load> {
     let request: Arc<[u8]> = request.into();
     let over = Arc::new(AtomicBool::new(false));
-    let mut tasks = Vec::new();
+    let mut open = Vec::new();
     for _ in 0..connections {
-        let mut connection = Connection::open(port).await?;
+        open.push(Connection::open(port).await?);
+    }
+    let mut tasks = Vec::new();
+    let began = Instant::now();
+    for mut connection in open {
         let (request, over) = (request.clone(), over.clone());
         tasks.push(tokio::spawn(async move {
             let mut times = Vec::new();
@@ -115,7 +119,6 @@ pub async fn hammer(port: u16, connections: usize, time: Duration, request: &[u8
             Ok::<_, String>(times)
         }));
     }
-    let began = Instant::now();
     tokio::time::sleep(time).await;
     over.store(true, Ordering::Relaxed);
     let mut times = Vec::new();
