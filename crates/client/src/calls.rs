@@ -5,8 +5,7 @@ use std::time::Duration;
 use bailiwick_api::agents::Agent;
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
-    Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State,
-    Stop,
+    Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State, Stop,
 };
 use bailiwick_api::queues::Queue;
 use bailiwick_api::roles::Role;

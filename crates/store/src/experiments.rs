@@ -544,7 +544,9 @@ pub async fn report_progress(
     progress: f64,
 ) -> Changed<Experiment> {
     if !(0.0..=1.0).contains(&progress) {
-        return Err(PlaceError::Invalid(format!("progress is from 0 to 1, and not {progress}")));
+        return Err(PlaceError::Invalid(format!(
+            "progress is from 0 to 1, and not {progress}"
+        )));
     }
     let mut work = by.begin().await?;
     let sql = format!(

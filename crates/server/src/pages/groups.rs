@@ -225,16 +225,11 @@ pub struct GroupForm {
 
 /// Signed in; each act asks for what it needs.
 pub async fn act(door: SignedIn, Form(form): Form<GroupForm>) -> Result<Answer, Failure> {
-    let outcome = make(&door, &form).await;
     // A group that is not there has no page to tell it on.
-    let nothing = Failure::not_found("group", door.context.path("group"));
-    if outcome
-        .as_ref()
-        .is_err_and(|failure| failure.message == nothing.message)
-    {
-        return outcome.and(Err(nothing));
-    }
-    match Again::or(outcome, form)? {
+    let path = [("group", door.context.path("group"))];
+    let first = Starting::default().page()?;
+    door.context.ask(routes::groups::show, &path, Query(first)).await?;
+    match Again::or(make(&door, &form).await, form)? {
         Ok(answer) => Ok(answer),
         Err(again) => group_page(&door, Starting::default(), again).await,
     }
@@ -268,6 +263,13 @@ async fn make(door: &SignedIn, form: &GroupForm) -> Result<Acted, Failure> {
                 return Err(Failure::invalid("nobody was named"));
             }
             held::preview(door, changes).await
+        }
+        "preview-out" => {
+            let one = |user: String| Planned::RemoveMember {
+                group: which.clone(),
+                user,
+            };
+            held::preview(door, names(&form.users).into_iter().map(one).collect()).await
         }
         "preview-delete" => {
             let group = which.clone();

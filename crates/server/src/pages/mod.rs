@@ -170,9 +170,13 @@ pub async fn failed(context: &Context, failure: Failure) -> Response {
     let page = FailedPage {
         frame: Frame::of(context, actor.as_ref(), "", title),
         status: failure.status.as_u16(),
-        message: failure.message.clone(),
+        message: told::without_commands(&failure.message).unwrap_or_else(|| failure.message.clone()),
         // A page leads there by a link, not by a command.
-        hint: failure.hint.clone().filter(|_| lacks.is_none()),
+        hint: failure
+            .hint
+            .as_deref()
+            .filter(|_| lacks.is_none())
+            .and_then(told::without_commands),
         lacks,
         request_id: context.origin.request_id.to_string(),
     };

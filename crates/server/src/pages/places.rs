@@ -33,6 +33,16 @@ impl End {
     }
 }
 
+/// An end as a form takes it back, to the second: the date alone where it is midnight.
+fn as_typed(end: Time) -> String {
+    let text = end.to_string();
+    let second = text.get(..19).unwrap_or(&text);
+    match second.strip_suffix("T00:00:00") {
+        Some(date) => date.to_owned(),
+        None => format!("{second}Z"),
+    }
+}
+
 /// Somebody, or a group, to choose from while one types.
 pub struct Person {
     pub name: String,
@@ -144,6 +154,15 @@ impl Act {
         }
     }
 
+    fn is_about_members(&self) -> bool {
+        ["add", "preview-add", "change", "remove"].contains(&self.act.as_str())
+    }
+
+    /// What was typed, where this was the form of name and description.
+    fn renaming(&self) -> Option<Rename> {
+        ["change", "rename"].contains(&self.act.as_str()).then(|| self.rename())
+    }
+
     fn unknown(&self) -> Failure {
         Failure::invalid(format!("there is nothing called `{}` to do here", self.act))
     }
@@ -172,9 +191,15 @@ struct WorkspacesPage {
     others: Vec<ProjectRow>,
     next: Option<String>,
     may_create: bool,
+    typed: Act,
+    problem: Option<Problem>,
 }
 
 pub async fn list(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
+    list_page(&door, listed, Again::default()).await
+}
+
+async fn list_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Result<Answer, Failure> {
     let (context, actor) = (&door.context, &door.actor);
     let Json(page) = context.ask(workspaces::list, &[], Query(listed.filter()?)).await?;
     let now = actor.now();
@@ -199,7 +224,7 @@ pub async fn list(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer
         hidden.then(|| ProjectRow::of(workspace, it, now))
     });
     let page = WorkspacesPage {
-        frame: Frame::new(&door, "workspaces", "Workspaces"),
+        frame: Frame::new(door, "workspaces", "Workspaces"),
         others: others.collect(),
         next: page.next.map(|next| listed.query(&next)),
         rows: page
@@ -212,8 +237,10 @@ pub async fn list(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer
             .collect(),
         may_create: actor.may(Permission::WorkspacesCreate, &Target::default()).is_some(),
         listed,
+        typed: again.typed,
+        problem: again.problem,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 impl ProjectRow {
@@ -227,16 +254,20 @@ impl ProjectRow {
 }
 
 pub async fn act_on_list(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
-    match act.act.as_str() {
+    let made = match act.act.as_str() {
         "create" => {
             let new = NewWorkspace {
                 name: act.name.trim().to_owned(),
                 description: act.description.trim().to_owned(),
             };
-            let Json(made) = door.context.ask(workspaces::create, &[], Json(new)).await?;
-            Ok(Answer::see(&format!("/workspaces/{}", made.id)))
+            door.context.ask(workspaces::create, &[], Json(new)).await
         }
         _ => Err(act.unknown()),
+    };
+    let done = made.map(|Json(made)| Answer::see(&format!("/workspaces/{}", made.id)).into());
+    match Again::or(done, act)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => list_page(&door, Listed::default(), again).await,
     }
 }
 
@@ -283,10 +314,16 @@ struct WorkspacePage {
     rows: Vec<ProjectRow>,
     next: Option<String>,
     may_create: bool,
+    typed: Act,
+    problem: Option<Problem>,
 }
 
 pub async fn show(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer, Failure> {
-    let head = Head::of(&door, "projects").await?;
+    show_page(&door, listed, Again::default()).await
+}
+
+async fn show_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Result<Answer, Failure> {
+    let head = Head::of(door, "projects").await?;
     let id = head.it.id;
     let number = id.to_string();
     let path = [("workspace", number.as_str())];
@@ -297,28 +334,34 @@ pub async fn show(door: SignedIn, Query(listed): Query<Listed>) -> Result<Answer
     let (actor, now) = (&door.actor, door.actor.now());
     let target = actor.picture().workspace_target(id);
     let page = WorkspacePage {
-        frame: Frame::new(&door, "workspaces", head.it.name.clone()),
+        frame: Frame::new(door, "workspaces", head.it.name.clone()),
         next: page.next.map(|next| listed.query(&next)),
         rows: page.items.into_iter().map(|it| ProjectRow::of(id, it, now)).collect(),
         may_create: actor.may(Permission::ProjectsCreate, &target).is_some(),
         listed,
         head,
+        typed: again.typed,
+        problem: again.problem,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
     let path = [("workspace", door.context.path("workspace"))];
-    match act.act.as_str() {
+    let back = Answer::see(&format!("/workspaces/{}", quoted(path[0].1)));
+    let made = match act.act.as_str() {
         "create" => {
             let new = NewProject {
                 name: act.name.trim().to_owned(),
                 description: act.description.trim().to_owned(),
             };
-            door.context.ask(projects::create, &path, Json(new)).await?;
-            Ok(Answer::see(&format!("/workspaces/{}", quoted(path[0].1))))
+            door.context.ask(projects::create, &path, Json(new)).await
         }
         _ => Err(act.unknown()),
+    };
+    match Again::or(made.map(|_| back.into()), act)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => show_page(&door, Listed::default(), again).await,
     }
 }
 
@@ -381,7 +424,7 @@ impl Members {
                 MemberKind::Group => it.members.map(|_| format!("/groups/{}", it.id)),
                 MemberKind::ServiceAccount => None,
             },
-            until: it.until.map(|until| until.to_string()).unwrap_or_default(),
+            until: it.until.map(as_typed).unwrap_or_default(),
             roles: roles.with(&it.role),
             it,
         };
@@ -518,19 +561,34 @@ struct SettingsPage {
     frame: Frame,
     head: Head,
     created: String,
+    typed: Option<Rename>,
+    problem: Option<Problem>,
 }
 
 pub async fn settings(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
-    let head = Head::of(&door, "settings").await?;
+    settings_page(&door, Again::default()).await
+}
+
+async fn settings_page(door: &SignedIn, again: Again<Act>) -> Result<Answer, Failure> {
+    let head = Head::of(door, "settings").await?;
     let page = SettingsPage {
-        frame: Frame::new(&door, "workspaces", format!("Settings of {}", head.it.name)),
+        frame: Frame::new(door, "workspaces", format!("Settings of {}", head.it.name)),
         created: ago(head.it.created_at, door.actor.now()),
         head,
+        typed: again.typed.renaming(),
+        problem: again.problem,
     };
-    page.frame.answer(&page)
+    page.frame.answer_with(status(page.problem.as_ref()), &page)
 }
 
 pub async fn act_on_settings(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    match Again::or(change(&door, &act).await.map(Acted::Done), act)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => settings_page(&door, again).await,
+    }
+}
+
+async fn change(door: &SignedIn, act: &Act) -> Result<Answer, Failure> {
     let (context, path) = (&door.context, [("workspace", door.context.path("workspace"))]);
     let Json(it) = match act.act.as_str() {
         "change" => context.ask(workspaces::change, &path, Json(act.rename())).await?,
@@ -558,6 +616,9 @@ struct ProjectPage {
     members: Option<Members>,
     may_change: bool,
     may_delete: bool,
+    typed: Option<Rename>,
+    /// About the project, and not about its members.
+    problem: Option<Problem>,
 }
 
 /// The numbers of a project and its workspace, for whoever may see it.
@@ -589,6 +650,11 @@ async fn project_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Res
     let may = |permission| actor.may(permission, &target).is_some();
     let path = project_path(workspace, it.id);
     let (in_workspace, id) = (workspace.to_string(), it.id.to_string());
+    let typed = again.typed.renaming();
+    let (about_it, again) = match again.typed.is_about_members() {
+        true => (None, again),
+        false => (again.problem, Again::default()),
+    };
     let members = match may(Permission::RolesRead) {
         true => {
             let names = [("workspace", in_workspace.as_str()), ("project", id.as_str())];
@@ -617,12 +683,29 @@ async fn project_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Res
         listed,
         members,
         it,
+        typed,
+        problem: about_it,
     };
-    let problem = page.members.as_ref().and_then(|members| members.problem.as_ref());
-    page.frame.answer_with(status(problem), &page)
+    let about_members = page.members.as_ref().and_then(|members| members.problem.as_ref());
+    page.frame
+        .answer_with(status(page.problem.as_ref().or(about_members)), &page)
 }
 
 pub async fn act_on_project(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    // What is not there has no page to tell it on.
+    let (workspace, it) = found(&door).await?;
+    let path = project_path(workspace, it.id);
+    let outcome = match act.is_about_members() {
+        true => act_on_member(&door, format!("project:{}", it.id), &act, Answer::see(&path)).await,
+        false => change_project(&door, workspace, &act, &path).await.map(Acted::Done),
+    };
+    match Again::or(outcome, act)? {
+        Ok(answer) => Ok(answer),
+        Err(again) => project_page(&door, Listed::default(), again).await,
+    }
+}
+
+async fn change_project(door: &SignedIn, workspace: WorkspaceId, act: &Act, page: &str) -> Result<Answer, Failure> {
     let context = &door.context;
     let path = [
         ("workspace", context.path("workspace")),
@@ -633,22 +716,10 @@ pub async fn act_on_project(door: SignedIn, Form(act): Form<Act>) -> Result<Answ
         "archive" => drop(context.ask(projects::archive, &path, Json(Done {})).await?),
         "unarchive" => drop(context.ask(projects::unarchive, &path, Json(Done {})).await?),
         "delete" => {
-            let workspace = quoted(path[0].1);
             context.ask(projects::delete, &path, NoInput).await?;
             return Ok(Answer::see(&format!("/workspaces/{workspace}")));
         }
-        "add" | "preview-add" | "change" | "remove" => {
-            let (workspace, it) = found(&door).await?;
-            let back = Answer::see(&project_path(workspace, it.id));
-            let outcome = act_on_member(&door, format!("project:{}", it.id), &act, back).await;
-            return match Again::or(outcome, act)? {
-                Ok(answer) => Ok(answer),
-                Err(again) => project_page(&door, Listed::default(), again).await,
-            };
-        }
         _ => return Err(act.unknown()),
     }
-    // A new name may stand in the path; a number stays.
-    let (workspace, project) = (quoted(path[0].1), quoted(path[1].1));
-    Ok(Answer::see(&format!("/workspaces/{workspace}/projects/{project}")))
+    Ok(Answer::see(page))
 }

@@ -21,6 +21,17 @@ pub struct Problem {
     pub why: Option<String>,
 }
 
+/// Words of the interface for whoever reads them on a page: what they say of commands is left out.
+pub fn without_commands(text: &str) -> Option<String> {
+    let parts = text.split("; ").filter_map(|part| match part.find("`ml ") {
+        None => Some(part),
+        // `sign in with …, or …`: what to do stays, how it is typed goes.
+        Some(at) => part[..at].strip_suffix(" with "),
+    });
+    let kept: Vec<&str> = parts.collect();
+    (!kept.is_empty()).then(|| kept.join("; "))
+}
+
 /// The question why somebody lacks this right.
 pub fn question(lacks: &Lacks) -> String {
     query(&[("permission", lacks.permission.name()), ("on", &lacks.on)])
@@ -36,9 +47,12 @@ impl Problem {
         Ok(Problem {
             status: failure.status,
             why: failure.lacks.as_deref().map(question),
-            message: failure.message,
+            message: without_commands(&failure.message).unwrap_or(failure.message),
             // A page leads there by a link, not by a command.
-            hint: failure.hint.filter(|_| failure.lacks.is_none()),
+            hint: failure
+                .hint
+                .filter(|_| failure.lacks.is_none())
+                .and_then(|hint| without_commands(&hint)),
         })
     }
 
