@@ -112,7 +112,10 @@ async fn measure(server: &Server, kind: Kind, experiments: i64) -> Outcome<()> {
                 }
             }
             if status >= 500 {
-                return Err(format!("{path} answers {status}"));
+                return Err(format!(
+                    "{path} answers {status}: {}",
+                    String::from_utf8_lossy(connection.body())
+                ));
             }
             let bytes = connection.body().len();
             let (middle, high) = (percentile(&mut times, 50), percentile(&mut times, 99));

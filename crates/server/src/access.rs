@@ -119,6 +119,14 @@ impl Context {
         }
     }
 
+    /// The answer where no handler is come to.
+    async fn failed(&self, failure: Failure) -> Response {
+        match self.is_page() {
+            true => pages::failed(self, failure).await,
+            false => failure.respond("-"),
+        }
+    }
+
     pub fn cookie(&self, name: &str) -> Option<&str> {
         cookies::find(&self.request.headers, name)
     }
@@ -599,7 +607,10 @@ impl Routes {
                 let their_id = request.headers().get("x-request-id").filter(|_| is_standard).cloned();
                 let (context, body) = match context(shared.clone(), path, request).await {
                     Ok(both) => both,
-                    Err(typed) => return Failure::not_found("page or interface", &typed).respond("-"),
+                    Err((context, typed)) => {
+                        let failure = Failure::not_found("page or interface", &typed);
+                        return context.failed(failure).await;
+                    }
                 };
                 let request_id = context.origin.request_id.clone();
                 let (method, started) = (context.request.method.clone(), Instant::now());
@@ -744,16 +755,15 @@ async fn context(
     shared: Arc<Shared>,
     route: &'static str,
     request: axum::extract::Request,
-) -> Result<(Context, Body), String> {
+) -> Result<(Context, Body), (Context, String)> {
     let (mut parts, body) = request.into_parts();
-    let params = match RawPathParams::from_request_parts(&mut parts, &()).await {
-        Ok(params) if !params.iter().any(|(_, value)| value.contains('\0')) => params,
-        _ => return Err(parts.uri.path().to_owned()),
-    };
-    let path = params
-        .iter()
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .collect();
+    let params = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let params = params
+        .ok()
+        .filter(|params| !params.iter().any(|(_, value)| value.contains('\0')));
+    let wrong = params.is_none().then(|| parts.uri.path().to_owned());
+    let params = params.iter().flat_map(RawPathParams::iter);
+    let path = params.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let peer = parts
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
@@ -771,17 +781,18 @@ async fn context(
         address: address.into(),
         request_id: request_id().into(),
     };
-    Ok((
-        Context {
-            shared,
-            request: Arc::new(parts),
-            path,
-            route,
-            origin,
-            who: Arc::default(),
-        },
-        body,
-    ))
+    let context = Context {
+        shared,
+        request: Arc::new(parts),
+        path,
+        route,
+        origin,
+        who: Arc::default(),
+    };
+    match wrong {
+        None => Ok((context, body)),
+        Some(typed) => Err((context, typed)),
+    }
 }
 
 /// A number that no other request has, here or at another server: counted on from a random one, and spread so that two look nothing alike.
@@ -797,22 +808,23 @@ fn request_id() -> String {
 }
 
 async fn no_route(AxumState(shared): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {
-    let failure =
-        Failure::not_found("page or interface", request.uri().path()).hint("the interface is described at /docs/api");
-    let accepts = request
-        .headers()
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok());
-    let is_browser = accepts.is_some_and(|accepts| accepts.contains("text/html"));
-    match context(shared, "/", request).await {
-        Ok((context, _)) if is_browser => pages::failed(&context, failure).await,
-        _ => failure.respond("-"),
-    }
+    let failure = Failure::not_found("page or interface", request.uri().path());
+    refuse_route(shared, request, failure).await
 }
 
-async fn no_method(request: axum::extract::Request) -> Response {
+/// For people as a page, whatever is at the address.
+async fn refuse_route(shared: Arc<Shared>, request: axum::extract::Request, failure: Failure) -> Response {
+    let failure = failure.hint("the interface is described at /docs/api");
+    let accepts = request.headers().get(header::ACCEPT);
+    let accepts = accepts.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let route = if accepts.contains("text/html") { "/" } else { "/api/" };
+    let (Ok((context, _)) | Err((context, _))) = context(shared, route, request).await;
+    context.failed(failure).await
+}
+
+async fn no_method(AxumState(shared): AxumState<Arc<Shared>>, request: axum::extract::Request) -> Response {
     let mut failure = Failure::not_found("such request for", request.uri().path());
     failure.status = StatusCode::METHOD_NOT_ALLOWED;
     failure.message = format!("{} is not understood at {}", request.method(), request.uri().path());
-    failure.hint("the interface is described at /docs/api").respond("-")
+    refuse_route(shared, request, failure).await
 }

@@ -270,6 +270,8 @@ impl Output for Answer {
 /// A body of some media type.
 pub struct Content<M> {
     body: Body,
+    /// Where it is to be kept as a file.
+    name: Option<String>,
     media: PhantomData<M>,
 }
 
@@ -277,8 +279,15 @@ impl<M> Content<M> {
     pub fn new(body: impl Into<Body>) -> Self {
         Content {
             body: body.into(),
+            name: None,
             media: PhantomData,
         }
+    }
+
+    /// A file to be kept under this name, of letters, digits and `-._` alone.
+    pub fn named(self, name: String) -> Self {
+        let name = Some(name);
+        Content { name, ..self }
     }
 }
 
@@ -288,6 +297,10 @@ impl<M: Media> Output for Content<M> {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(M::TYPE));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let disposition = self.name.map(|name| format!("attachment; filename=\"{name}\""));
+        if let Some(Ok(disposition)) = disposition.map(HeaderValue::try_from) {
+            headers.insert(header::CONTENT_DISPOSITION, disposition);
+        }
         if M::TYPE.starts_with("text/html") {
             let policy = "default-src 'none'; style-src 'self'; script-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
             headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

@@ -276,7 +276,7 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
         None => "name = $1 AND owner_id = $2 AND archived = 0",
     };
     let sql = format!(
-        "SELECT {COLUMNS}, (SELECT version FROM access_version) FROM experiments WHERE {last} ORDER BY id DESC LIMIT 1"
+        "SELECT {COLUMNS}, (SELECT version FROM access_version) AS version FROM experiments WHERE {last} ORDER BY id DESC LIMIT 1"
     );
     let query = sqlx::query(AssertSqlSafe(sql));
     let query = match number {
@@ -285,7 +285,7 @@ async fn fetch(actor: &Actor, which: &str) -> std::result::Result<(Actor, Option
     };
     let found = query.fetch_optional(&actor.db().read).await?;
     let (row, version) = match &found {
-        Some(row) => (Some(read_row(row)?), row.try_get(18)?),
+        Some(row) => (Some(read_row(row)?), row.try_get("version")?),
         None if number.is_none() => return list::newest_named(actor, which).await,
         None => (None, actor.access.fresh().await?.version()),
     };

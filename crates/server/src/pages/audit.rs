@@ -61,7 +61,7 @@ impl Wanted {
             workspace: given(&self.workspace),
             outcome,
             denied: None,
-            after: given(&self.after),
+            after: held::position(&self.after)?.map(|after| after.to_string()),
             limit: Some(50),
         })
     }

@@ -708,6 +708,7 @@ impl Media for Text {
 
 /// The whole log as text, read from the store piece by piece as it is taken.
 pub async fn log_text(door: logs::Reading, _: NoInput) -> Result<Content<Text>, Failure> {
+    let name = format!("experiment-{}.log", door.on.0.id);
     // The first piece now: a refusal is an answer of its own.
     let first = piece(&door, 0).await?;
     let pieces = futures_util::stream::unfold((door, Some(first)), |(door, ready)| async move {
@@ -724,7 +725,7 @@ pub async fn log_text(door: logs::Reading, _: NoInput) -> Result<Content<Text>, 
             Err(why) => Some((Err(why), (door, None))),
         }
     });
-    Ok(Content::new(Body::from_stream(pieces)))
+    Ok(Content::new(Body::from_stream(pieces)).named(name))
 }
 
 /// Lines after this one as text, and the number of the last of them.

@@ -70,7 +70,7 @@ pub async fn who_can(
     Ok(Json(questions::who_can(&granted, target, wanted, after, limit)))
 }
 
-fn no_such_page(after: &str) -> Failure {
+pub(super) fn no_such_page(after: &str) -> Failure {
     Failure::invalid(format!("`{after}` is not the `next` of a page"))
 }
 

@@ -10,6 +10,7 @@ use bailiwick_store::audit::{self, Entry};
 
 use crate::access::{Allowed, Content, Done, Installation, Json, NdJson, Query, SignedIn};
 use crate::failure::Failure;
+use crate::routes::access::no_such_page;
 
 /// Needs `audit:read` globally, or at a workspace for the events of that workspace.
 pub async fn list(door: SignedIn, Query(filter): Query<AuditFilter>) -> Result<Json<Page<AuditEvent>>, Failure> {
@@ -17,6 +18,10 @@ pub async fn list(door: SignedIn, Query(filter): Query<AuditFilter>) -> Result<J
 }
 
 async fn page(door: &SignedIn, filter: &AuditFilter, oldest_first: bool) -> Result<Page<AuditEvent>, Failure> {
+    let not_a_number = |after: &&String| after.parse::<i64>().is_err();
+    if let Some(after) = filter.after.as_ref().filter(not_a_number) {
+        return Err(no_such_page(after));
+    }
     match audit::list(&door.actor, filter, oldest_first).await {
         Ok(page) => Ok(page),
         Err(refusal) => {

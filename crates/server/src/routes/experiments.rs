@@ -226,5 +226,6 @@ pub async fn code(
         .code
         .as_deref()
         .ok_or_else(|| Failure::not_found("code of experiment", row.id))?;
-    Ok(Content::new(door.context.shared.parts.code.read(sha256).await?))
+    let archive = door.context.shared.parts.code.read(sha256).await?;
+    Ok(Content::new(archive).named(format!("experiment-{}-code.tar.gz", row.id)))
 }

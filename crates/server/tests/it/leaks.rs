@@ -37,6 +37,12 @@ const QUESTIONS: &[Question] = &[
         "/api/v1/experiments/{}/move",
         r#"{"project": "default"}"#,
     ),
+    ask(
+        "experiment",
+        "PUT",
+        "/api/v1/experiments/{}/progress",
+        r#"{"progress": 0.5}"#,
+    ),
     ask("experiment", "DELETE", "/api/v1/experiments/{}", ""),
     ask(
         "experiment",

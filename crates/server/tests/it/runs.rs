@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::logs::running;
-use crate::world::{Person, START, held, on_both};
+use crate::world::{Answer, Person, START, held, on_both};
 
 async fn numbers(who: &Person, filter: ExperimentFilter) -> Vec<i64> {
     let page = who.client.experiments(&filter).await.unwrap();
@@ -378,5 +378,65 @@ fn a_configuration_that_is_not_right_is_shown_again_with_the_line_that_is_meant(
         assert_eq!(bad.status, 422);
         assert!(bad.text.contains("Line 4: <code>  slots: many</code>"), "{}", bad.text);
         assert!(bad.text.contains("data-line=\"4\"") && bad.text.contains("slots: many\n</textarea>"));
+    });
+}
+
+#[test]
+fn a_job_says_how_far_it_is() {
+    on_both(|world| async move {
+        let (ana, bob) = (world.person("ana").await, world.person("bob").await);
+        let one = ana
+            .submit_config(json!({"name": "one", "entrypoint": "true", "max_restarts": 1}))
+            .await;
+        let id = one.id.to_string();
+        assert_eq!(one.progress, None);
+        let agent = world.agent("machine-1", 1).await;
+        let leases = agent.take(1).await;
+        let lease = held(&leases[0]);
+        agent.started(lease).await.unwrap();
+        let job = world.admin.client.with_key(Some(&leases[0].token));
+        let before = world.last_event().await;
+        let told = job.report_progress(&id, 0.2504).await.unwrap();
+        assert_eq!(told.progress, Some(0.25));
+        assert_eq!(
+            world.last_event().await,
+            before,
+            "what a job says of itself is no event"
+        );
+        let browser = Browser::of(&world, &ana).await;
+        for path in ["/".to_owned(), format!("/experiments/{id}")] {
+            let page = browser.get(&path).await.page();
+            assert!(
+                page.contains("<progress value=\"25\" max=\"100\"") && page.contains("25 %"),
+                "{page}"
+            );
+        }
+        for wrong in [-0.1, 1.001, f64::MAX] {
+            let refused = job.report_progress(&id, wrong).await.unwrap_err();
+            assert!(refused.to_string().contains("from 0 to 1"), "{refused:?}");
+        }
+        let path = format!("/api/v1/experiments/{id}/progress");
+        for wrong in [json!({}), json!({"progress": "1"}), json!({"progress": 0.5, "more": 1})] {
+            assert_eq!(
+                Answer::of(ana.request("PUT", &path).json(&wrong)).await.status,
+                422,
+                "{wrong}"
+            );
+        }
+        // Whoever may cancel it may say so, too, and that is on record; to others it is not there.
+        assert_eq!(ana.client.report_progress(&id, 1.0).await.unwrap().progress, Some(1.0));
+        assert_ne!(world.last_event().await, before);
+        let hidden = bob.client.report_progress(&id, 0.5).await.unwrap_err();
+        assert!(hidden.to_string().contains("there is no experiment"), "{hidden:?}");
+        // The next attempt begins anew; one that has ended gets no further.
+        agent.ended(lease, 1).await.unwrap();
+        assert_eq!(ana.client.experiment(&id).await.unwrap().experiment.progress, None);
+        let lease = held(&agent.take(1).await[0]);
+        agent.started(lease).await.unwrap();
+        ana.client.report_progress(&id, 0.7).await.unwrap();
+        agent.ended(lease, 0).await.unwrap();
+        assert_eq!(ana.client.experiment(&id).await.unwrap().experiment.progress, Some(0.7));
+        let ended = ana.client.report_progress(&id, 0.9).await.unwrap_err();
+        assert!(ended.to_string().contains("gets no further"), "{ended:?}");
     });
 }

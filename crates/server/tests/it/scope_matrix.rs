@@ -169,6 +169,7 @@ fn set_of(method: &str, path: &str) -> &'static str {
         Some("cancel") => "cancel",
         Some("kill") => "kill",
         Some("move") => "move",
+        Some("progress") => "progress",
         _ if method == "DELETE" => "delete",
         _ => "read",
     }
@@ -267,7 +268,7 @@ impl Ground {
         };
 
         let mut things = Things::new();
-        for set in ["read", "cancel", "kill", "move", "delete"] {
+        for set in ["read", "cancel", "kill", "progress", "move", "delete"] {
             for aim in aims() {
                 let place = match aim {
                     Aim::Elsewhere => self.there,
@@ -275,7 +276,7 @@ impl Ground {
                     Aim::Beside if at == At::Project => (self.here, self.beside),
                     _ => (self.here, self.project),
                 };
-                let waits = matches!(set, "cancel" | "kill");
+                let waits = matches!(set, "cancel" | "kill" | "progress");
                 let experiment = rows.experiment(place, owner(aim), waits, code);
                 if at == At::Object && matches!(aim, Aim::Own | Aim::Others) {
                     rows.assign(id, role, "experiment", experiment);
