@@ -23,7 +23,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of};
 use crate::audit::{self, Entry};
-use crate::db::{Result, StoreError, id_list};
+use crate::db::{Result, StoreError, id_list, number_list};
 use crate::picture::{Picture, Touched, scope, scope_columns};
 
 /// Most assignments that one request makes or takes away.
@@ -538,18 +538,30 @@ pub async fn list(actor: &Actor, filter: &AssignmentFilter) -> std::result::Resu
     if filter.all != Some(true) {
         conditions.push(format!("(a.expires_at IS NULL OR a.expires_at > {})", actor.now().0));
     }
-    conditions.extend(may_be_seen(actor));
+    // The places are bound: written out, thousands of them would be read and planned again and again.
+    let (with, places) = match may_be_seen(actor) {
+        None => (String::new(), None),
+        Some((condition, places)) => {
+            conditions.push(condition);
+            let numbers = actor.db().kind().numbers("$2");
+            (
+                format!("WITH places AS MATERIALIZED ({numbers}) "),
+                Some(number_list(&places)),
+            )
+        }
+    };
     let limit = filter.limit.unwrap_or(200).clamp(1, 1000) as usize;
     let mut items = Vec::new();
     let mut after = filter.after.unwrap_or(0);
     while items.len() <= limit {
         let and: String = conditions.iter().map(|condition| format!(" AND {condition}")).collect();
         let batch = limit + 1;
-        let sql = format!("SELECT {COLUMNS} WHERE a.id > $1{and} ORDER BY a.id LIMIT {batch}");
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(after)
-            .fetch_all(&actor.db().read)
-            .await?;
+        let sql = format!("{with}SELECT {COLUMNS} WHERE a.id > $1{and} ORDER BY a.id LIMIT {batch}");
+        let mut query = sqlx::query(AssertSqlSafe(sql)).bind(after);
+        if let Some(places) = &places {
+            query = query.bind(places);
+        }
+        let rows = query.fetch_all(&actor.db().read).await?;
         let at_end = rows.len() < batch;
         let rows = read_rows(picture, &rows)?;
         after = rows.last().map_or(after, |row| row.id.0);
@@ -585,8 +597,9 @@ fn sees(actor: &Actor, row: &AssignmentRow) -> bool {
             .is_some()
 }
 
-/// A condition that leaves out most of what this actor may not see, so that little is read in vain; [`sees`] decides on each. Nothing to leave out: `None`.
-fn may_be_seen(actor: &Actor) -> Option<String> {
+/// A condition that leaves out most of what this actor may not see, so that little is read in vain; [`sees`] decides on each. With it the workspaces that it
+/// calls `places`. Nothing to leave out: `None`.
+fn may_be_seen(actor: &Actor) -> Option<(String, Vec<i64>)> {
     let visible = actor.visible(Permission::RolesRead, ObjectKind::Experiment);
     if visible.all && visible.within.is_none() {
         return None;
@@ -597,7 +610,8 @@ fn may_be_seen(actor: &Actor) -> Option<String> {
         || !(visible.own_workspaces.is_empty() && visible.own_projects.is_empty() && visible.own_objects.is_empty());
     let everywhere = if visible.all { visible.within.as_deref() } else { None };
     let workspaces = visible.workspaces.iter().chain(everywhere.into_iter().flatten());
-    let workspaces = id_list(workspaces.map(|id| id.0));
+    let workspaces: Vec<i64> = workspaces.map(|id| id.0).collect();
+    let in_places = "IN (SELECT number FROM places)";
     let projects = id_list(visible.projects.iter().map(|id| id.0));
     let objects = id_list(visible.objects.iter().copied());
     let own = |column: &str| {
@@ -611,15 +625,15 @@ fn may_be_seen(actor: &Actor) -> Option<String> {
         format!("a.principal_id = {me}"),
         format!("a.group_id IN ({groups})"),
         format!(
-            "(a.scope_kind = 'workspace' AND a.scope_id IN (SELECT id FROM workspaces WHERE id IN ({workspaces}){}))",
+            "(a.scope_kind = 'workspace' AND a.scope_id IN (SELECT id FROM workspaces WHERE id {in_places}{}))",
             own("owner_id")
         ),
         format!(
-            "(a.scope_kind = 'project' AND a.scope_id IN (SELECT id FROM projects WHERE id IN ({projects}) OR workspace_id IN ({workspaces}){}))",
+            "(a.scope_kind = 'project' AND a.scope_id IN (SELECT id FROM projects WHERE id IN ({projects}) OR workspace_id {in_places}{}))",
             own("owner_id")
         ),
         format!(
-            "(a.scope_kind = 'experiment' AND (a.scope_id IN ({objects}) OR e.project_id IN ({projects}) OR e.workspace_id IN ({workspaces}){}))",
+            "(a.scope_kind = 'experiment' AND (a.scope_id IN ({objects}) OR e.project_id IN ({projects}) OR e.workspace_id {in_places}{}))",
             own("e.owner_id")
         ),
     ];
@@ -632,7 +646,7 @@ fn may_be_seen(actor: &Actor) -> Option<String> {
             id_list(ids)
         ));
     }
-    Some(format!("({})", arms.join(" OR ")))
+    Some((format!("({})", arms.join(" OR ")), workspaces))
 }
 
 const COLUMNS: &str = "a.id, a.principal_id, a.group_id, a.role_id, a.scope_kind, a.scope_id, a.expires_at, a.built_in, a.created_at, a.created_by, a.reason,

@@ -269,7 +269,7 @@ async fn answer(door: &SignedIn, page: &mut ExplorerPage) -> Result<(), Failure>
             let question = WhatCan {
                 who: given(&asked.who).filter(|who| who != &*door.actor.name()),
                 after: given(&asked.after),
-                limit: Some(50),
+                limit: Some(told::PLACES),
             };
             let Json(it) = context.ask(routes::access::what_can, &[], Json(question)).await?;
             page.next = it.next.as_deref().map(|next| asked.query(next));

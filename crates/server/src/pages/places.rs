@@ -347,6 +347,8 @@ async fn show_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Result
 }
 
 pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    // What is not there has no page to tell it on.
+    Head::of(&door, "projects").await?;
     let path = [("workspace", door.context.path("workspace"))];
     let back = Answer::see(&format!("/workspaces/{}", quoted(path[0].1)));
     let made = match act.act.as_str() {
@@ -582,6 +584,8 @@ async fn settings_page(door: &SignedIn, again: Again<Act>) -> Result<Answer, Fai
 }
 
 pub async fn act_on_settings(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
+    // What is not there has no page to tell it on.
+    Head::of(&door, "settings").await?;
     match Again::or(change(&door, &act).await.map(Acted::Done), act)? {
         Ok(answer) => Ok(answer),
         Err(again) => settings_page(&door, again).await,

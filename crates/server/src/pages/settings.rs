@@ -72,7 +72,7 @@ async fn profile(door: &SignedIn, done: String, problem: Option<Problem>) -> Res
     let context = &door.context;
     let Json(me) = context.ask(routes::users::me, &[], NoInput).await?;
     let question = WhatCan {
-        limit: Some(100),
+        limit: Some(told::PLACES),
         ..Default::default()
     };
     let Json(what_can) = context.ask(routes::access::what_can, &[], Json(question)).await?;

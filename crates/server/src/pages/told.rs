@@ -97,6 +97,9 @@ pub fn query(fields: &[(&str, &str)]) -> String {
     parts.join("&")
 }
 
+/// Of how many places one page says in words what may be done there: each takes up to 5 kB.
+pub const PLACES: i64 = 25;
+
 /// What one may do at a place, for people: one line for each kind of thing.
 pub struct InWords {
     pub place: String,

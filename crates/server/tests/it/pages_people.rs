@@ -518,3 +518,96 @@ fn an_assignment_is_found_changed_and_taken_away() {
         assert_eq!(holds(&world, filter()).await, Vec::<String>::new());
     });
 }
+
+#[test]
+fn a_form_that_is_refused_keeps_what_was_typed_and_speaks_of_no_commands() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let admin = Browser::of(&world, &world.admin).await;
+        let made = |name: &'static str| [("act", "create"), ("name", name), ("description", "typed words")];
+        let lab = admin.post("/workspaces", &made("lab")).await.leads();
+        admin.post(&lab, &made("green")).await.leads();
+        let green = world.admin.client.project("lab", "green").await.unwrap().id;
+        let (settings, project) = (format!("{lab}/settings"), format!("{lab}/projects/{green}"));
+        let renamed = |act: &'static str| [("act", act), ("name", "default"), ("description", "typed words")];
+        for (path, fields) in [
+            ("/workspaces", made("lab")),
+            (&lab, made("green")),
+            (&settings, renamed("change")),
+            (&project, renamed("rename")),
+            ("/groups", made("admins")),
+        ] {
+            let seen = admin.post(path, &fields).await;
+            let typed = format!("value=\"{}\"", fields[1].1);
+            assert_eq!(seen.status, 409, "{path}: {}", seen.text);
+            for there in ["role=\"alert\"", "value=\"typed words\"", &typed] {
+                assert!(seen.text.contains(there), "{path}: {there} is not in {}", seen.text);
+            }
+        }
+        ana.submit_config(serde_json::json!({"name": "one", "entrypoint": "true", "workspace": "default"}))
+            .await;
+        let default = world.admin.client.workspace("default").await.unwrap().id;
+        let full = admin
+            .post(&format!("/workspaces/{default}/settings"), &[("act", "delete")])
+            .await;
+        assert_eq!(full.status, 409, "{}", full.text);
+        assert!(
+            full.text.contains("move them") && !full.text.contains("`ml "),
+            "{}",
+            full.text
+        );
+
+        // What taking somebody out of a group would change is seen beforehand.
+        let group = NewGroup {
+            name: "team".into(),
+            description: String::new(),
+            users: vec!["ana".into()],
+        };
+        let group = world.admin.client.create_group(&group).await.unwrap().group.id;
+        let path = format!("/groups/{group}");
+        let give = [("act", "give"), ("role", "WorkspaceAdmin"), ("on", "workspace:lab")];
+        admin.post(&path, &give).await.leads();
+        let preview = [("act", "preview-out"), ("users", "ana")];
+        let page = admin.post(&path, &preview).await.page();
+        assert!(
+            page.contains("the rights of 1 account would change") && page.contains("workspaces:delete"),
+            "{page}"
+        );
+        assert_eq!(
+            world
+                .admin
+                .client
+                .group("team", None)
+                .await
+                .unwrap()
+                .members
+                .items
+                .len(),
+            1
+        );
+    });
+}
+
+#[test]
+fn what_is_at_no_address_is_told_on_a_page() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let browser = Browser::of(&world, &ana).await;
+        for (path, status) in [("/nothing", 404), ("/experiments/%00", 404), ("/users/%ff", 404)] {
+            let seen = browser.get(path).await;
+            assert_eq!(seen.status, status, "{path}: {}", seen.text);
+            assert!(
+                seen.text.contains("<h1>Not found</h1>") && seen.text.contains("action=\"/sign-out\""),
+                "{path}"
+            );
+        }
+        let seen = browser.post("/queues", &[("act", "none")]).await;
+        assert_eq!(seen.status, 405, "{}", seen.text);
+        assert!(seen.text.contains("POST is not understood at /queues"), "{}", seen.text);
+        let program = ana.get("/api/v1/experiments/%00").await;
+        assert_eq!(
+            (program.status, program.json()["error"]["code"].as_str()),
+            (404, Some("not_found"))
+        );
+    });
+}
