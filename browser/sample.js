@@ -70,6 +70,7 @@ export async function fill(world) {
   ids.running = await world.run("ana", project(train("lights-large", 4000, 0.5)), "--name", "lights-large", "--slots", "3", ...to("Traffic Lights", "Green"));
   await world.became(canceled, "CANCELED");
   await world.became(ids.running, "RUNNING");
+  await world.ml("ana", "experiment", "report-progress", "0.42", String(ids.running));
   ids.queued = await world.run("ben", project(train("lights-huge", 10, 0.1)), "--name", "lights-huge", "--slots", "4", ...to("Traffic Lights", "default"));
   await world.ml("ana", "token", "create", "--label", "nightly pipeline", "--expires", "30d");
   await world.ml("ana", "token", "create", "--label", "laptop", "-p", "experiments:read", "--workspace", "Traffic Lights");

@@ -32,7 +32,7 @@ pub fn table() -> Routes {
     r.get("/healthz", "whether the process lives", server::health);
     r.get("/readyz", "whether it can serve: the database answers", server::ready);
     r.get("/openapi.json", "this description", server::openapi);
-    r.get("/docs/api", "this description as a page", server::docs);
+    r.get("/docs/api", "page of this description", server::docs);
     r.get("/metrics", "counters for Prometheus", server::metrics);
     r.get("/api/v1/info", "what one may know before signing in", server::info);
 
