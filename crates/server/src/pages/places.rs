@@ -654,10 +654,9 @@ async fn project_page(door: &SignedIn, listed: Listed, again: Again<Act>) -> Res
     let may = |permission| actor.may(permission, &target).is_some();
     let path = project_path(workspace, it.id);
     let (in_workspace, id) = (workspace.to_string(), it.id.to_string());
-    let typed = again.typed.renaming();
-    let (about_it, again) = match again.typed.is_about_members() {
-        true => (None, again),
-        false => (again.problem, Again::default()),
+    let (typed, about_it, again) = match again.typed.is_about_members() {
+        true => (None, None, again),
+        false => (again.typed.renaming(), again.problem, Again::default()),
     };
     let members = match may(Permission::RolesRead) {
         true => {
