@@ -522,7 +522,7 @@ fn an_assignment_is_found_changed_and_taken_away() {
 #[test]
 fn a_form_that_is_refused_keeps_what_was_typed_and_speaks_of_no_commands() {
     on_both(|world| async move {
-        let ana = world.person("ana").await;
+        world.person("ana").await;
         let admin = Browser::of(&world, &world.admin).await;
         let made = |name: &'static str| [("act", "create"), ("name", name), ("description", "typed words")];
         let lab = admin.post("/workspaces", &made("lab")).await.leads();
@@ -544,12 +544,9 @@ fn a_form_that_is_refused_keeps_what_was_typed_and_speaks_of_no_commands() {
                 assert!(seen.text.contains(there), "{path}: {there} is not in {}", seen.text);
             }
         }
-        ana.submit_config(serde_json::json!({"name": "one", "entrypoint": "true", "workspace": "default"}))
-            .await;
-        let default = world.admin.client.workspace("default").await.unwrap().id;
-        let full = admin
-            .post(&format!("/workspaces/{default}/settings"), &[("act", "delete")])
-            .await;
+        let config = serde_json::json!({"name": "one", "entrypoint": "true", "workspace": "lab"});
+        world.admin.submit_config(config).await;
+        let full = admin.post(&settings, &[("act", "delete")]).await;
         assert_eq!(full.status, 409, "{}", full.text);
         assert!(
             full.text.contains("move them") && !full.text.contains("`ml "),
