@@ -554,7 +554,8 @@ pub async fn report_progress(
     );
     let changed = sqlx::query(AssertSqlSafe(sql))
         .bind(row.id.0)
-        .bind((progress * 1000.0).round() as i64)
+        // Down, so that nothing is whole before it is; what a thousandth loses in binary is given back.
+        .bind((progress * 1000.0 + 1e-9).floor() as i64)
         .bind(row.workspace.0)
         .bind(row.project.0)
         .fetch_optional(&mut **work)

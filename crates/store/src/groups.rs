@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bailiwick_access::{Assignment, Holder, Scope};
+use bailiwick_access::{Assignment, Holder, Scope, Target};
 use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
 use bailiwick_api::names::{check_name, check_text, name_key};
 use bailiwick_api::permission::{RolePermissions, permit};
@@ -258,7 +258,10 @@ fn must_hold_what_it_gives(actor: &Actor, id: GroupId) -> std::result::Result<()
     for (role, scope, until) in given {
         let target = picture.scope_target(scope);
         if let Some(missing) = actor.missing_to_hold(scope.counts(role), &target, until) {
-            return Err(actor.forbidden(missing, &target));
+            // The group may hold something where this actor sees nothing: then no name is told, and what is needed is needed everywhere.
+            let sees = crate::questions::seen_by(&target).is_none_or(|read| actor.may(read, &target).is_some());
+            let told = if sees { target } else { Target::default() };
+            return Err(actor.forbidden(missing, &told));
         }
     }
     Ok(())

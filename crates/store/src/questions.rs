@@ -324,7 +324,7 @@ fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
 }
 
 /// With what permission the target itself, if it is no queue, may be seen; the installation needs none.
-fn seen_by(target: &Target) -> Option<Permission> {
+pub(crate) fn seen_by(target: &Target) -> Option<Permission> {
     match (target.object, target.project, target.workspace) {
         (Some(_), ..) => Some(Permission::ExperimentsRead),
         (None, Some(_), _) => Some(Permission::ProjectsRead),

@@ -144,6 +144,16 @@ impl GroupPage {
     fn about(&self) -> &str {
         self.typed.act.trim_start_matches("preview-")
     }
+
+    /// Whether that form is on the page, with room for what came of it: rights may have gone since it was filled in.
+    fn has_form(&self) -> bool {
+        match self.about() {
+            "add" => self.may_update && !self.everybody,
+            "give" => self.offer.is_some(),
+            "delete" => self.may_delete,
+            _ => false,
+        }
+    }
 }
 
 /// Signed in; who belongs to it, and who reads groups, may look.

@@ -282,6 +282,8 @@ fn nobody_puts_others_into_a_group_that_holds_more_than_he_does() {
         )
         .await;
         assert_eq!(take("Team").await.status, 200, "taking out gives nobody anything");
+        let sees = json!({"role": "Viewer", "user": "keeper", "on": "workspace:default"});
+        assign(&world, sees).await;
         let before = world.last_event().await;
         let refused = add(&keeper, "Team").await;
         assert_eq!(refused.status, 403);
@@ -296,6 +298,19 @@ fn nobody_puts_others_into_a_group_that_holds_more_than_he_does() {
             world.events(&format!("id > {before}")).await,
             ["keeper experiments:create create group Team denied"]
         );
+        // Nor does a refusal tell of a place that one may not see.
+        let hidden = json!({"name": "Hidden place"});
+        assert_eq!(world.admin.post("/api/v1/workspaces", hidden).await.status, 200);
+        let elsewhere = json!({"name": "Elsewhere"});
+        assert_eq!(world.admin.post("/api/v1/groups", elsewhere).await.status, 200);
+        assign(
+            &world,
+            json!({"role": "Editor", "group": "Elsewhere", "on": "workspace:Hidden place"}),
+        )
+        .await;
+        let refused = add(&keeper, "Elsewhere").await;
+        assert_eq!(refused.status, 403);
+        assert!(!refused.text.contains("Hidden"), "{}", refused.text);
         for built_in in ["Admins", "QueueAdmins"] {
             assert_eq!(add(&keeper, built_in).await.status, 403, "{built_in}");
         }

@@ -411,6 +411,10 @@ fn a_job_says_how_far_it_is() {
                 "{page}"
             );
         }
+        // 100 % is said of what is whole.
+        let nearly = job.report_progress(&id, 0.9999).await.unwrap();
+        assert_eq!(nearly.progress, Some(0.999));
+        assert_eq!(job.report_progress(&id, 0.29).await.unwrap().progress, Some(0.29));
         for wrong in [-0.1, 1.001, f64::MAX] {
             let refused = job.report_progress(&id, wrong).await.unwrap_err();
             assert!(refused.to_string().contains("from 0 to 1"), "{refused:?}");
