@@ -65,7 +65,7 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Query<T> {
         let query = axum::extract::Query::<T>::try_from_uri(&request.uri);
         query
             .map(|query| Query(query.0))
-            .map_err(|why| Failure::invalid(format!("the query does not fit: {}", why.body_text())))
+            .map_err(|why| Failure::invalid(format!("the query does not fit: {}", unfit(&why))))
     }
     fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
         let schema = schemas.root_schema_for::<T>();
@@ -119,13 +119,20 @@ impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for Form<T> {
             .map_err(|_| Failure::malformed("the form cannot be read"))?;
         let form = axum::extract::Query::<T>::try_from_uri(&uri);
         form.map(|form| Form(form.0))
-            .map_err(|why| Failure::invalid(format!("the form does not fit: {}", why.body_text())))
+            .map_err(|why| Failure::invalid(format!("the form does not fit: {}", unfit(&why))))
     }
     fn describe(operation: &mut Value, schemas: &mut SchemaGenerator) {
         let schema = schemas.subschema_for::<T>();
         operation["requestBody"] =
             json!({"required": true, "content": {"application/x-www-form-urlencoded": {"schema": schema}}});
     }
+}
+
+/// Which field it is, and what about it.
+fn unfit(why: &axum::extract::rejection::QueryRejection) -> String {
+    let text = why.body_text();
+    text.trim_start_matches("Failed to deserialize query string: ")
+        .to_owned()
 }
 
 fn zero_character() -> Failure {
