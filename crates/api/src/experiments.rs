@@ -101,11 +101,19 @@ pub struct Experiment {
     pub progress: Option<f64>,
 }
 
+impl Experiment {
+    /// How far it is, in whole percent, rounded down.
+    pub fn percent(&self) -> Option<i64> {
+        // Kept in thousandths, which a fraction in binary may miss by a little.
+        self.progress.map(|progress| (progress * 1000.0).round() as i64 / 10)
+    }
+}
+
 /// `PUT /api/v1/experiments/{experiment}/progress`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportProgress {
-    /// From 0 to 1; kept to the thousandth.
+    /// From 0 to 1; kept to the thousandth, rounded down.
     pub progress: f64,
 }
 

@@ -87,6 +87,11 @@ impl ExperimentRow {
         experiment_target(self.id, self.workspace, self.project, self.owner)
     }
 
+    /// From 0 to 1.
+    fn progress(&self) -> Option<f64> {
+        self.progress.map(|thousandths| thousandths as f64 / 1000.0)
+    }
+
     pub fn view(&self, picture: &Picture) -> Experiment {
         Experiment {
             id: self.id,
@@ -106,7 +111,7 @@ impl ExperimentRow {
             started_at: self.started_at.map(Time),
             ended_at: self.ended_at.map(Time),
             archived: self.archived == 1,
-            progress: self.progress.map(|thousandths| thousandths as f64 / 1000.0),
+            progress: self.progress(),
         }
     }
 }
@@ -499,32 +504,49 @@ async fn find_row(tx: &mut Tx, id: ExperimentId) -> Result<Option<ExperimentRow>
     row.as_ref().map(read_row).transpose()
 }
 
-/// Puts an ended experiment away, or takes it back. Doing so twice changes nothing.
-pub async fn archive(by: &Granted<permit::ExperimentsEdit>, row: &ExperimentRow, archive: bool) -> Changed<Experiment> {
-    let mut work = by.begin().await?;
-    // Where the right to do so was found, and only what has ended: lists of the unfinished need not look among the archived.
+/// Sets one thing of an experiment, where the right to do so was found, if it has ended or has not, as is asked; else says what is in the way.
+async fn set(
+    work: &mut Work,
+    row: &ExperimentRow,
+    column: &str,
+    value: i64,
+    ended: bool,
+    in_the_way: impl FnOnce(State) -> PlaceError,
+) -> Changed<ExperimentRow> {
+    let not = if ended { "NOT " } else { "" };
     let sql = format!(
-        "UPDATE experiments SET archived = $2 WHERE id = $1 AND workspace_id = $3 AND project_id = $4 AND ended_at IS NOT NULL RETURNING {COLUMNS}"
+        "UPDATE experiments SET {column} = $2 WHERE id = $1 AND workspace_id = $3 AND project_id = $4 AND ended_at IS {not}NULL RETURNING {COLUMNS}"
     );
     let changed = sqlx::query(AssertSqlSafe(sql))
         .bind(row.id.0)
-        .bind(i64::from(archive))
+        .bind(value)
         .bind(row.workspace.0)
         .bind(row.project.0)
-        .fetch_optional(&mut **work)
+        .fetch_optional(&mut ***work)
         .await?;
-    let Some(changed) = changed else {
-        return Err(match find_row(&mut work, row.id).await? {
-            Some(now) if !now.state.is_ended() => PlaceError::Conflict(
-                format!(
-                    "experiment {} is {}; only one that has ended can be archived",
-                    row.id, now.state
-                ),
-                "end it first with `ml cancel` or `ml kill`",
+    if let Some(changed) = changed {
+        return Ok(read_row(&changed)?);
+    }
+    Err(match find_row(work, row.id).await? {
+        Some(now) if now.state.is_ended() != ended => in_the_way(now.state),
+        _ => gone("experiment", row.id),
+    })
+}
+
+/// Puts an ended experiment away, or takes it back. Doing so twice changes nothing.
+pub async fn archive(by: &Granted<permit::ExperimentsEdit>, row: &ExperimentRow, archive: bool) -> Changed<Experiment> {
+    let mut work = by.begin().await?;
+    let unfinished = |state| {
+        PlaceError::Conflict(
+            format!(
+                "experiment {} is {state}; only one that has ended can be archived",
+                row.id
             ),
-            _ => gone("experiment", row.id),
-        });
+            "end it first with `ml cancel` or `ml kill`",
+        )
     };
+    // Only what has ended: lists of the unfinished need not look among the archived.
+    let changed = set(&mut work, row, "archived", i64::from(archive), true, unfinished).await?;
     let verb = if archive { "archive" } else { "unarchive" };
     let detail = serde_json::json!({
         "before": {"archived": row.archived == 1},
@@ -534,7 +556,7 @@ pub async fn archive(by: &Granted<permit::ExperimentsEdit>, row: &ExperimentRow,
     let entry = Entry::of::<permit::ExperimentsEdit>(verb, "experiment", row.id).in_workspace(Some(row.workspace));
     audit::write(&mut work, &by.actor, entry.with(detail)).await?;
     work.commit().await?;
-    Ok(read_row(&changed)?.view(by.actor.picture()))
+    Ok(changed.view(by.actor.picture()))
 }
 
 /// Notes how far it is, from 0 to 1, to the thousandth. What a job says of itself is no event of the audit.
@@ -549,37 +571,26 @@ pub async fn report_progress(
         )));
     }
     let mut work = by.begin().await?;
-    let sql = format!(
-        "UPDATE experiments SET progress = $2 WHERE id = $1 AND workspace_id = $3 AND project_id = $4 AND ended_at IS NULL RETURNING {COLUMNS}"
-    );
-    let changed = sqlx::query(AssertSqlSafe(sql))
-        .bind(row.id.0)
-        // Down, so that nothing is whole before it is; what a thousandth loses in binary is given back.
-        .bind((progress * 1000.0 + 1e-9).floor() as i64)
-        .bind(row.workspace.0)
-        .bind(row.project.0)
-        .fetch_optional(&mut **work)
-        .await?;
-    let Some(changed) = changed else {
-        return Err(match find_row(&mut work, row.id).await? {
-            Some(now) if now.state.is_ended() => PlaceError::Conflict(
-                format!("experiment {} is {}: it gets no further", row.id, now.state),
-                "progress is told while it waits or runs",
-            ),
-            _ => gone("experiment", row.id),
-        });
+    // Down, so that nothing is whole before it is; what a thousandth loses in binary is given back.
+    let thousandths = (progress * 1000.0 + 1e-9).floor() as i64;
+    let ended = |state| {
+        PlaceError::Conflict(
+            format!("experiment {} is {state}: it gets no further", row.id),
+            "progress is told while it waits or runs",
+        )
     };
+    let changed = set(&mut work, row, "progress", thousandths, false, ended).await?;
     if by.actor.credential_kind != CredentialKind::Job {
         let entry = Entry::of::<permit::ExperimentsUpdate>("report", "experiment", row.id);
         let entry = entry.in_workspace(Some(row.workspace)).with(serde_json::json!({
-            "before": {"progress": row.progress.map(|thousandths| thousandths as f64 / 1000.0)},
-            "after": {"progress": progress},
+            "before": {"progress": row.progress()},
+            "after": {"progress": changed.progress()},
             "administrative": by.is_administrative_use(),
         }));
         audit::write(&mut work, &by.actor, entry).await?;
     }
     work.commit().await?;
-    Ok(read_row(&changed)?.view(by.actor.picture()))
+    Ok(changed.view(by.actor.picture()))
 }
 
 /// Deletes an ended experiment with its log, its history and whatever roles were assigned at it. The code that was sent stays its sender's.

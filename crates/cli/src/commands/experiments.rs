@@ -9,7 +9,7 @@ use bailiwick_api::time::duration_words;
 use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_client::{Error, is_missing};
 
-use super::status::{COLUMNS, id, percent, runtime_ms};
+use super::status::{COLUMNS, id, progress, runtime_ms};
 use crate::args::{Common, Delete, Download, Logs, Move, Named, One, ReportProgress};
 use crate::connect::{Connection, block_on, suggest, until_interrupted};
 use crate::failure::{Failure, Result, exit};
@@ -176,7 +176,7 @@ pub fn report_progress(common: &Common, report: &ReportProgress) -> Result<()> {
     block_on(async {
         let outcome = connection.client.report_progress(&report.experiment, report.progress);
         let experiment = found(&connection, &report.experiment, outcome.await).await?;
-        let progress = percent(experiment.progress.unwrap_or_default());
+        let progress = progress(&experiment);
         let sentence = format!("Experiment {} \"{}\" is at {progress}.", experiment.id, experiment.name);
         output.did(&sentence, COLUMNS, id, &experiment)
     })
@@ -269,7 +269,7 @@ fn description(detail: &ExperimentDetail) -> String {
             String::new()
         },
     );
-    line("Progress", experiment.progress.map(percent).unwrap_or_default());
+    line("Progress", progress(experiment));
     line("Owner", experiment.owner.clone());
     line("Workspace", experiment.workspace.clone());
     line("Project", experiment.project.clone());

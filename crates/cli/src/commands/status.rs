@@ -14,9 +14,10 @@ use crate::output::{Cell, Column, Output, column, now, say, wide, write};
 /// How many are shown where nothing else is asked for.
 const NEWEST: i64 = 50;
 
-/// `25 %`
-pub fn percent(progress: f64) -> String {
-    format!("{} %", (progress * 1000.0).round() as i64 / 10)
+/// `25 %`; empty where its job has said nothing.
+pub fn progress(experiment: &Experiment) -> String {
+    let percent = experiment.percent();
+    percent.map(|percent| format!("{percent} %")).unwrap_or_default()
 }
 
 pub const COLUMNS: &[Column<Experiment>] = &[
@@ -31,9 +32,7 @@ pub const COLUMNS: &[Column<Experiment>] = &[
     column("CAUSE", |experiment| experiment.cause.as_str().into()),
     wide("WORKSPACE", |experiment| experiment.workspace.as_str().into()),
     wide("PROJECT", |experiment| experiment.project.as_str().into()),
-    wide("PROGRESS", |experiment| {
-        experiment.progress.map(percent).unwrap_or_default().into()
-    }),
+    wide("PROGRESS", |experiment| progress(experiment).into()),
     wide("PRIORITY", |experiment| experiment.priority.into()),
     wide("RESTARTS", |experiment| experiment.restarts.into()),
     wide("EXIT CODE", |experiment| {

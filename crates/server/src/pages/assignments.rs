@@ -156,9 +156,7 @@ async fn list_page(door: &SignedIn, wanted: Wanted, again: Again<AssignmentForm>
 struct AssignmentPage {
     frame: Frame,
     row: Row,
-    roles: Vec<String>,
-    /// There are more roles than are listed.
-    more_roles: bool,
+    roles: Roles,
     previews: bool,
     typed: AssignmentForm,
     problem: Option<Problem>,
@@ -188,14 +186,14 @@ async fn change(door: &SignedIn, id: &str, mut again: Again<AssignmentForm>) -> 
         again.typed.role = it.role.clone();
     }
     let names = roles.with(&it.role);
+    let roles = Roles { names, ..roles };
     let row = held::rows(&door.actor, vec![it])
         .pop()
         .ok_or_else(|| Failure::not_found("assignment", id))?;
     let page = AssignmentPage {
         frame: Frame::new(door, "roles", "Change an assignment"),
         row,
-        roles: names,
-        more_roles: roles.more,
+        roles,
         previews: super::told::reads_roles_somewhere(&door.actor),
         typed: again.typed,
         problem: again.problem,

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::explorer::unknown_act;
 use super::told::{self, Problem, given};
-use super::{Frame, ago, held};
+use super::{Frame, ago, held, to_the_second};
 use crate::access::{Answer, Done, Form, Json, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
@@ -106,13 +106,7 @@ pub struct Row {
 impl Row {
     fn new(it: AuditEvent, now: Time) -> Row {
         Row {
-            at: it
-                .time
-                .to_string()
-                .chars()
-                .take(19)
-                .collect::<String>()
-                .replace('T', " "),
+            at: to_the_second(&it.time),
             ago: ago(it.time, now),
             it,
         }

@@ -14,8 +14,9 @@ use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::held::Roles;
-use super::places::{End, Person};
+use super::held::{self, Roles};
+use super::places::Person;
+use super::told::given;
 use super::{Frame, ago, lasted, yaml};
 use crate::access::{
     Allowed, Answer, Content, Context, Done, Form, Json, Media, NoInput, OneExperiment, Output, Query, Raw, SignedIn,
@@ -405,10 +406,6 @@ pub struct Act {
     assignment: String,
 }
 
-fn given(text: &str) -> Option<String> {
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-}
-
 pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure> {
     let context = &door.context;
     let which = context.path("experiment").to_owned();
@@ -432,7 +429,7 @@ pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure
         "share" => {
             // By a name it could be another than the one that was looked at.
             let Json(it) = context.ask(experiments::show, &path, NoInput).await?;
-            let (who, end) = (given(&act.who), End::parse(&act.until, door.actor.now())?);
+            let (who, until) = (given(&act.who), held::until(&act.until, door.actor.now())?);
             if who.is_none() {
                 return Err(Failure::invalid("say whom to share it with"));
             }
@@ -442,7 +439,7 @@ pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure
                 user,
                 group,
                 on: Some(format!("experiment:{}", it.experiment.id)),
-                until: end.0,
+                until,
                 lifetime_ms: None,
             };
             let new = NewAssignments {

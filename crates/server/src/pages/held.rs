@@ -7,7 +7,7 @@ use bailiwick_api::permission::RolePermissions;
 use bailiwick_api::roles::{Assignment, NewAssignment, NewAssignments, Role, ScopeView};
 use bailiwick_api::users::User;
 use bailiwick_api::workspaces::PlaceFilter;
-use bailiwick_api::{Permission, ProjectId, Time, WorkspaceId};
+use bailiwick_api::{Permission, ProjectId, Time, WorkspaceId, ids};
 use bailiwick_store::access::Actor;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -30,12 +30,9 @@ pub fn moment(time: impl std::borrow::Borrow<Time>) -> String {
 
 /// The position that a link to the next page carries.
 pub fn position(after: &str) -> Result<Option<i64>, Failure> {
+    let missing = || Failure::invalid("this is not the address of a page of the list");
     given(after)
-        .map(|after| {
-            after
-                .parse()
-                .map_err(|_| Failure::invalid("this is not the address of a page of the list"))
-        })
+        .map(|after| ids::as_number(&after).ok_or_else(missing))
         .transpose()
 }
 

@@ -7,7 +7,7 @@ use bailiwick_api::roles::{AssignmentChange, NewAssignment, NewAssignments, Scop
 use bailiwick_api::workspaces::{
     Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, Workspace,
 };
-use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId, ids};
+use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -20,18 +20,6 @@ use crate::failure::Failure;
 use crate::routes::groups::After;
 use crate::routes::users::UserFilter;
 use crate::routes::{assignments, groups, projects, users, workspaces};
-
-/// When a role ends, as it is typed: nothing, a date, or a length of time.
-pub struct End(pub Option<Time>);
-
-impl End {
-    pub fn parse(text: &str, now: Time) -> Result<End, Failure> {
-        match text.trim() {
-            "" => Ok(End(None)),
-            text => Ok(End(Some(Time::parse_until(text, now).map_err(Failure::invalid)?))),
-        }
-    }
-}
 
 /// An end as a form takes it back, to the second: the date alone where it is midnight.
 fn as_typed(end: Time) -> String {
@@ -89,28 +77,18 @@ pub struct Listed {
 }
 
 impl Listed {
-    fn after(&self) -> Result<Option<i64>, Failure> {
-        match self.after.as_str() {
-            "" => Ok(None),
-            text => match ids::as_number(text) {
-                Some(after) => Ok(Some(after)),
-                None => Err(Failure::invalid(format!("`{text}` is not the `next` of a page"))),
-            },
-        }
-    }
-
     fn filter(&self) -> Result<PlaceFilter, Failure> {
         Ok(PlaceFilter {
             all: self.is_all().then_some(true),
             text: given(&self.text),
-            after: self.after()?,
+            after: held::position(&self.after)?,
             limit: Some(100),
         })
     }
 
     fn members(&self) -> Result<MemberFilter, Failure> {
         Ok(MemberFilter {
-            after: self.after()?,
+            after: held::position(&self.after)?,
             limit: Some(100),
         })
     }
@@ -456,11 +434,11 @@ fn comes_from(scope: &ScopeView, here: &Target) -> Option<String> {
 
 /// Gives, changes or takes a role at a place; nothing for any other act.
 async fn act_on_member(door: &SignedIn, on: String, act: &Act, back: Answer) -> Result<Acted, Failure> {
-    let (context, end) = (&door.context, End::parse(&act.until, door.actor.now()));
+    let (context, end) = (&door.context, held::until(&act.until, door.actor.now()));
     let path = [("assignment", act.assignment.as_str())];
     match act.act.as_str() {
         "add" | "preview-add" => {
-            let until = end?.0;
+            let until = end?;
             let given = |names: Vec<&str>| {
                 let one = |who: &str| NewAssignment {
                     role: act.role.clone(),
@@ -498,7 +476,7 @@ async fn act_on_member(door: &SignedIn, on: String, act: &Act, back: Answer) -> 
             context.ask(assignments::give, &[], Json(new)).await?;
         }
         "change" => {
-            let until = end?.0;
+            let until = end?;
             let change = AssignmentChange {
                 role: Some(act.role.clone()).filter(|role| !role.is_empty()),
                 until,

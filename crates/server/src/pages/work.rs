@@ -105,14 +105,6 @@ pub struct Row {
     pub created: String,
     pub started: String,
     pub lasted: String,
-    /// Percent.
-    pub progress: Option<i64>,
-}
-
-/// Whole percent of what a job says of itself.
-pub fn percent(it: &Experiment) -> Option<i64> {
-    let progress = it.progress?;
-    Some((progress * 1000.0).round() as i64 / 10)
 }
 
 impl Row {
@@ -124,7 +116,6 @@ impl Row {
                 .started_at
                 .map(|from| lasted(from, it.ended_at.unwrap_or(now)))
                 .unwrap_or_default(),
-            progress: percent(&it),
             it,
         }
     }

@@ -430,6 +430,15 @@ fn a_job_says_how_far_it_is() {
         // Whoever may cancel it may say so, too, and that is on record; to others it is not there.
         assert_eq!(ana.client.report_progress(&id, 1.0).await.unwrap().progress, Some(1.0));
         assert_ne!(world.last_event().await, before);
+        ana.client.report_progress(&id, 0.2509).await.unwrap();
+        let last = world
+            .rows("SELECT detail FROM audit_events ORDER BY id DESC LIMIT 1")
+            .await;
+        let detail: String = sqlx::Row::get(&last[0], 0);
+        assert!(
+            detail.contains(r#""before":{"progress":1.0},"after":{"progress":0.25}"#),
+            "{detail}"
+        );
         let hidden = bob.client.report_progress(&id, 0.5).await.unwrap_err();
         assert!(hidden.to_string().contains("there is no experiment"), "{hidden:?}");
         // The next attempt begins anew; one that has ended gets no further.
