@@ -56,13 +56,9 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Option<Basis>> {
-        let flat = self.flat.get(who.0)?;
+        let head = *self.heads.get(who.0)?;
         let now = now.max(self.latest);
-        let usual = (flat.state == State::Active)
-            & (flat.of_users == OfUsers::Everything)
-            & (now < flat.until.min(self.of_users.until))
-            & !(flat.has_projects | self.of_users.has_projects);
-        if !usual {
+        if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
             return None;
         }
         let (at, shift) = (permission as usize / 2, permission as u32 % 2 * 4);
@@ -70,9 +66,11 @@ impl World {
         let below = |set: SetId| Some(self.sets.nibbles(set)?.below[at]);
         let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
         let workspace = workspace.unwrap_or(GLOBAL);
-        let mut bits = globally(flat.global)? | globally(self.of_users.global)? | below(flat.row.get(workspace))?;
+        let mut bits = globally(SetId::from(head.global))?
+            | globally(self.of_users.global)?
+            | below(self.rows.get(head.row, workspace))?;
         if self.users_at & filter(workspace) != 0 {
-            bits |= below(self.of_users.row.get(workspace))?;
+            bits |= below(self.rows.get(self.of_users.row, workspace))?;
         }
         let owned = target.owner == Some(who);
         let bits = bits >> shift & if owned { 0b1111 } else { 0b0101 };
@@ -161,8 +159,8 @@ impl World {
         if flat.row.is_empty() {
             return globally;
         }
-        let of_workspace = self.sets.masks(flat.row.get(workspace)).give(asked);
-        let of_project = self.sets.masks(flat.row.get(project)).give(asked);
+        let of_workspace = self.sets.masks(self.rows.get(flat.row, workspace)).give(asked);
+        let of_project = self.sets.masks(self.rows.get(flat.row, project)).give(asked);
         globally.or(of_workspace).or(of_project)
     }
 
@@ -309,7 +307,7 @@ impl World {
         let all = |flat: &Flat, only: Option<Key>, one: &mut dyn FnMut(Key, &Masks)| {
             one(GLOBAL, self.sets.masks(flat.global));
             if only.is_none() {
-                let row = flat.row.iter();
+                let row = self.rows.iter(flat.row);
                 row.for_each(|(key, set)| one(key, self.sets.masks(set)));
             }
         };

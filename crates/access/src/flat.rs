@@ -60,98 +60,190 @@ pub(crate) fn filter(key: Key) -> u64 {
     1 << (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
-/// Workspaces and projects → sets of roles. A key stands in one of the [`WINDOW`] slots that begin at its place, so that looking is always the same few
-/// steps without a loop; a slot is 44 bits of key and 20 bits of set, or 0.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Row {
-    slots: Box<[u64]>,
+/// What each decision begins with: eight bytes for each principal, so that those of many stay in the processor's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) row: Row,
+    /// What is held at global scope; [`Head::UNUSUAL`] where more than row and set is to be looked at.
+    pub(crate) global: u16,
 }
 
-const WINDOW: usize = 4;
+impl Head {
+    /// No set with this number has [`Nibbles`].
+    pub(crate) const UNUSUAL: u16 = u16::MAX;
+}
+
+/// Of somebody who is not known.
+impl Default for Head {
+    fn default() -> Head {
+        Head {
+            row: Row::default(),
+            global: Head::UNUSUAL,
+        }
+    }
+}
+
+/// Workspaces and projects → sets of roles: so many lines of [`Rows`]. A key stands in the one line that it falls on, so that looking is one read of
+/// memory without a loop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(Rust, packed(2))]
+pub(crate) struct Row {
+    at: u32,
+    lines: u16,
+}
 
 impl Row {
+    pub(crate) fn is_empty(self) -> bool {
+        self.lines == 0
+    }
+
+    /// Multiplying spreads ids that follow each other; a second one brings the product into the length.
+    #[inline(always)]
+    fn place(self, key: Key) -> usize {
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((spread * u64::from(self.lines)) >> 32) as usize
+    }
+
+    #[inline(always)]
+    fn line(self, key: Key) -> usize {
+        self.at as usize + self.place(key)
+    }
+}
+
+/// Eight slots of 44 bits of key and 20 bits of set, or 0: a cache line.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(align(64))]
+struct Line([u64; SLOTS]);
+
+const SLOTS: usize = 8;
+
+/// The lines of all rows, in pages: growing moves nothing. Line 0 stays empty: it is where an empty row looks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    pages: Vec<Box<[Line; LINES_IN_A_PAGE]>>,
+    /// The first line that never was in a row.
+    fresh: usize,
+    /// Rows that were given back, by how many lines they have.
+    free: BTreeMap<u16, Vec<u32>>,
+}
+
+/// Also the length of the longest row: who holds something at more scopes is decided by the slow walk.
+const LINES_IN_A_PAGE: usize = 4096;
+
+impl Rows {
     /// A row of these, or nothing if no reasonable length holds them all.
-    pub(crate) fn of(entries: &[(Key, SetId)]) -> Option<Row> {
+    pub(crate) fn make(&mut self, entries: &[(Key, SetId)]) -> Option<Row> {
         if entries.is_empty() {
             return Some(Row::default());
         }
-        let mut length = entries.len() + entries.len() / 2 + 1;
-        while length < entries.len() * 64 + 64 {
+        let mut lines = entries.len() / 6 + 1;
+        while lines <= (entries.len() * 8).min(LINES_IN_A_PAGE) {
             let mut row = Row {
-                slots: vec![0; length + WINDOW - 1].into(),
+                at: 0,
+                lines: lines as u16,
             };
-            if entries.iter().all(|(key, set)| row.put(*key, *set)) {
+            let mut used = vec![0_usize; lines];
+            entries.iter().for_each(|(key, _)| used[row.place(*key)] += 1);
+            if used.iter().all(|used| *used <= SLOTS) {
+                row.at = self.take(row.lines)?;
+                entries.iter().for_each(|(key, set)| {
+                    self.put(row, *key, *set);
+                });
                 return Some(row);
             }
-            length += length / 4 + 1;
+            lines += lines / 8 + 1;
         }
         None
     }
 
-    /// Where the window of a key begins. Multiplying spreads ids that follow each other; a second one brings the product into the length.
-    #[inline(always)]
-    fn place(&self, key: Key) -> usize {
-        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let places = (self.slots.len() + 1).saturating_sub(WINDOW) as u64;
-        ((spread * places) >> 32) as usize
+    fn take(&mut self, lines: u16) -> Option<u32> {
+        if let Some(at) = self.free.get_mut(&lines).and_then(Vec::pop) {
+            self.lines(at, lines).fill(Line::default());
+            return Some(at);
+        }
+        let left = (LINES_IN_A_PAGE - self.fresh % LINES_IN_A_PAGE) % LINES_IN_A_PAGE;
+        if left < usize::from(lines) {
+            if left > 0 {
+                self.free.entry(left as u16).or_default().push(self.fresh as u32);
+            }
+            let page = vec![Line::default(); LINES_IN_A_PAGE].into_boxed_slice();
+            self.fresh = self.pages.len() * LINES_IN_A_PAGE;
+            self.pages.push(page.try_into().ok()?);
+            if self.fresh == 0 {
+                self.fresh = 1;
+                return self.take(lines);
+            }
+        }
+        let at = u32::try_from(self.fresh).ok()?;
+        self.fresh += usize::from(lines);
+        Some(at)
     }
 
-    #[inline]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+    fn lines(&mut self, at: u32, lines: u16) -> &mut [Line] {
+        let from = at as usize % LINES_IN_A_PAGE;
+        &mut self.pages[at as usize / LINES_IN_A_PAGE][from..from + usize::from(lines)]
+    }
+
+    pub(crate) fn give_back(&mut self, row: Row) {
+        if !row.is_empty() {
+            self.free.entry(row.lines).or_default().push(row.at);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.fresh
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self, key: Key) -> SetId {
-        let window = self.slots.get(self.place(key)..).and_then(|slots| slots.first_chunk());
-        let Some(window): Option<&[u64; WINDOW]> = window else {
+    pub(crate) fn get(&self, row: Row, key: Key) -> SetId {
+        let line = row.line(key);
+        let Some(page) = self.pages.get(line / LINES_IN_A_PAGE) else {
             return 0;
         };
         // At most one of them has the key.
-        let found = window
-            .iter()
-            .map(|slot| if slot >> SET_BITS == key { *slot } else { 0 });
+        let slots = page[line % LINES_IN_A_PAGE].0.iter();
+        let found = slots.map(|slot| if slot >> SET_BITS == key { *slot } else { 0 });
         (found.fold(0, |all, one| all | one) & SET_MASK) as SetId
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, SetId)> {
-        let used = self.slots.iter().filter(|slot| **slot != 0);
+    pub(crate) fn iter(&self, row: Row) -> impl Iterator<Item = (Key, SetId)> {
+        let from = row.at as usize % LINES_IN_A_PAGE;
+        let page = self.pages.get(row.at as usize / LINES_IN_A_PAGE);
+        let lines = page.map_or(&[][..], |page| &page[from..from + usize::from(row.lines)]);
+        let used = lines.iter().flat_map(|line| line.0).filter(|slot| *slot != 0);
         used.map(|slot| (slot >> SET_BITS, (slot & SET_MASK) as SetId))
     }
 
     /// Puts, changes or (with the empty set) takes away; false if there is no place for it.
-    pub(crate) fn put(&mut self, key: Key, set: SetId) -> bool {
-        let place = self.place(key);
-        let window = self.slots.iter_mut().skip(place).take(WINDOW);
-        let mut free = None;
-        for slot in window {
-            if *slot >> SET_BITS == key && *slot != 0 {
-                *slot = if set == 0 { 0 } else { key << SET_BITS | u64::from(set) };
-                return true;
-            }
-            if *slot == 0 && free.is_none() {
-                free = Some(slot);
-            }
+    fn put(&mut self, row: Row, key: Key, set: SetId) -> bool {
+        if row.is_empty() {
+            return set == 0;
         }
-        if set == 0 {
-            return true;
+        let slots = &mut self.lines(row.line(key) as u32, 1)[0].0;
+        let there = slots.iter().position(|slot| *slot != 0 && slot >> SET_BITS == key);
+        let free = || slots.iter().position(|slot| *slot == 0);
+        let value = if set == 0 { 0 } else { key << SET_BITS | u64::from(set) };
+        match there.or_else(free) {
+            Some(at) => {
+                slots[at] = value;
+                true
+            }
+            None => set == 0,
         }
-        let Some(free) = free else { return false };
-        *free = key << SET_BITS | u64::from(set);
-        true
     }
 
-    /// As [`Row::put`], with more room if it needs it.
-    pub(crate) fn set(&mut self, key: Key, set: SetId) -> bool {
-        if self.put(key, set) {
+    /// As [`Rows::put`], with more room if it needs it.
+    pub(crate) fn set(&mut self, row: &mut Row, key: Key, set: SetId) -> bool {
+        if self.put(*row, key, set) {
             return true;
         }
-        let mut entries: Vec<(Key, SetId)> = self.iter().collect();
+        let mut entries: Vec<(Key, SetId)> = self.iter(*row).collect();
         entries.push((key, set));
-        let row = Row::of(&entries);
-        let held = row.is_some();
-        *self = row.unwrap_or_default();
-        held
+        self.give_back(*row);
+        let made = self.make(&entries);
+        *row = made.unwrap_or_default();
+        made.is_some()
     }
 }
 
@@ -418,14 +510,15 @@ impl Sets {
 /// What is assigned on single objects. Shares are many and each object has few, so they stand with the object and not in the rows of everybody they reach:
 /// sharing with a group touches none of its members.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Objects([Paged<Block>; KINDS.len()]);
+pub(crate) struct Objects([OfKind; KINDS.len()]);
 
-/// 64 objects: a bit for each on which anything is assigned, and beside it what that is, by object.
+/// By 64 objects. Apart, since most decisions look at the bits alone, and few are those that stay in the processor's cache.
 #[derive(Debug, Clone, Default)]
-#[repr(align(32))]
-struct Block {
-    some: u64,
-    here: Vec<Here>,
+struct OfKind {
+    /// A bit for each object on which anything is assigned.
+    some: Paged<u64>,
+    /// What that is, by object.
+    here: Paged<Vec<Here>>,
 }
 
 /// An assignment on one of 64 objects, with all that a decision asks of it.
@@ -449,20 +542,21 @@ impl Here {
 impl Objects {
     #[inline(always)]
     pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
-        let block = self.0[kind as usize].get(id >> 6);
-        block.is_some_and(|block| block.some >> (id & 63) & 1 == 1)
+        let some = self.0[kind as usize].some.get(id >> 6);
+        some.is_some_and(|some| some >> (id & 63) & 1 == 1)
     }
 
     pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = &Here> {
-        let here = self.0[kind as usize].get(id >> 6);
-        let here = here.map_or(&[][..], |block| &block.here);
+        let here = self.0[kind as usize].here.get(id >> 6);
+        let here = here.map_or(&[][..], |here| here);
         let at = (id & 63) as u8;
         let from = here.partition_point(|one| one.at < at);
         here[from..].iter().take_while(move |one| one.at == at)
     }
 
     pub(crate) fn add(&mut self, kind: ObjectKind, id: i64, assignment: &Assignment, set: Option<SetId>) {
-        let Some(block) = self.0[kind as usize].make(id >> 6) else {
+        let of_kind = &mut self.0[kind as usize];
+        let (Some(some), Some(here)) = (of_kind.some.make(id >> 6), of_kind.here.make(id >> 6)) else {
             return;
         };
         let at = (id & 63) as u8;
@@ -473,21 +567,22 @@ impl Objects {
             set,
             until: assignment.expires.unwrap_or(i64::MAX),
         };
-        if let Err(place) = block.here.binary_search_by_key(&one.order(), Here::order) {
-            block.here.insert(place, one);
-            block.some |= 1 << at;
+        if let Err(place) = here.binary_search_by_key(&one.order(), Here::order) {
+            here.insert(place, one);
+            *some |= 1 << at;
         }
     }
 
     pub(crate) fn remove(&mut self, kind: ObjectKind, id: i64, assignment: AssignmentId) {
-        let Some(block) = self.0[kind as usize].get_mut(id >> 6) else {
+        let of_kind = &mut self.0[kind as usize];
+        let (Some(some), Some(here)) = (of_kind.some.get_mut(id >> 6), of_kind.here.get_mut(id >> 6)) else {
             return;
         };
         let at = (id & 63) as u8;
-        if let Ok(place) = block.here.binary_search_by_key(&(at, assignment), Here::order) {
-            block.here.remove(place);
-            if block.here.iter().all(|other| other.at != at) {
-                block.some &= !(1 << at);
+        if let Ok(place) = here.binary_search_by_key(&(at, assignment), Here::order) {
+            here.remove(place);
+            if here.iter().all(|other| other.at != at) {
+                *some &= !(1 << at);
             }
         }
     }

@@ -600,6 +600,56 @@ fn a_change_of_a_large_group_holds_at_once_and_is_taken_into_the_rows_bit_by_bit
     while world.refresh(7, 0) > 0 {}
     assert_eq!(*world.groups_of(PrincipalId(1)), [USERS]);
     assert_eq!(world.waiting_moves(), 0);
+    assert!(world.heads_agree());
+}
+
+#[test]
+fn rows_of_every_length_are_kept_apart_and_their_room_is_used_again() {
+    use crate::flat::Rows;
+    let mut rows = Rows::default();
+    let entries = |many: usize, salt: u32| -> Vec<(u64, u32)> {
+        let keys = (1..=many as i64).map(|id| crate::flat::key(Scope::Workspace(WorkspaceId(id))).unwrap());
+        keys.map(|key| (key, key as u32 % 1000 + salt)).collect()
+    };
+    let lengths = [1, 2, 8, 9, 50, 300, 2_000, 15_000];
+    let mut made = Vec::new();
+    for round in 0..4 {
+        let each = lengths
+            .iter()
+            .map(|many| (rows.make(&entries(*many, round + 1)).unwrap(), *many, round));
+        made.extend(each.collect::<Vec<_>>());
+    }
+    let right = |rows: &Rows, made: &[(crate::flat::Row, usize, u32)]| {
+        for (row, many, round) in made {
+            let held = entries(*many, round + 1);
+            assert!(held.iter().all(|(key, set)| rows.get(*row, *key) == *set));
+            let mut listed: Vec<_> = rows.iter(*row).collect();
+            listed.sort_unstable();
+            assert_eq!(listed, held);
+            let stranger = crate::flat::key(Scope::Workspace(WorkspaceId(*many as i64 + 1))).unwrap();
+            assert_eq!((rows.get(*row, stranger), rows.get(*row, crate::flat::GLOBAL)), (0, 0));
+        }
+    };
+    right(&rows, &made);
+    // A second time over, nothing more is taken.
+    let taken = rows.taken();
+    for (row, many, round) in &mut made {
+        rows.give_back(*row);
+        *row = rows.make(&entries(*many, *round + 1)).unwrap();
+    }
+    assert_eq!(rows.taken(), taken);
+    right(&rows, &made);
+    // One that outgrows its room, and one that is longer than any room.
+    let mut grown = rows.make(&entries(8, 1)).unwrap();
+    for (key, set) in entries(3_000, 1) {
+        assert!(rows.set(&mut grown, key, set));
+    }
+    made.push((grown, 3_000, 0));
+    right(&rows, &made);
+    assert!(rows.make(&entries(40_000, 1)).is_none());
+    assert!(rows.set(&mut grown, entries(1, 1)[0].0, 0));
+    assert_eq!(rows.get(grown, entries(1, 1)[0].0), 0);
+    assert!(rows.get(Default::default(), entries(1, 1)[0].0) == 0 && rows.iter(Default::default()).next().is_none());
 }
 
 #[test]
@@ -1276,6 +1326,7 @@ proptest! {
                     }
                 }
             }
+            prop_assert!(world.heads_agree());
             let Some(gone) = left.pop() else { break };
             world.remove_assignment(gone.id);
             if left.len().is_multiple_of(each) {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, SetId, Sets, filter, key};
+use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, Rows, SetId, Sets, filter, key};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
 /// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
@@ -23,7 +23,10 @@ use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Sco
 pub struct World {
     pub(crate) mode: AccessMode,
     pub(crate) users: GroupId,
+    /// Each says in short what stands in `flat`.
+    pub(crate) heads: Paged<Head>,
     pub(crate) flat: Paged<Flat>,
+    pub(crate) rows: Rows,
     pub(crate) sets: Sets,
     /// What `Users` holds.
     pub(crate) of_users: Flat,
@@ -42,8 +45,7 @@ pub struct World {
     moves: VecDeque<Move>,
     /// The number of the last of them.
     moved: u64,
-    /// When rows will be out of date by themselves.
-    expiries: BTreeSet<(i64, PrincipalId)>,
+    pub(crate) expiries: Expiries,
     /// The latest moment that a refresh was told.
     pub(crate) latest: i64,
 }
@@ -66,9 +68,16 @@ pub(crate) enum OfUsers {
     Everything,
 }
 
-/// Half a cache line that each decision begins with.
+/// When rows will be out of date by themselves.
+#[derive(Debug, Clone)]
+pub(crate) struct Expiries {
+    ends: BTreeSet<(i64, PrincipalId)>,
+    /// The first of them (µs since 1970).
+    pub(crate) first: i64,
+}
+
+/// What is held, as decisions that [`Head`] is not enough for begin with it.
 #[derive(Debug, Clone, Default)]
-#[repr(align(32))]
 pub(crate) struct Flat {
     pub(crate) row: Row,
     /// The row is good before this moment (µs since 1970); [`STALE`] when it is not good at all.
@@ -168,7 +177,9 @@ impl World {
         let mut world = World {
             mode,
             users,
+            heads: Paged::default(),
             flat: Paged::default(),
+            rows: Rows::default(),
             sets: Sets::new(),
             of_users: Flat {
                 until: i64::MAX,
@@ -185,7 +196,10 @@ impl World {
             stale: VecDeque::new(),
             moves: VecDeque::new(),
             moved: 0,
-            expiries: BTreeSet::new(),
+            expiries: Expiries {
+                ends: BTreeSet::new(),
+                first: i64::MAX,
+            },
             latest: i64::MIN,
         };
         let mut scopes = Vec::new();
@@ -545,7 +559,7 @@ impl World {
             self.flatten_users();
         }
         for _ in 0..at_most {
-            let expired = self.expiries.first().filter(|(end, _)| *end <= self.latest);
+            let expired = self.expiries.ends.first().filter(|(end, _)| *end <= self.latest);
             if let Some(who) = self.stale.pop_front() {
                 let flat = self.flat.get_mut(who.0).expect("whoever is queued has a row");
                 flat.queued = false;
@@ -558,14 +572,14 @@ impl World {
                 break;
             }
         }
-        let expired = self.expiries.range(..=(self.latest, PrincipalId(i64::MAX)));
+        let expired = self.expiries.ends.range(..=(self.latest, PrincipalId(i64::MAX)));
         self.stale.len() + expired.count()
     }
 
     /// When the next row that is good now will be out of date: the moment for a [`World::refresh`] that nothing else asks for.
     pub fn next_expiry(&self) -> Option<i64> {
         let users = self.of_users.expires();
-        let others = self.expiries.first().map(|(end, _)| *end);
+        let others = Some(self.expiries.first).filter(|end| *end != i64::MAX);
         users.into_iter().chain(others).min()
     }
 
@@ -600,6 +614,14 @@ impl World {
             Ok(_) if kept.is_service => OfUsers::Nothing,
             Ok(_) => OfUsers::Global,
         };
+        self.show(who);
+    }
+
+    /// To be called after each change of what `Flat` says of somebody.
+    fn show(&mut self, who: PrincipalId) {
+        if let (Some(flat), Some(head)) = (self.flat.get(who.0), self.heads.make(who.0)) {
+            *head = flat.head();
+        }
     }
 
     /// Writes an assignment down at its holder; nothing for one that can hold nowhere.
@@ -647,7 +669,7 @@ impl World {
             Holder::Group(id) if id == self.users => self.correct_users(key),
             Holder::Group(id) => {
                 if let Some(group) = self.groups.get(id.0) {
-                    mark(&mut self.flat, &mut self.stale, &group.members);
+                    mark(&mut self.heads, &mut self.flat, &mut self.stale, &group.members);
                 }
             }
         }
@@ -656,7 +678,7 @@ impl World {
     /// After `who` joined or left a group whose own list says so already.
     fn members_moved(&mut self, group: GroupId, who: Vec<PrincipalId>, joined: bool) {
         if group != self.users {
-            mark(&mut self.flat, &mut self.stale, &who);
+            mark(&mut self.heads, &mut self.flat, &mut self.stale, &who);
         }
         self.moved += 1;
         let change = Move {
@@ -736,9 +758,9 @@ impl World {
         let held = std::iter::once(&kept.held).chain(of_groups.map(|group| &group.held));
         let (mut roles, until) = World::gather(&self.assignments, held, key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
-        put(flat, key, set, until);
-        let expires = flat.expires();
-        expect(&mut self.expiries, kept, who, expires);
+        put(flat, &mut self.rows, key, set, until);
+        self.expiries.expect(kept, who, flat.expires());
+        self.show(who);
     }
 
     fn correct_users(&mut self, key: Key) {
@@ -748,7 +770,7 @@ impl World {
         let held = self.groups.get(self.users.0).map(|group| &group.held);
         let (mut roles, until) = World::gather(&self.assignments, held.into_iter(), key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
-        put(&mut self.of_users, key, set, until);
+        put(&mut self.of_users, &mut self.rows, key, set, until);
         self.users_at |= filter(key);
     }
 
@@ -762,22 +784,25 @@ impl World {
                 held.extend_from_slice(group.held.parts().0);
             }
         }
-        let (row, global, until) = self.build(held);
         let flat = self.flat.get_mut(who.0).expect("whoever is kept has a row");
+        self.rows.give_back(std::mem::take(&mut flat.row));
+        let (row, global, until) = self.build(held);
+        let flat = self.flat.get_mut(who.0).expect("it was just read");
         (flat.row, flat.global, flat.until) = (row, global, until);
-        flat.has_projects = flat.row.iter().any(|(key, _)| key >= PROJECTS);
-        let expires = flat.expires();
+        flat.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
         let kept = self.principals.get_mut(who.0).expect("it was just read");
-        expect(&mut self.expiries, kept, who, expires);
+        self.expiries.expect(kept, who, flat.expires());
+        self.show(who);
     }
 
     fn flatten_users(&mut self) {
         let group = self.groups.get(self.users.0);
         let held = group.map(|group| group.held.parts().0.to_vec()).unwrap_or_default();
+        self.rows.give_back(std::mem::take(&mut self.of_users.row));
         let (row, global, until) = self.build(held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
-        self.of_users.has_projects = self.of_users.row.iter().any(|(key, _)| key >= PROJECTS);
-        self.users_at = self.of_users.row.iter().fold(0, |all, (key, _)| all | filter(key));
+        self.of_users.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
+        self.users_at = self.rows.iter(row).fold(0, |all, (key, _)| all | filter(key));
     }
 
     fn build(&mut self, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
@@ -805,7 +830,7 @@ impl World {
         }
         let global = found.first().filter(|one| one.0 == GLOBAL).map_or(0, |one| one.1);
         let below = &found[usize::from(global != 0)..];
-        match Row::of(below) {
+        match self.rows.make(below) {
             Some(row) => (row, global, until),
             None => (Row::default(), 0, STALE),
         }
@@ -826,15 +851,29 @@ impl Flat {
     fn expires(&self) -> Option<i64> {
         Some(self.until).filter(|until| *until != i64::MAX && *until != STALE)
     }
+
+    fn head(&self) -> Head {
+        let usual = self.state == State::Active
+            && self.of_users == OfUsers::Everything
+            && self.until != STALE
+            && !self.has_projects;
+        Head {
+            row: self.row,
+            global: u16::try_from(self.global)
+                .ok()
+                .filter(|_| usual)
+                .unwrap_or(Head::UNUSUAL),
+        }
+    }
 }
 
-fn put(flat: &mut Flat, key: Key, set: Option<SetId>, until: i64) {
+fn put(flat: &mut Flat, rows: &mut Rows, key: Key, set: Option<SetId>, until: i64) {
     let held = match set {
         Some(set) if key == GLOBAL => {
             flat.global = set;
             true
         }
-        Some(set) => flat.row.set(key, set),
+        Some(set) => rows.set(&mut flat.row, key, set),
         None => false,
     };
     flat.has_projects |= key >= PROJECTS;
@@ -843,10 +882,13 @@ fn put(flat: &mut Flat, key: Key, set: Option<SetId>, until: i64) {
 }
 
 /// Makes rows stale, and sees to it that they are rebuilt.
-fn mark(flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
+fn mark(heads: &mut Paged<Head>, flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
     for id in who {
         if let Some(flat) = flat.get_mut(id.0) {
             flat.until = STALE;
+            if let Some(head) = heads.get_mut(id.0) {
+                *head = flat.head();
+            }
             if !std::mem::replace(&mut flat.queued, true) {
                 stale.push_back(*id);
             }
@@ -870,20 +912,30 @@ impl Move {
     }
 }
 
-fn expect(expiries: &mut BTreeSet<(i64, PrincipalId)>, kept: &mut Kept, who: PrincipalId, expires: Option<i64>) {
-    if kept.expires == expires {
-        return;
-    }
-    if let Some(end) = std::mem::replace(&mut kept.expires, expires) {
-        expiries.remove(&(end, who));
-    }
-    if let Some(end) = expires {
-        expiries.insert((end, who));
+impl Expiries {
+    fn expect(&mut self, kept: &mut Kept, who: PrincipalId, expires: Option<i64>) {
+        if kept.expires == expires {
+            return;
+        }
+        if let Some(end) = std::mem::replace(&mut kept.expires, expires) {
+            self.ends.remove(&(end, who));
+        }
+        if let Some(end) = expires {
+            self.ends.insert((end, who));
+        }
+        self.first = self.ends.first().map_or(i64::MAX, |(end, _)| *end);
     }
 }
 
 #[cfg(test)]
 impl World {
+    pub(crate) fn heads_agree(&self) -> bool {
+        self.flat.iter().all(|(id, flat)| {
+            let head = self.heads.get(id).copied().unwrap_or_default();
+            head == flat.head()
+        })
+    }
+
     pub(crate) fn waiting_moves(&self) -> usize {
         self.moves.len()
     }
