@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 
 pub mod access;
 pub mod groups;
+pub mod queues;
 mod roles;
 mod workspaces;
 
@@ -149,8 +150,11 @@ pub enum Command {
     )]
     Access(access::Access),
     /// Queues
-    #[command(subcommand, after_help = "Examples:\n  ml queue list\n  ml queue list --json")]
-    Queue(Queue),
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml queue list\n  ml queue create gpu --share users\n  ml queue pause gpu"
+    )]
+    Queue(queues::Queue),
     /// Who did what
     #[command(
         subcommand,
@@ -364,6 +368,12 @@ pub enum Experiment {
         after_help = "Examples:\n  ml experiment report-progress 0.25\n  ml experiment report-progress 0.25 12"
     )]
     ReportProgress(ReportProgress),
+    /// Move a waiting job to another queue or priority
+    #[command(
+        name = "move-job",
+        after_help = "Examples:\n  ml experiment move-job 12 --queue gpu\n  ml experiment move-job 12 --priority 1"
+    )]
+    MoveJob(MoveJob),
     /// Leave ended experiments out of lists; nothing of them is lost
     #[command(after_help = "Examples:\n  ml experiment archive 12\n  ml experiment archive 12 13 14")]
     Archive(Named),
@@ -385,6 +395,19 @@ pub struct ReportProgress {
     /// Number or name; within a job, the job's own
     #[arg(env = "ML_EXPERIMENT_ID")]
     pub experiment: String,
+}
+
+#[derive(Args)]
+#[group(id = "to", required = true, multiple = true, args = ["queue", "priority"])]
+pub struct MoveJob {
+    #[arg(value_name = "NAME|ID")]
+    pub experiment: String,
+    /// A queue that you may submit to
+    #[arg(long, value_name = "QUEUE")]
+    pub queue: Option<String>,
+    /// 1 to 99; lower goes first
+    #[arg(long, value_name = "N")]
+    pub priority: Option<i64>,
 }
 
 #[derive(Args)]
@@ -599,13 +622,6 @@ pub enum Token {
 #[derive(Subcommand)]
 pub enum Permission {
     /// List the permissions that roles are made of
-    #[command(visible_alias = "ls")]
-    List,
-}
-
-#[derive(Subcommand)]
-pub enum Queue {
-    /// List the queues and how busy they are
     #[command(visible_alias = "ls")]
     List,
 }

@@ -7,7 +7,7 @@ use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
     Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State, Stop,
 };
-use bailiwick_api::queues::Queue;
+use bailiwick_api::queues::{JobMove, Queue, QueueDetail, QueueSettings};
 use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
@@ -167,6 +167,23 @@ impl Client {
         self.get("/api/v1/queues").await
     }
 
+    pub async fn queue(&self, queue: &str) -> Result<QueueDetail> {
+        self.get(&format!("/api/v1/queues/{}", segment(queue))).await
+    }
+
+    pub async fn create_queue(&self, settings: &QueueSettings) -> Result<Queue> {
+        self.post("/api/v1/queues", settings).await
+    }
+
+    pub async fn update_queue(&self, queue: &str, settings: &QueueSettings) -> Result<Queue> {
+        self.patch(&format!("/api/v1/queues/{}", segment(queue)), settings)
+            .await
+    }
+
+    pub async fn delete_queue(&self, queue: &str) -> Result<Queue> {
+        self.delete(&format!("/api/v1/queues/{}", segment(queue))).await
+    }
+
     pub async fn agents(&self) -> Result<Page<Agent>> {
         self.get("/api/v1/agents").await
     }
@@ -219,6 +236,12 @@ impl Client {
     }
 
     /// Says how far it is, from 0 to 1.
+    /// Moves a waiting job to another queue or priority.
+    pub async fn move_job(&self, experiment: &str, to: &JobMove) -> Result<Experiment> {
+        self.patch(&format!("/api/v1/experiments/{}/job", segment(experiment)), to)
+            .await
+    }
+
     pub async fn report_progress(&self, experiment: &str, progress: f64) -> Result<Experiment> {
         let path = format!("/api/v1/experiments/{}/progress", segment(experiment));
         let request = self.request(Method::PUT, &path).json(&ReportProgress { progress });

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, assignments, audit, requests, shadow};
+use bailiwick_store::{StoreError, assignments, audit, queues, requests, shadow};
 
 use crate::access::Shared;
 
@@ -129,6 +129,7 @@ async fn watch_leases(access: Arc<Access>, shared: Arc<Shared>) {
 }
 
 async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("housekeeping");
     let mut complaint = Complaint {
         what: "keeping house",
         failing: false,
@@ -136,6 +137,7 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
     let mut minutes = 0_u64;
     while pause(&shared, Duration::from_secs(60)).await {
         complaint.note(access.keep_last_used().await);
+        complaint.note(queues::note_load(&system).await);
         // What has ended by itself meanwhile is folded into the picture.
         access.refresh();
         minutes += 1;

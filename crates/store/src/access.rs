@@ -779,8 +779,8 @@ pub async fn resolve(actor: &Actor, on: &On) -> std::result::Result<Target, Refu
         }
         On::Queue(name) => {
             let found = picture.find_queue(name);
-            let seen = found.filter(|(id, open)| crate::queues::may_see(actor, *id, *open));
-            Ok(queue_target(seen.ok_or_else(|| missing("queue", name))?.0))
+            let seen = found.filter(|id| crate::queues::may_see(actor, *id));
+            Ok(queue_target(seen.ok_or_else(|| missing("queue", name))?))
         }
         // Neither is kept yet.
         On::Model(which) => Err(missing("model", which)),

@@ -32,11 +32,11 @@ fn served(actor: &Actor, names: &[String]) -> std::result::Result<Vec<QueueId>, 
                 what: "queue",
                 which: name.clone(),
             };
-            let (id, open) = found.ok_or_else(missing)?;
+            let id = found.ok_or_else(missing)?;
             if actor.may(Permission::QueuesServe, &queue_target(id)).is_some() {
                 return Ok(id);
             }
-            if may_see(actor, id, open) {
+            if may_see(actor, id) {
                 Err(actor.forbidden(Permission::QueuesServe, &queue_target(id)))
             } else {
                 Err(missing())
@@ -162,12 +162,7 @@ pub async fn list(actor: &Actor, lost_after_ms: i64) -> Result<Page<Agent>> {
             serde_json::from_str(row.try_get::<&str, _>(2)?).map_err(|why| StoreError::Broken(why.to_string()))?;
         let shown: Vec<String> = queues
             .into_iter()
-            .filter(|name| {
-                actor
-                    .picture()
-                    .find_queue(name)
-                    .is_some_and(|(id, open)| may_see(actor, id, open))
-            })
+            .filter(|name| actor.picture().find_queue(name).is_some_and(|id| may_see(actor, id)))
             .collect();
         if shown.is_empty() && !full {
             continue;

@@ -366,6 +366,14 @@ impl Db {
         }
     }
 
+    /// The same beside others who look and change nothing.
+    pub(crate) fn share_rows(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "",
+            Kind::Postgres => " FOR SHARE",
+        }
+    }
+
     /// PostgreSQL can insert into several tables in one statement, which saves round trips to it; SQLite cannot, and has none.
     pub(crate) fn writes_in_one_statement(&self) -> bool {
         self.kind == Kind::Postgres
@@ -390,6 +398,7 @@ impl Db {
             ("0003_pages", include_str!("migrations/0003_pages.sql"), "", ""),
             ("0004_progress", include_str!("migrations/0004_progress.sql"), "", ""),
             ("0004_queues", include_str!("migrations/0004_queues.sql"), "", ""),
+            ("0005_queues", include_str!("migrations/0005_queues.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

@@ -1,5 +1,7 @@
 //! Experiments: submitting, finding, listing, stopping, and the change of their state.
 
+use std::collections::BTreeMap;
+
 use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, State, StateChange, Stop, Trial, Usage, Used};
@@ -11,7 +13,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, CredentialKind, Granted, NOWHERE, Picture, Refusal, Work, experiment_target};
 use crate::audit::{self, Entry};
-use crate::db::{Result, StoreError, Tx};
+use crate::db::{Result, StoreError, Tx, id_list};
 use crate::projects::archived;
 use crate::workspaces::{Changed, PlaceError, gone, unassign};
 
@@ -119,8 +121,8 @@ impl ExperimentRow {
 const INSERT_EXPERIMENT: &str =
     "INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, created_at, code, config)
      SELECT $1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11 FROM projects p JOIN workspaces w ON w.id = p.workspace_id
-     WHERE p.id = $4 AND w.id = $3 AND p.archived_at IS NULL AND w.archived_at IS NULL RETURNING id, queue_id, priority, slots, created_at";
-const INSERT_JOB: &str = "INSERT INTO jobs (kind, experiment_id, queue_id, priority, slots, state) SELECT 'trial', id, queue_id, priority, slots, 'QUEUED'";
+     WHERE p.id = $4 AND w.id = $3 AND p.archived_at IS NULL AND w.archived_at IS NULL RETURNING id, owner_id, workspace_id, queue_id, priority, slots, created_at";
+const INSERT_JOB: &str = "INSERT INTO jobs (kind, experiment_id, owner_id, workspace_id, queue_id, priority, slots, state) SELECT 'trial', id, owner_id, workspace_id, queue_id, priority, slots, 'QUEUED'";
 const INSERT_EVENT: &str = "INSERT INTO experiment_events (experiment_id, number, at, state, cause) SELECT id, 1, created_at, 'QUEUED', 'submitted'";
 
 /// Where experiments are put: a project, and the workspace that it is in.
@@ -251,6 +253,61 @@ pub async fn find_seen(actor: &Actor, which: &str) -> std::result::Result<Option
     let target = row.as_ref().map_or(NO_EXPERIMENT, ExperimentRow::target);
     let seen = actor.may(Permission::ExperimentsRead, &target).is_some();
     Ok(row.filter(|_| seen))
+}
+
+/// Of these, in their order, at most `limit` that this actor may see.
+pub(crate) async fn seen_of(actor: &Actor, ids: &[ExperimentId], limit: usize) -> Result<Vec<Experiment>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM experiments WHERE id IN ({})",
+        id_list(ids.iter().map(|id| id.0))
+    );
+    let mut rows = BTreeMap::new();
+    if !ids.is_empty() {
+        for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&actor.db().read).await? {
+            let row = read_row(&row)?;
+            rows.insert(row.id, row);
+        }
+    }
+    let seen = ids.iter().filter_map(|id| rows.get(id));
+    let seen = seen.filter(|row| actor.may(Permission::ExperimentsRead, &row.target()).is_some());
+    Ok(seen.take(limit).map(|row| row.view(actor.picture())).collect())
+}
+
+/// Moves a waiting job to another queue or priority. That its mover may submit to the queue is the caller's question.
+pub async fn move_job(
+    by: &Granted<permit::ExperimentsUpdate>,
+    row: &ExperimentRow,
+    queue: Option<QueueId>,
+    priority: Option<i64>,
+) -> Changed<Experiment> {
+    let (queue, priority) = (queue.unwrap_or(row.queue), priority.unwrap_or(row.priority));
+    let mut work = by.begin().await?;
+    let started = |state: State| {
+        PlaceError::Conflict(
+            format!("experiment {} does not wait in a queue: it is {}", row.id, state.name()),
+            "only a job that waits can be moved",
+        )
+    };
+    set(&mut work, row, "queue_id", queue.0, false, started).await?;
+    let moved = set(&mut work, row, "priority", priority, false, started).await?;
+    let waiting =
+        sqlx::query("UPDATE jobs SET queue_id = $2, priority = $3 WHERE experiment_id = $1 AND state = 'QUEUED'")
+            .bind(row.id.0)
+            .bind(queue.0)
+            .bind(priority)
+            .execute(&mut **work)
+            .await?;
+    if waiting.rows_affected() == 0 {
+        return Err(started(moved.state));
+    }
+    let picture = by.actor.picture();
+    let words = |queue, priority: i64| serde_json::json!({"queue": &*picture.queue_name(queue), "priority": priority});
+    let detail = serde_json::json!({"before": words(row.queue, row.priority), "after": words(queue, priority)});
+    let entry =
+        Entry::of::<permit::ExperimentsUpdate>("move-job", "experiment", row.id).in_workspace(Some(row.workspace));
+    audit::write(&mut work, &by.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(moved.view(picture))
 }
 
 /// The row, whoever asks.
@@ -484,6 +541,11 @@ pub async fn move_to(
         });
     };
     let moved = read_row(&moved)?;
+    sqlx::query("UPDATE jobs SET workspace_id = $2 WHERE experiment_id = $1")
+        .bind(row.id.0)
+        .bind(workspace.0)
+        .execute(&mut **work)
+        .await?;
     // By number, and in this order, by which audit.rs finds it: who may read the audit of one of the two places need not know the other.
     let detail = serde_json::json!({
         "before": {"workspace": row.workspace, "project": row.project},
@@ -810,6 +872,9 @@ async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -
             "no agent of queue `{queue}` has {} slots; the largest has {largest}",
             row.slots
         ));
+    }
+    if let Some(why) = crate::queues::holds_back(&by.actor, row.queue, row.owner.0, row.workspace.0).await? {
+        return Ok(why);
     }
     let ahead: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM jobs WHERE state = 'QUEUED' AND queue_id = $1 AND (priority < $2 OR (priority = $2 AND experiment_id < $3))",

@@ -3,14 +3,18 @@
 use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, OnLostAgent, Report, StopOrder};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
-use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, Time, WorkspaceId, key};
+use bailiwick_api::queues::QueueState;
+use bailiwick_api::{
+    AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId, key,
+};
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Picture, Refusal, System, Work, queue_target};
+use crate::access::{Actor, Picture, Refusal, System, Work, queue_target};
 use crate::agents::Serving;
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
+use crate::queues::{self, Turns};
 
 /// One job that an agent holds, as the store knows it.
 pub struct HeldRow {
@@ -108,7 +112,7 @@ pub struct LeaseRules {
     pub on_lost_agent: OnLostAgent,
 }
 
-/// Takes the first waiting job for this agent: strictly by priority, then age. A job too big for what is free keeps its place and blocks
+/// Takes the first waiting job for this agent: strictly by priority, then by the queue's own turns, then age. A job too big for what is free keeps its place and blocks
 /// the ones behind it in its queue; one that is too big for the whole agent is left to others.
 ///
 /// # Errors
@@ -129,7 +133,10 @@ pub async fn take(
             .fetch_optional(&db.read)
             .await?;
         let Some(waiting) = waiting else { continue };
-        if waiting.try_get::<i64, _>(1)? > free_slots {
+        let known = serving.actor.picture().queue(*queue);
+        let blocked = waiting.try_get::<i64, _>(1)? > free_slots;
+        // Where it turns on whose they are, another may be next.
+        if known.is_none_or(|queue| queue.state == QueueState::Paused || (blocked && !queue.by_owner)) {
             continue;
         }
         // Names as they are now: the poll may have begun before the owner was made. Never read inside the transaction: loading could wait for it.
@@ -140,14 +147,9 @@ pub async fn take(
             continue;
         }
         let mut work = serving.actor.begin().await?;
-        let sql = format!("{peek}{}", db.skip_locked());
-        let row = sqlx::query(AssertSqlSafe(sql))
-            .bind(queue.0)
-            .bind(serving.slots)
-            .fetch_optional(&mut **work)
-            .await?;
-        let Some(row) = row else { continue };
-        let (id, slots): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let Some((id, slots)) = next(&mut work, &serving.actor, *queue, peek, serving.slots).await? else {
+            continue;
+        };
         if slots > free_slots {
             continue;
         }
@@ -170,6 +172,28 @@ pub async fn take(
         }
     }
     Ok(None)
+}
+
+/// The job that is next in a queue, and its slots. How its jobs take turns stays as it is until the transaction ends, so that nothing starts once a pause is
+/// acknowledged; and where that turns on what runs, one agent at a time is served.
+async fn next(work: &mut Work, actor: &Actor, queue: QueueId, peek: &str, size: i64) -> Result<Option<(i64, i64)>> {
+    let db = actor.db();
+    let by_owner = actor.picture().queue(queue).is_some_and(|queue| queue.by_owner);
+    let lock = if by_owner { db.lock_rows() } else { db.share_rows() };
+    let Some(turns) = Turns::read(work, queue, lock).await? else {
+        return Ok(None);
+    };
+    // The picture may be older than the row: the next look is by a newer one.
+    if turns.state == QueueState::Paused || turns.by_owner() != by_owner {
+        return Ok(None);
+    }
+    if by_owner {
+        return queues::next_by_owner(work, queue, turns, size).await;
+    }
+    let sql = format!("{peek}{}", db.skip_locked());
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(queue.0).bind(size);
+    let row = row.fetch_optional(&mut ***work).await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
 /// Gives a lease again whose first answer was lost on the way: the same fencing number, another token.

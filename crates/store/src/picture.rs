@@ -12,6 +12,7 @@ use bailiwick_access::{Assignment, Holder, ObjectKind, Principal, Role, Scope, T
 use bailiwick_api::ids::as_number;
 use bailiwick_api::names::{name_key, nearest};
 use bailiwick_api::permission::{BuiltInRole, RolePermissions};
+use bailiwick_api::queues::QueueState;
 use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
@@ -84,9 +85,17 @@ pub struct ProjectEntry {
 }
 
 #[derive(Debug, Clone)]
-struct QueueEntry {
-    name: Arc<str>,
-    open: bool,
+pub struct QueueEntry {
+    pub name: Arc<str>,
+    /// To every workspace.
+    pub open: bool,
+    /// Those that it is bound to where it is not open.
+    pub workspaces: Arc<[WorkspaceId]>,
+    pub is_default: bool,
+    pub state: QueueState,
+    /// Which job is next turns on whose it is: by shares or by limits.
+    pub by_owner: bool,
+    pub deleted: bool,
 }
 
 /// Names and what finds them.
@@ -445,27 +454,33 @@ impl Picture {
         assignments.into_iter().map(view).collect()
     }
 
+    /// Of what is deleted, too: what ended there names it.
     pub fn queue_name(&self, id: QueueId) -> Arc<str> {
-        self.names()
-            .queues
-            .get(&id)
-            .map_or_else(|| "?".into(), |queue| queue.name.clone())
+        let names = self.names();
+        match names.queues.get(&id) {
+            Some(queue) if queue.deleted => format!("{} (deleted)", queue.name).into(),
+            Some(queue) => queue.name.clone(),
+            None => "?".into(),
+        }
     }
 
-    /// By name, and whether it is open to every workspace.
-    pub fn find_queue(&self, name: &str) -> Option<(QueueId, bool)> {
+    pub fn queue(&self, id: QueueId) -> Option<QueueEntry> {
+        self.names().queues.get(&id).filter(|queue| !queue.deleted).cloned()
+    }
+
+    pub fn find_queue(&self, name: &str) -> Option<QueueId> {
         let key = name_key(name);
         let names = self.names();
-        let found = names.queues.iter().find(|(_, queue)| name_key(&queue.name) == key);
-        found.map(|(id, queue)| (*id, queue.open))
+        let mut queues = names.queues.iter().filter(|(_, queue)| !queue.deleted);
+        let found = queues.find(|(_, queue)| name_key(&queue.name) == key);
+        found.map(|(id, _)| *id)
     }
 
-    pub fn queues(&self) -> Vec<(QueueId, Arc<str>, bool)> {
+    /// By id.
+    pub fn queues(&self) -> Vec<(QueueId, QueueEntry)> {
         let names = self.names();
-        let queues = names.queues.iter();
-        queues
-            .map(|(id, queue)| (*id, queue.name.clone(), queue.open))
-            .collect()
+        let queues = names.queues.iter().filter(|(_, queue)| !queue.deleted);
+        queues.map(|(id, queue)| (*id, queue.clone())).collect()
     }
 
     /// A credential that is remembered, and notes that it was used.
@@ -640,6 +655,7 @@ impl Change {
             let (ids, column) = match kind {
                 "member of" => (of("group"), "group_id"),
                 "membership" => (of("principal"), "principal_id"),
+                "binding" => (of("queue"), "queue_id"),
                 _ => (of(kind), "id"),
             };
             (!ids.is_empty()).then(|| format!(" WHERE {column} IN ({})", id_list(ids.iter().copied())))
@@ -727,12 +743,26 @@ impl Change {
             projects.insert(ProjectId(row.try_get(0)?), Some(entry));
         }
         let mut queues = HashMap::new();
-        for row in rows(tx, "SELECT id, name, open FROM queues", condition("queue")).await? {
+        let mut bound: HashMap<i64, Vec<WorkspaceId>> = HashMap::new();
+        let sql = "SELECT queue_id, workspace_id FROM queue_workspaces";
+        for row in rows(tx, sql, condition("binding")).await? {
+            let workspace = WorkspaceId(row.try_get(1)?);
+            bound.entry(row.try_get(0)?).or_default().push(workspace);
+        }
+        let sql = "SELECT id, name, open, is_default, state, deleted_at, CASE WHEN share <> '' OR max_running > 0 OR max_running_of_user > 0 OR max_running_of_workspace > 0 THEN 1 ELSE 0 END FROM queues";
+        for row in rows(tx, sql, condition("queue")).await? {
+            let id: i64 = row.try_get(0)?;
+            let state = QueueState::parse(row.try_get(4)?);
             let entry = QueueEntry {
                 name: Arc::from(row.try_get::<String, _>(1)?),
                 open: row.try_get::<i64, _>(2)? == 1,
+                workspaces: bound.remove(&id).unwrap_or_default().into(),
+                is_default: row.try_get::<i64, _>(3)? == 1,
+                state: state.ok_or_else(|| StoreError::Broken(format!("queue {id} is in no known state")))?,
+                deleted: row.try_get::<Option<i64>, _>(5)?.is_some(),
+                by_owner: row.try_get::<i64, _>(6)? == 1,
             };
-            queues.insert(QueueId(row.try_get(0)?), Some(entry));
+            queues.insert(QueueId(id), Some(entry));
         }
         Ok(Change {
             principals,

@@ -31,7 +31,7 @@ pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
 use crate::db::{Result, StoreError, id_list, number_list};
 use crate::experiments::NO_EXPERIMENT;
-use crate::picture::Picture;
+use crate::picture::{Picture, QueueEntry};
 
 /// What was asked for, as it was typed.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +77,7 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
         On::Installation => Some(Target::default()),
         On::Workspace(name) => picture.find_workspace_target(name),
         On::Project(workspace, name) => find_project(picture, workspace, name).map(|id| picture.project_target(id)),
-        On::Queue(name) => picture.find_queue(name).map(|(id, _)| queue_target(id)),
+        On::Queue(name) => picture.find_queue(name).map(queue_target),
         On::Experiment(which) => match bailiwick_api::ids::as_number(which) {
             Some(id) => seldom(experiments(actor, &[id])).await?.remove(&id),
             None => seldom(crate::experiments::find_seen(actor, which))
@@ -178,13 +178,13 @@ pub async fn experiments_among(
     Ok(ids.await?)
 }
 
-/// Where a question is really asked. A queue that is open to every workspace is used through the workspace one works in: so the question about it is asked
+/// Where a question is really asked. A queue that is open to every workspace, or bound to some, is used through the workspace one works in: so the question about it is asked
 /// in a workspace where the answer is yes, if there is one. What is only held globally is used on the installation, where a key narrowed to workspaces
 /// reaches nothing.
 pub fn asked_at(
     world: &World,
     who: (PrincipalId, Option<&Narrowing>),
-    open: impl Fn(QueueId) -> bool,
+    queues: &QueuesByWorkspace,
     permission: Permission,
     target: Target,
     now: i64,
@@ -200,26 +200,35 @@ pub fn asked_at(
         return target;
     };
     let usual = matches!(permission, Permission::QueuesRead | Permission::QueuesSubmit);
-    if !usual || !open(QueueId(id)) || world.decide(who, narrowing, permission, &target, now).is_some() {
+    let Some(queue) = queues.get(&QueueId(id)).filter(|_| usual) else {
+        return target;
+    };
+    if world.decide(who, narrowing, permission, &target, now).is_some() {
         return target;
     }
     let visible = world.visible(who, narrowing, permission, ObjectKind::Queue, now);
+    let mut reached = visible.workspaces.iter().copied();
     Target {
-        workspace: visible.workspaces.first().copied(),
+        workspace: reached.find(|id| queue.open || queue.workspaces.contains(id)),
         ..target
     }
 }
 
-fn open_queues(picture: &Picture) -> BTreeSet<QueueId> {
-    let queues = picture.queues().into_iter().filter(|(.., open)| *open);
-    queues.map(|(id, ..)| id).collect()
+/// The queues that are used through the workspace one works in: open to all, or bound to some.
+pub type QueuesByWorkspace = BTreeMap<QueueId, QueueEntry>;
+
+pub fn queues_by_workspace(picture: &Picture) -> QueuesByWorkspace {
+    let queues = picture.queues().into_iter();
+    queues
+        .filter(|(_, queue)| queue.open || !queue.workspaces.is_empty())
+        .collect()
 }
 
 /// Only where the target is a queue; nothing is looked up otherwise.
-fn open_for(picture: &Picture, target: &Target) -> BTreeSet<QueueId> {
+fn queues_for(picture: &Picture, target: &Target) -> QueuesByWorkspace {
     match target.object {
-        Some((ObjectKind::Queue, _)) => open_queues(picture),
-        _ => BTreeSet::new(),
+        Some((ObjectKind::Queue, _)) => queues_by_workspace(picture),
+        _ => BTreeMap::new(),
     }
 }
 
@@ -253,7 +262,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
     let target = found.unwrap_or_else(|| nowhere(on));
     let queue_seen = sees_queue(actor, &target);
     let (seen, each): (bool, Vec<OneAnswer>) = {
-        let open = open_for(picture, &target);
+        let queues = queues_for(picture, &target);
         let (world, now) = (picture.world(), actor.at.0);
         let sees = |permission| {
             world
@@ -267,7 +276,7 @@ pub async fn can_i(actor: &Actor, wanted: Wanted, typed: &str, on: &On) -> std::
         let may = |permission: Permission| {
             let target = wanted.on(actor.id, target);
             let who = (actor.id, actor.narrowing());
-            let target = asked_at(&world, who, |id| open.contains(&id), permission, target, now);
+            let target = asked_at(&world, who, &queues, permission, target, now);
             let basis = world.decide(actor.id, actor.narrowing(), permission, &target, now);
             // What is held globally says nothing about a place: it must not tell whether one is there.
             basis.is_some() & there & (early.unwrap_or(false) | !is_global(permission))
@@ -315,12 +324,7 @@ fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
     let Some((ObjectKind::Queue, id)) = target.object else {
         return None;
     };
-    let id = QueueId(id);
-    Some(crate::queues::may_see(
-        actor,
-        id,
-        open_queues(actor.picture()).contains(&id),
-    ))
+    Some(crate::queues::may_see(actor, QueueId(id)))
 }
 
 /// With what permission the target itself, if it is no queue, may be seen; the installation needs none.
@@ -356,7 +360,7 @@ pub fn explain(actor: &Actor, who: PrincipalId, wanted: Wanted, target: Target) 
     let narrowing = if who == actor.id { actor.narrowing() } else { None };
     let now = actor.now().0;
     let on = wanted.on(who, target);
-    let open = open_for(picture, &target);
+    let queues = queues_for(picture, &target);
     let name = picture.principal_name(who);
     let answers: Vec<Explained> = wanted
         .permissions
@@ -364,7 +368,7 @@ pub fn explain(actor: &Actor, who: PrincipalId, wanted: Wanted, target: Target) 
         .map(|permission| {
             let (found, target) = {
                 let world = picture.world();
-                let target = asked_at(&world, (who, narrowing), |id| open.contains(&id), permission, on, now);
+                let target = asked_at(&world, (who, narrowing), &queues, permission, on, now);
                 (world.explain(who, narrowing, permission, &target, now), target)
             };
             let ways: Vec<Way> = found.reasons.iter().map(|reason| way(picture, reason)).collect();

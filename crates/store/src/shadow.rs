@@ -652,7 +652,7 @@ async fn agents(by: &Granted<permit::RolesRead>, now: Time, findings: &mut Vec<F
     for (account, name, queues) in rows {
         let queues: Vec<String> = serde_json::from_str(&queues).map_err(|why| StoreError::Broken(why.to_string()))?;
         for queue in queues {
-            let Some((id, _)) = picture.find_queue(&queue) else {
+            let Some(id) = picture.find_queue(&queue) else {
                 continue;
             };
             if !may_serve(picture, PrincipalId(account), id, now) {

@@ -113,10 +113,12 @@ async fn fill(tx: &mut Tx, now: i64) -> Result<()> {
     .bind(now)
     .execute(&mut **tx)
     .await?;
-    sqlx::query("INSERT INTO queues (name, name_key, open, created_at) VALUES ('default', 'default', 1, $1)")
-        .bind(now)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(
+        "INSERT INTO queues (name, name_key, open, is_default, created_at) VALUES ('default', 'default', 1, 1, $1)",
+    )
+    .bind(now)
+    .execute(&mut **tx)
+    .await?;
     for (name, description, words) in FIRST_ROLES {
         let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
         put_role(tx, name, description, &words, 0).await?;

@@ -310,6 +310,7 @@ pub async fn delete(by: &Granted<permit::WorkspacesDelete>, id: WorkspaceId) -> 
             .fetch_all(&mut **work)
             .await;
     let projects = projects.map_err(|why| filled_meanwhile(why, "workspace", &before.name))?;
+    crate::queues::unbind(&mut work, id).await?;
     let mut touched = unassign(&mut work, "workspace", &[id.0]).await?;
     touched.extend(unassign(&mut work, "project", &projects).await?);
     let deleted = sqlx::query("DELETE FROM workspaces WHERE id = $1")

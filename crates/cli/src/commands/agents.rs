@@ -1,11 +1,10 @@
-//! `ml agent`, `ml agent list`, `ml agent doctor`, `ml queue list`
+//! `ml agent`, `ml agent list`, `ml agent doctor`
 
 use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use bailiwick_api::agents::Agent as View;
-use bailiwick_api::queues::Queue;
 use serde::Serialize;
 
 use crate::args::{Agent, AgentCommand, Common, Isolate};
@@ -199,24 +198,5 @@ fn list(common: &Common) -> Result<()> {
             .await
             .map_err(|why| connection.explain(why))?;
         Output::new(common.output).list(AGENTS, |agent| agent.id.to_string(), &agents.items)
-    })
-}
-
-const QUEUES: &[Column<Queue>] = &[
-    column("ID", |queue| queue.id.0.into()),
-    column("NAME", |queue| queue.name.as_str().into()),
-    column("WAITING", |queue| queue.waiting.into()),
-    column("RUNNING", |queue| queue.running.into()),
-];
-
-pub fn queues(common: &Common) -> Result<()> {
-    let connection = Connection::open(common)?;
-    block_on(async {
-        let queues = connection
-            .client
-            .queues()
-            .await
-            .map_err(|why| connection.explain(why))?;
-        Output::new(common.output).list(QUEUES, |queue| queue.id.to_string(), &queues.items)
     })
 }

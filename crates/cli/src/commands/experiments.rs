@@ -5,12 +5,13 @@ use std::io::Seek;
 use std::path::PathBuf;
 
 use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, ExperimentFilter, LogFilter, Stop};
+use bailiwick_api::queues::JobMove;
 use bailiwick_api::time::duration_words;
 use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_client::{Error, is_missing};
 
 use super::status::{COLUMNS, id, progress, runtime_ms};
-use crate::args::{Common, Delete, Download, Logs, Move, Named, One, ReportProgress};
+use crate::args::{Common, Delete, Download, Logs, Move, MoveJob, Named, One, ReportProgress};
 use crate::connect::{Connection, block_on, suggest, until_interrupted};
 use crate::failure::{Failure, Result, exit};
 use crate::follow::{LogWriter, Stopped, follow};
@@ -167,6 +168,24 @@ pub fn move_to(common: &Common, to: &Move) -> Result<()> {
             }
         }
         told(common, failures)
+    })
+}
+
+pub fn move_job(common: &Common, to: &MoveJob) -> Result<()> {
+    let connection = Connection::open(common)?;
+    let place = JobMove {
+        queue: to.queue.clone(),
+        priority: to.priority,
+    };
+    block_on(async {
+        // What is missing may as well be the queue: its words are the server's.
+        let moved = connection.client.move_job(&to.experiment, &place).await;
+        let experiment = moved.map_err(|why| connection.explain(why))?;
+        let sentence = format!(
+            "Experiment {} \"{}\" waits in queue \"{}\" with priority {}.",
+            experiment.id, experiment.name, experiment.queue, experiment.priority
+        );
+        Output::new(common.output).did(&sentence, COLUMNS, id, &experiment)
     })
 }
 

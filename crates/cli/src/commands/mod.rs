@@ -9,6 +9,7 @@ mod experiments;
 mod groups;
 mod manual;
 mod projects;
+mod queues;
 mod rbac;
 mod requests;
 mod roles;
@@ -46,6 +47,7 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
             Experiment::Describe(one) => experiments::describe(&common, &one),
             Experiment::Download(download) => experiments::download(&common, &download),
             Experiment::Move(to) => experiments::move_to(&common, &to),
+            Experiment::MoveJob(to) => experiments::move_job(&common, &to),
             Experiment::ReportProgress(report) => experiments::report_progress(&common, &report),
             Experiment::Archive(named) => experiments::archive(&common, &named, true),
             Experiment::Unarchive(named) => experiments::archive(&common, &named, false),
@@ -65,7 +67,7 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
         Command::Rbac(command) => rbac::run(&common, command),
         Command::Permission(_) => roles::permissions(&common),
         Command::Access(command) => access::run(&common, command),
-        Command::Queue(_) => agents::queues(&common),
+        Command::Queue(command) => queues::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Serve(flags) => serve::run(*flags),
         Command::Agent(agent) => agents::run(&common, *agent),

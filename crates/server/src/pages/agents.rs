@@ -1,6 +1,8 @@
 //! Queues, the agents that serve them, and what waits and runs there as far as one may see it.
 
 use askama::Template;
+use bailiwick_access::Target;
+use bailiwick_api::Permission;
 use bailiwick_api::agents::{Agent, SlotKind};
 use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
 use bailiwick_api::queues::Queue;
@@ -77,11 +79,12 @@ struct QueuesPage {
     more_wait: bool,
     more_run: bool,
     server: String,
+    may_create: bool,
 }
 
 pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
     let context = &door.context;
-    let Json(queues) = context.ask(routes::agents::queues, &[], NoInput).await?;
+    let Json(queues) = context.ask(routes::queues::list, &[], NoInput).await?;
     let Json(agents) = context.ask(routes::agents::list, &[], NoInput).await?;
     let among = async |state| {
         let filter = ExperimentFilter {
@@ -117,6 +120,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
             })
             .collect(),
         server: context.shared.parts.public_url.clone(),
+        may_create: door.actor.may(Permission::QueuesCreate, &Target::default()).is_some(),
         more_wait: waiting.next.is_some(),
         more_run: running.next.is_some(),
         waiting: waiting.items.into_iter().map(work).collect(),

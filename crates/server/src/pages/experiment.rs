@@ -7,6 +7,7 @@ use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::access::{Explain, WhoCan, WhoCanAnswer};
 use bailiwick_api::experiments::{Attempt, Experiment, LogFilter, LogLine, NewExperiment, State, Stream, Used};
 use bailiwick_api::permission::permit;
+use bailiwick_api::queues::JobMove;
 use bailiwick_api::roles::{Assignment, AssignmentFilter, NewAssignment, NewAssignments};
 use bailiwick_api::workspaces::MoveExperiment;
 use bailiwick_api::{Permission, ProjectId, Time, WorkspaceId, config};
@@ -36,6 +37,7 @@ pub struct Place {
 /// What of it the one who looks may do.
 struct May {
     stop: bool,
+    move_job: bool,
     archive: bool,
     delete: bool,
     move_to: bool,
@@ -52,6 +54,7 @@ impl May {
         let deletes = may(Permission::ExperimentsDelete);
         May {
             stop: !state.is_ended() && may(Permission::ExperimentsUpdate),
+            move_job: state == State::Queued && may(Permission::ExperimentsUpdate),
             archive: state.is_ended() && may(Permission::ExperimentsEdit),
             delete: state.is_ended() && deletes,
             move_to: deletes,
@@ -393,6 +396,10 @@ pub struct Act {
     workspace: String,
     #[serde(default)]
     project: String,
+    #[serde(default)]
+    queue: String,
+    #[serde(default)]
+    priority: String,
     /// `user` or `group`.
     #[serde(default)]
     kind: String,
@@ -425,6 +432,15 @@ pub async fn act(door: SignedIn, Form(act): Form<Act>) -> Result<Answer, Failure
                 project: given(&act.project),
             };
             context.ask(experiments::move_to, &path, Json(to)).await?;
+        }
+        "move-job" => {
+            let priority = act.priority.trim().parse();
+            let priority = priority.map_err(|_| Failure::invalid("a priority is from 1 to 99; lower goes first"))?;
+            let to = JobMove {
+                queue: given(&act.queue),
+                priority: Some(priority),
+            };
+            context.ask(experiments::move_job, &path, Json(to)).await?;
         }
         "share" => {
             // By a name it could be another than the one that was looked at.

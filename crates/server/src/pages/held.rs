@@ -347,7 +347,7 @@ pub async fn places(door: &SignedIn, text: &str) -> Result<Vec<String>, Failure>
         }
     }
     if ["", "queue"].contains(&kind) {
-        let Json(queues) = door.context.ask(routes::agents::queues, &[], NoInput).await?;
+        let Json(queues) = door.context.ask(routes::queues::list, &[], NoInput).await?;
         let part = part.trim().to_lowercase();
         let fitting = queues.items.into_iter().map(|queue| queue.name);
         let fitting = fitting.filter(|name| name.to_lowercase().contains(&part));

@@ -26,6 +26,7 @@ pub mod explorer;
 pub mod groups;
 pub mod held;
 pub mod places;
+pub mod queues;
 pub mod roles;
 pub mod session;
 pub mod settings;

@@ -589,7 +589,7 @@ async fn services_page(door: &SignedIn, wanted: Wanted, again: Again<UsersForm>)
     let may_create = may(door, Permission::ServiceAccountsCreate);
     let mut queues = Vec::new();
     if may_create {
-        let Json(page) = door.context.ask(routes::agents::queues, &[], NoInput).await?;
+        let Json(page) = door.context.ask(routes::queues::list, &[], NoInput).await?;
         queues = page.items.into_iter().map(|queue| queue.name).collect();
     }
     let page = UsersPage {

@@ -10,7 +10,6 @@ use bailiwick_api::agents::{
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
-use bailiwick_api::queues::Queue;
 use bailiwick_api::{AgentId, JobId, Page};
 use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
@@ -56,10 +55,6 @@ async fn recorded<T>(actor: &Actor, outcome: Result<T, Refusal>) -> Result<T, Fa
         audit::record(actor, Entry::denied(*permission, "agent", place)).await?;
     }
     Ok(outcome?)
-}
-
-pub async fn queues(door: SignedIn, _: NoInput) -> Result<Json<Page<Queue>>, Failure> {
-    Ok(Json(bailiwick_store::queues::list(&door.actor).await?))
 }
 
 pub async fn list(door: SignedIn, _: NoInput) -> Result<Json<Page<Agent>>, Failure> {

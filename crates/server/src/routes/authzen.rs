@@ -5,7 +5,7 @@
 //! About itself each account may ask, and is answered for the very key that asks; about others, who reads roles globally. What is not known is answered
 //! `false` or with nothing, whether it does not exist or may not be seen.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
@@ -162,7 +162,7 @@ struct Asker<'a> {
     picture: &'a Picture,
     others: bool,
     experiments: BTreeMap<i64, Target>,
-    open: BTreeSet<QueueId>,
+    queues: questions::QueuesByWorkspace,
     now: i64,
 }
 
@@ -182,13 +182,12 @@ impl<'a> Asker<'a> {
         ids.sort_unstable();
         ids.dedup();
         let picture = actor.picture();
-        let queues = picture.queues().into_iter().filter(|(.., open)| *open);
         Ok(Asker {
             actor,
             picture,
             others: actor.may(Permission::RolesRead, &Target::default()).is_some(),
             experiments: questions::experiments(actor, &ids).await?,
-            open: queues.map(|(id, ..)| id).collect(),
+            queues: questions::queues_by_workspace(picture),
             now: actor.now().0,
         })
     }
@@ -217,7 +216,7 @@ impl<'a> Asker<'a> {
                 questions::find_project(picture, workspace, name).map(|id| picture.project_target(id))
             }
             "experiment" => self.experiments.get(&bailiwick_api::ids::as_number(id)?).copied(),
-            "queue" => picture.find_queue(id).map(|(id, _)| queue_target(id)),
+            "queue" => picture.find_queue(id).map(queue_target),
             _ => None,
         }
     }
@@ -232,8 +231,7 @@ impl<'a> Asker<'a> {
 
     fn may(&self, world: &World, who: PrincipalId, permission: Permission, target: Target) -> bool {
         let asked = (who, self.narrowing(who));
-        let open = |id| self.open.contains(&id);
-        let target = questions::asked_at(world, asked, open, permission, target, self.now);
+        let target = questions::asked_at(world, asked, &self.queues, permission, target, self.now);
         world.decide(who, asked.1, permission, &target, self.now).is_some()
     }
 }
@@ -488,7 +486,7 @@ pub async fn search_subject(door: SignedIn, asking: Asking<Search<'static>>) -> 
         // At an open queue each may come through a workspace of his own.
         let through = target
             .object
-            .is_some_and(|(kind, id)| kind == ObjectKind::Queue && asker.open.contains(&QueueId(id)));
+            .is_some_and(|(kind, id)| kind == ObjectKind::Queue && asker.queues.contains_key(&QueueId(id)));
         if through {
             world
                 .principals()
@@ -571,7 +569,7 @@ fn places(picture: &Picture, kind: &str) -> Vec<(i64, String, Target)> {
         }
         "queue" => {
             let all = picture.queues().into_iter();
-            all.map(|(id, name, _)| (id.0, name.to_string(), queue_target(id)))
+            all.map(|(id, queue)| (id.0, queue.name.to_string(), queue_target(id)))
                 .collect()
         }
         _ => Vec::new(),

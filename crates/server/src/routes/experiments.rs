@@ -3,10 +3,13 @@
 use bailiwick_access::Target;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, ReportProgress, Stop};
 use bailiwick_api::permission::permit;
+use bailiwick_api::queues::{JobMove, QueueState};
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, MoveExperiment};
 use bailiwick_api::{Page, Permission, QueueId, config};
 use bailiwick_store::access::{Actor, Granted, queue_target};
+use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, StopTarget};
+use bailiwick_store::queues;
 
 use crate::access::{
     Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, require, require_found,
@@ -40,25 +43,7 @@ pub async fn create(
     let project = checked.project.as_deref().unwrap_or(DEFAULT_PROJECT);
     let granted = destination(actor, workspace, project).await?;
 
-    let queue_name = checked.queue.as_deref().unwrap_or("default");
-    let no_queue = || Failure::not_found("queue", queue_name);
-    // What is not there is decided about as well: it takes the same time as what may not be seen.
-    let found = actor.picture().find_queue(queue_name);
-    let (queue, open) = found.unwrap_or((QueueId(0), false));
-    let may_submit = (open && actor.may(Permission::QueuesSubmit, &granted.target).is_some())
-        || actor.may(Permission::QueuesSubmit, &queue_target(queue)).is_some();
-    if !may_submit || found.is_none() {
-        let entry = bailiwick_store::audit::Entry::denied(Permission::QueuesSubmit, "queue", queue_name);
-        bailiwick_store::audit::record(actor, entry).await?;
-        let refusal = actor.forbidden(Permission::QueuesSubmit, &queue_target(queue));
-        return Err(
-            if found.is_some() && bailiwick_store::queues::may_see(actor, queue, open) {
-                refusal.into()
-            } else {
-                no_queue()
-            },
-        );
-    }
+    let queue = queue_for(actor, checked.queue.as_deref(), &granted.target).await?;
     if let Some(code) = &new.code {
         let sent = crate::code::is_name(code)
             && bailiwick_store::code::was_sent_by(actor, code).await?
@@ -74,6 +59,43 @@ pub async fn create(
     let experiment = experiments::create(&granted, queue, &name, &checked, new.code.as_deref()).await?;
     parts.hub.wake_agents();
     Ok(Json(experiment))
+}
+
+/// The queue that jobs of this place may be put into now; without a name the default one.
+async fn queue_for(actor: &Actor, name: Option<&str>, place: &Target) -> Result<QueueId, Failure> {
+    let found = match name {
+        Some(name) => actor.picture().find_queue(name),
+        None => queues::default(actor),
+    };
+    // What is not there is decided about as well: it takes the same time as what may not be seen.
+    let queue = found.unwrap_or(QueueId(0));
+    let (may_submit, may_see) = (queues::may_submit(actor, queue, place), queues::may_see(actor, queue));
+    let known = actor.picture().queue(queue);
+    let name = known.as_ref().map_or(name.unwrap_or("default"), |queue| &queue.name);
+    if !may_submit {
+        let entry = Entry::denied(Permission::QueuesSubmit, "queue", name);
+        audit::record(actor, entry).await?;
+        if !may_see {
+            return Err(Failure::not_found("queue", name));
+        }
+        let bound = known
+            .as_ref()
+            .is_some_and(|queue| !queue.open && !queue.workspaces.is_empty());
+        let refusal: Failure = actor.forbidden(Permission::QueuesSubmit, &queue_target(queue)).into();
+        return Err(match bound {
+            true => refusal
+                .hint("the queue takes jobs of the workspaces that it is bound to: `ml queue describe` names them"),
+            false => refusal,
+        });
+    }
+    if known.as_ref().is_some_and(|queue| queue.state == QueueState::Draining) {
+        return Err(Failure::conflict(
+            "conflict",
+            format!("queue {name} is being drained: it takes no more jobs in"),
+        )
+        .hint("name another one with --queue; `ml queue list` shows those that there are"));
+    }
+    Ok(queue)
 }
 
 /// The project that experiments are to be put into, and the right to put them there. A workspace of which nothing may be seen is answered as one that is not
@@ -132,6 +154,23 @@ pub async fn report_progress(
     Ok(Json(
         experiments::report_progress(&door.granted, &door.on.0, report.progress).await?,
     ))
+}
+
+pub async fn move_job(
+    door: Allowed<permit::ExperimentsUpdate, OneExperiment>,
+    Json(to): Json<JobMove>,
+) -> Result<Json<Experiment>, Failure> {
+    let row = &door.on.0;
+    if to.priority.is_some_and(|priority| !(1..=99).contains(&priority)) {
+        return Err(Failure::invalid("a priority is from 1 to 99; lower goes first"));
+    }
+    let queue = match &to.queue {
+        Some(name) => Some(queue_for(&door.granted.actor, Some(name), &door.granted.target).await?),
+        None => None,
+    };
+    let moved = experiments::move_job(&door.granted, row, queue, to.priority).await?;
+    door.context.shared.parts.hub.wake_agents();
+    Ok(Json(moved))
 }
 
 pub async fn archive(

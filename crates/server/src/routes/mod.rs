@@ -14,6 +14,7 @@ pub(crate) mod experiments;
 pub(crate) mod groups;
 pub(crate) mod logs;
 pub(crate) mod projects;
+pub(crate) mod queues;
 pub(crate) mod requests;
 pub(crate) mod roles;
 pub(crate) mod server;
@@ -90,6 +91,10 @@ pub fn table() -> Routes {
         audit::export,
     );
     r.get("/queues", "page of queues and agents", pages::agents::show);
+    r.get("/queues/new", "page of a new queue", pages::queues::new);
+    r.post("/queues/new", "make a queue from the page", pages::queues::create);
+    r.get("/queues/{queue}", "page of a queue", pages::queues::show);
+    r.post("/queues/{queue}", "change a queue from the page", pages::queues::act);
     r.get("/settings", "page of one's profile and rights", pages::settings::show);
     r.post(
         "/settings",
@@ -461,6 +466,11 @@ pub fn table() -> Routes {
         "stop an experiment at once",
         experiments::kill,
     );
+    r.patch(
+        "/api/v1/experiments/{experiment}/job",
+        "move a waiting job to another queue or priority",
+        experiments::move_job,
+    );
     r.put(
         "/api/v1/experiments/{experiment}/progress",
         "say how far an experiment is",
@@ -603,7 +613,23 @@ pub fn table() -> Routes {
         authzen::search_action,
     );
 
-    r.get("/api/v1/queues", "list queues", agents::queues);
+    r.get("/api/v1/queues", "list queues", queues::list);
+    r.post("/api/v1/queues", "make a queue", queues::create);
+    r.get(
+        "/api/v1/queues/{queue}",
+        "show a queue, and how busy it was",
+        queues::show,
+    );
+    r.patch(
+        "/api/v1/queues/{queue}",
+        "rename, bind, pause, drain or limit a queue",
+        queues::update,
+    );
+    r.delete(
+        "/api/v1/queues/{queue}",
+        "delete a queue in which nothing waits",
+        queues::delete,
+    );
     r.get("/api/v1/agents", "list agents", agents::list);
     r.post("/api/v1/agents", "make an agent known", agents::register);
     r.post(

@@ -538,10 +538,8 @@ pub async fn create_service_account(
     let actor = &door.granted.actor;
     let mut queues = Vec::new();
     for name in &new.serve {
-        let (id, _) = actor
-            .picture()
-            .find_queue(name)
-            .ok_or_else(|| Failure::not_found("queue", name))?;
+        let found = actor.picture().find_queue(name);
+        let id = found.ok_or_else(|| Failure::not_found("queue", name))?;
         if !queues.contains(&id) {
             queues.push(id);
         }

@@ -24,6 +24,7 @@ mod pages_hard;
 mod pages_people;
 mod pages_runs;
 mod questions;
+mod queues;
 mod requests;
 mod roles;
 mod runs;

@@ -317,9 +317,14 @@ impl World {
 
     /// An agent with so many CPU slots, under a service account of its own.
     pub async fn agent(&self, name: &str, slots: u32) -> Hand {
+        self.agent_of(name, slots, &["default"]).await
+    }
+
+    pub async fn agent_of(&self, name: &str, slots: u32, queues: &[&str]) -> Hand {
+        let queues: Vec<String> = queues.iter().map(|queue| (*queue).to_owned()).collect();
         let account = NewServiceAccount {
             name: format!("{name}-account"),
-            serve: vec!["default".into()],
+            serve: queues.clone(),
         };
         let made = self
             .admin
@@ -328,7 +333,16 @@ impl World {
             .await
             .expect("the account can be made");
         let client = self.admin.client.with_key(Some(&made.secret));
-        Hand::register(client, name, slots, &made.secret).await
+        let registration = Register {
+            queues,
+            ..registration(name, slots)
+        };
+        let known = client.register_agent(&registration).await;
+        Hand {
+            client,
+            id: known.expect("the agent registers").agent,
+            key: made.secret,
+        }
     }
 
     /// Audit events, oldest first, without those of the harness's own sign-in.
