@@ -229,15 +229,15 @@ pub async fn get(actor: &Actor, id: QueueId) -> std::result::Result<QueueDetail,
     Ok(QueueDetail {
         queue,
         load: load.collect(),
-        waits: work(actor, id, "('QUEUED')").await?,
-        runs: work(actor, id, HELD).await?,
+        waits: work(actor, id, "= 'QUEUED'").await?,
+        runs: work(actor, id, &format!("IN {HELD}")).await?,
     })
 }
 
 /// What is in these states in a queue, by priority and age, as far as this actor may see it: at most fifty, of the first thousand.
 async fn work(actor: &Actor, queue: QueueId, states: &str) -> Result<Vec<Experiment>> {
     let sql = format!(
-        "SELECT experiment_id FROM jobs WHERE queue_id = $1 AND state IN {states} ORDER BY priority, id LIMIT 1000"
+        "SELECT experiment_id FROM jobs WHERE queue_id = $1 AND state {states} ORDER BY priority, id LIMIT 1000"
     );
     let ids: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(queue.0)

@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use bailiwick_api::key;
 use bailiwick_api::permission::BUILT_IN_ROLES;
+use bailiwick_api::queues::{QueueAccess, QueueSettings};
 use bailiwick_api::users::NewServiceAccount;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -338,6 +339,8 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/groups/{group}" => format!("act=change&description=Nr. {number}"),
         "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
         "/roles/{role}" => format!("act=change&description=Nr. {number}"),
+        "/queues/new" => format!("act=create&name=new{number}"),
+        "/queues/{queue}" => "act=pause".into(),
         "/assignments" => format!(
             "act=give&user=other&role={}&on=workspace:default",
             stage.new_role().await
@@ -369,6 +372,9 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 "UPDATE experiments SET state = 'COMPLETED', ended_at = 1 WHERE id = {id} AND state = 'QUEUED'"
             );
             world.sql(sql).await.unwrap();
+        }
+        if path.ends_with("/job") {
+            return call.with(json!({"priority": 1 + number % 99}));
         }
         if path.ends_with("/progress") {
             let call = call.with(json!({"progress": 0.5}));
@@ -484,6 +490,29 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
             "" if route.starts_with("PATCH") => call.with(json!({"description": format!("Nr. {number}")})),
             "" => call,
             _ => call.with(json!({"users": ["other"]})),
+        };
+    }
+    if route.contains("{queue}") {
+        let name = match aim {
+            Aim::Missing => "nowhere".to_owned(),
+            _ => {
+                // One's own is open; another's takes jobs, and is seen, by assignment alone.
+                let access = (aim != Aim::Own).then_some(QueueAccess::Assigned);
+                let new = QueueSettings {
+                    name: Some(format!("queue{number}")),
+                    access,
+                    ..Default::default()
+                };
+                let made = world.admin.client.create_queue(&new).await.unwrap();
+                // Forms and pages name it by its number.
+                made.id.to_string()
+            }
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{queue}", &name)).named(&name);
+        return match route.starts_with("PATCH") {
+            true => call.with(json!({"description": format!("Nr. {number}")})),
+            false => call,
         };
     }
     if route.contains("{role}") {
@@ -668,6 +697,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         "POST /api/v1/roles" => {
             Call::to("/api/v1/roles").with(json!({"name": format!("new{number}"), "permissions": ["jobs:read"]}))
         }
+        "POST /api/v1/queues" => Call::to("/api/v1/queues").with(json!({"name": format!("new{number}")})),
         "POST /api/v1/assignments" => {
             let one = json!({"role": stage.new_role().await, "user": "other", "on": "workspace:default"});
             Call::to("/api/v1/assignments").with(json!({"assignments": [one]}))
