@@ -57,6 +57,8 @@ const visits = (ids) => ({
   "/access/shadow": [["admin", "/access/shadow?show=check", "shadow-in-rbac"]],
   "/audit": [["admin", "/audit", "audit"], ["admin", "/audit?outcome=denied", "audit-denied"]],
   "/queues": [["ana", "/queues", "queues"], ["admin", "/queues", "queues-full"]],
+  "/queues/new": [["admin", "/queues/new", "queue-new"]],
+  "/queues/{queue}": [["ana", "/queues/1", "queue-seen-by-a-user"], ["admin", "/queues/1", "queue"]],
   "/settings": [["ana", "/settings", "settings"], ["new", "/settings", "settings-new"]],
   "/settings/tokens": [["ana", "/settings/tokens", "tokens"], ["new", "/settings/tokens", "tokens-new"]],
   "/settings/sessions": [["ana", "/settings/sessions", "sessions"]],

@@ -209,7 +209,7 @@ pub struct Submission {
     /// Name of the experiment [default: `name` of the YAML, else of the directory or script]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where it waits for an agent [default: default]
+    /// Where it waits for an agent [default: the default queue]
     #[arg(long)]
     pub queue: Option<String>,
     /// GPUs, or CPU slots where the machine has no GPU

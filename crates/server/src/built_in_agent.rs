@@ -6,6 +6,8 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bailiwick_store::access::Access;
+use bailiwick_store::credentials;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
@@ -17,6 +19,7 @@ pub const ACCOUNT: &str = "built-in-agent";
 
 /// Runs it until the server is ending.
 pub async fn keep_running(
+    access: Arc<Access>,
     shared: Arc<Shared>,
     settings: BuiltInAgent,
     data: std::path::PathBuf,
@@ -27,7 +30,12 @@ pub async fn keep_running(
     let mut delay = Duration::from_millis(200);
     while !*ending.borrow_and_update() {
         let started = Instant::now();
-        match start(&settings, &data, &url, &key).await {
+        let queues = credentials::built_in_agent_queues(&access, ACCOUNT).await;
+        let begun = match queues {
+            Ok(queues) => start(&settings, &queues, &data, &url, &key).await,
+            Err(why) => Err(std::io::Error::other(why.to_string())),
+        };
+        match begun {
             Ok(mut child) => {
                 // Held open for as long as the agent shall live: it ends when this pipe does, also when this process is killed.
                 let pipe = child.stdin.take();
@@ -57,18 +65,18 @@ pub async fn keep_running(
     }
 }
 
-async fn start(settings: &BuiltInAgent, data: &Path, url: &str, key: &str) -> std::io::Result<Child> {
+async fn start(
+    settings: &BuiltInAgent,
+    queues: &[String],
+    data: &Path,
+    url: &str,
+    key: &str,
+) -> std::io::Result<Child> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([
-        "agent",
-        "--builtin",
-        "--name",
-        "built-in",
-        "--queue",
-        "default",
-        "--server",
-        url,
-    ]);
+    command.args(["agent", "--builtin", "--name", "built-in", "--server", url]);
+    for queue in queues {
+        command.args(["--queue", queue]);
+    }
     command.arg("--dir").arg(data.join("agent")).arg("--protect").arg(data);
     if let Some(slots) = settings.slots {
         command.args(["--slots", &slots.to_string()]);

@@ -246,6 +246,7 @@ impl Running {
                 }
             };
             agent = Some(tokio::spawn(built_in_agent::keep_running(
+                access.clone(),
                 shared.clone(),
                 settings,
                 data,

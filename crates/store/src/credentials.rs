@@ -472,6 +472,17 @@ pub(crate) async fn insert_link(
     Ok(())
 }
 
+/// The queues at which the server's own agent holds a role, by the names that they have now.
+pub async fn built_in_agent_queues(access: &std::sync::Arc<Access>, name: &str) -> Result<Vec<String>> {
+    let names = sqlx::query_scalar(
+        "SELECT q.name FROM queues q JOIN assignments a ON a.scope_kind = 'queue' AND a.scope_id = q.id
+         JOIN principals p ON p.id = a.principal_id
+         WHERE p.name_key = $1 AND p.state <> 'removed' AND q.deleted_at IS NULL GROUP BY q.id, q.name ORDER BY q.id",
+    );
+    let names = names.bind(bailiwick_api::names::name_key(name));
+    Ok(names.fetch_all(&access.db.read).await?)
+}
+
 /// The key with which the server's own agent signs in: new at every start, the older ones end. Gives the account its rights if it has none.
 pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str, hash: &str) -> Result<()> {
     let system = access.system("built-in agent");
@@ -493,7 +504,7 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
             .bind(now.0)
             .fetch_one(&mut **work)
             .await?;
-            let queue: i64 = sqlx::query_scalar("SELECT id FROM queues WHERE name_key = 'default'")
+            let queue: i64 = sqlx::query_scalar("SELECT id FROM queues WHERE is_default = 1")
                 .fetch_one(&mut **work)
                 .await?;
             let assigned =

@@ -145,7 +145,8 @@ fn a_bound_queue_takes_jobs_of_its_workspaces_and_one_by_assignment_those_of_its
         make(&world, "vision", json!({"workspaces": ["Vision"]})).await;
         make(&world, "private", json!({"access": "assigned"})).await;
         let ask = async |workspace: &str, queue: &str| {
-            let config = json!({"name": "one", "entrypoint": "true", "resources": {"queue": queue}, "workspace": workspace});
+            let config =
+                json!({"name": "one", "entrypoint": "true", "resources": {"queue": queue}, "workspace": workspace});
             ana.post("/api/v1/experiments", json!({"config": config})).await.status
         };
         assert_eq!(ask("Vision", "vision").await, 200);
