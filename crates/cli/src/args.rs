@@ -13,7 +13,7 @@ pub mod queues;
 mod roles;
 mod workspaces;
 
-pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Where};
+pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Share, Unshare, Where};
 pub use workspaces::{Project, Which, Workspace};
 
 #[derive(Parser)]
@@ -131,6 +131,16 @@ pub enum Command {
         after_help = "Examples:\n  ml role list\n  ml role assign Editor --group \"Traffic Lights Team\" -w \"Traffic Lights\""
     )]
     Role(Role),
+    /// Let others see an experiment, project or queue, or work with it
+    #[command(
+        after_help = "Examples:\n  ml share 12 --user ana\n  ml share project:Vision/Red --group \"Traffic Lights Team\" --role Writer --until 7d"
+    )]
+    Share(Share),
+    /// Take back what was shared
+    #[command(
+        after_help = "Examples:\n  ml unshare 12 --user ana\n  ml unshare queue:gpu --group vision --role Writer"
+    )]
+    Unshare(Unshare),
     /// Roles and their assignments, in Determined's words
     #[command(
         subcommand,
@@ -398,12 +408,11 @@ pub struct ReportProgress {
 }
 
 #[derive(Args)]
-#[group(id = "to", required = true, multiple = true, args = ["queue", "priority"])]
 pub struct MoveJob {
     #[arg(value_name = "NAME|ID")]
     pub experiment: String,
     /// A queue that you may submit to
-    #[arg(long, value_name = "QUEUE")]
+    #[arg(long, value_name = "QUEUE", required_unless_present = "priority")]
     pub queue: Option<String>,
     /// 1 to 99; lower goes first
     #[arg(long, value_name = "N")]

@@ -109,6 +109,66 @@ pub struct Holders {
     pub groups: Vec<String>,
 }
 
+/// A role on one thing, as it is given most often.
+#[derive(Args)]
+pub struct Share {
+    /// The number of an experiment, or experiment:12, queue:NAME, project:WORKSPACE/PROJECT, workspace:NAME
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    #[command(flatten)]
+    pub with: Holders,
+    #[arg(long, value_name = "ROLE", default_value = "Reader")]
+    pub role: String,
+    /// When it ends by itself, as in 8h, 7d or 2027-01-31
+    #[arg(long, value_name = "DATE|DURATION")]
+    pub until: Option<String>,
+    /// Kept beside it, for whoever asks later
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub reason: String,
+}
+
+/// What [`Share`] is taken back by.
+#[derive(Args)]
+pub struct Unshare {
+    /// As in `ml share`
+    #[arg(value_name = "WHAT")]
+    pub what: String,
+    #[command(flatten)]
+    pub from: Holders,
+    #[arg(long, value_name = "ROLE", default_value = "Reader")]
+    pub role: String,
+}
+
+fn on(what: String) -> Where {
+    let is_number = !what.is_empty() && what.bytes().all(|byte| byte.is_ascii_digit());
+    Where {
+        on: Some(if is_number { format!("experiment:{what}") } else { what }),
+        ..Where::default()
+    }
+}
+
+impl From<Share> for Role {
+    fn from(share: Share) -> Role {
+        Role::Assign(Assign {
+            role: share.role,
+            to: share.with,
+            place: on(share.what),
+            until: share.until,
+            reason: share.reason,
+        })
+    }
+}
+
+impl From<Unshare> for Role {
+    fn from(unshare: Unshare) -> Role {
+        Role::Revoke(Revoke {
+            role: unshare.role,
+            from: unshare.from,
+            place: on(unshare.what),
+        })
+    }
+}
+
 #[derive(Args)]
 pub struct Assign {
     #[arg(value_name = "ROLE")]

@@ -64,6 +64,8 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
         Command::ServiceAccount(command) => service_accounts::run(&common, command),
         Command::Token(command) => tokens::run(&common, command),
         Command::Role(command) => roles::run(&common, command),
+        Command::Share(share) => roles::run(&common, share.into()),
+        Command::Unshare(unshare) => roles::run(&common, unshare.into()),
         Command::Rbac(command) => rbac::run(&common, command),
         Command::Permission(_) => roles::permissions(&common),
         Command::Access(command) => access::run(&common, command),

@@ -8,6 +8,7 @@ mod freshness;
 mod on_request;
 mod people;
 mod place;
+mod queues;
 mod roles;
 mod seeds;
 mod served;
