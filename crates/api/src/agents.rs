@@ -209,19 +209,50 @@ pub struct LogsKept {
     pub through: i64,
 }
 
+/// Whether an agent is to be given work, as an administrator has said. Stays over new registrations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    #[default]
+    Enabled,
+    /// It gets no more work; what runs on it runs to its end.
+    Draining,
+    /// It gets no more work; what runs on it is ended as by `cancel`, and queued again or failed as `on_lost_agent` says.
+    Disabled,
+}
+
+impl Service {
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Enabled => "enabled",
+            Service::Draining => "draining",
+            Service::Disabled => "disabled",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Service> {
+        [Service::Enabled, Service::Draining, Service::Disabled]
+            .into_iter()
+            .find(|service| service.name() == name)
+    }
+}
+
 /// An agent as shown.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {
     pub id: AgentId,
     pub name: String,
     pub queues: Vec<String>,
-    /// `up`, or `lost` when it has not been heard of for three polls.
+    /// `up`, `draining` or `disabled`; `lost` when it is not heard of any more, whatever its service.
     pub state: String,
+    pub service: Service,
     pub slots: i64,
     pub used_slots: i64,
     pub slot_kind: SlotKind,
     pub last_seen_at: Time,
-    /// Needs `agents:read`, as `hardware` does.
+    /// Whose key it works with. Needs `agents:read`, as `address` and `hardware` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -166,7 +166,7 @@ pub enum Command {
     /// Run jobs on this machine, for queues of a server
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  ml agent --server https://ml.example.com --queue gpu --key-file agent.key\n  ml agent doctor"
+        after_help = "Examples:\n  ml agent --server https://ml.example.com --queue gpu --key-file agent.key\n  ml agent list\n  ml agent drain machine-7"
     )]
     Agent(Box<Agent>),
     /// Settings: what holds, where it comes from, and changing it
@@ -765,6 +765,27 @@ pub enum AgentCommand {
     /// List the agents of the server
     #[command(visible_alias = "ls")]
     List,
+    /// Show an agent
+    #[command(visible_alias = "show")]
+    Describe {
+        /// Its name or number
+        agent: String,
+    },
+    /// Let an agent take work again
+    Enable {
+        /// Its name or number
+        agent: String,
+    },
+    /// Give an agent no more work; what it runs goes on
+    Drain {
+        /// Its name or number
+        agent: String,
+    },
+    /// Give an agent no more work, and end what it runs: that is queued again or fails, as the server's `on_lost_agent` says
+    Disable {
+        /// Its name or number
+        agent: String,
+    },
     /// Say how far jobs can be kept apart on this machine
     Doctor {
         /// Where jobs would be kept [default: ~/.ml/agent]

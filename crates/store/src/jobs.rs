@@ -7,10 +7,14 @@ use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, Proje
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Picture, Refusal, System, Work, queue_target};
-use crate::agents::Serving;
+use crate::agents::{Serving, takes_work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
+
+/// Beside `cancel` and `kill`, what may be wanted of a held job: that its agent ends it and hands it back, as if the agent were lost.
+/// Then `wanted_by` holds the whole reason.
+pub(crate) const HAND_BACK: &str = "hand-back";
 
 /// One job that an agent holds, as the store knows it.
 pub struct HeldRow {
@@ -39,7 +43,7 @@ pub async fn held_by(serving: &Serving) -> Result<Vec<HeldRow>> {
                 experiment: ExperimentId(row.try_get(2)?),
                 state: parse_state(row.try_get::<&str, _>(3)?)?,
                 wanted: match row.try_get::<&str, _>(4)? {
-                    "cancel" => Some(Stop::Cancel),
+                    "cancel" | HAND_BACK => Some(Stop::Cancel),
                     "kill" => Some(Stop::Kill),
                     _ => None,
                 },
@@ -61,7 +65,14 @@ pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Res
     if jobs.is_empty() {
         return Ok(());
     }
+    let now = serving.actor.now();
     let mut work = serving.actor.begin().await?;
+    // The agent before its jobs, as whoever disables it has it: neither can then wait for the other.
+    sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
+        .bind(now.0)
+        .bind(serving.id.0)
+        .execute(&mut **work)
+        .await?;
     let sql = format!(
         "UPDATE jobs SET renewals = renewals + 1 WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND id IN ({})",
         id_list(jobs.iter().map(|job| job.0))
@@ -70,15 +81,9 @@ pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Res
         .bind(serving.id.0)
         .execute(&mut **work)
         .await?;
-    let now = serving.actor.now();
     for one in usage.iter().filter(|one| jobs.contains(&one.job)) {
         note_usage(&mut work, one.job, one.fence, one.usage, now).await?;
     }
-    sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
-        .bind(now.0)
-        .bind(serving.id.0)
-        .execute(&mut **work)
-        .await?;
     work.commit().await
 }
 
@@ -190,6 +195,9 @@ async fn lease(
     token: &str,
     new: bool,
 ) -> Result<Option<JobLease>> {
+    if new && !takes_work(work, serving).await? {
+        return Ok(None);
+    }
     let hash = key::stored_hash(token)
         .map(|hash| key::hex(&hash))
         .expect("a fresh token is well formed");
@@ -319,7 +327,9 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
             lost,
             ..
         } => {
+            let handed_back = wanted == HAND_BACK;
             let words = match (reason, exit_code, signal) {
+                _ if handed_back => wanted_by.clone(),
                 (Some(reason), ..) => reason.clone(),
                 (None, Some(0), _) => "finished".to_owned(),
                 (None, Some(code), _) => format!("exit code {code}"),
@@ -333,14 +343,9 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
                 job,
                 fence,
                 experiment,
-                canceled_by: (!wanted.is_empty()).then(|| {
-                    format!(
-                        "{} by {wanted_by}",
-                        if wanted == "kill" { "killed" } else { "canceled" }
-                    )
-                }),
-                succeeded: *exit_code == Some(0) && reason.is_none(),
-                lost: *lost,
+                canceled_by: canceled_by(&wanted, &wanted_by),
+                succeeded: *exit_code == Some(0) && reason.is_none() && !handed_back,
+                lost: *lost || handed_back,
                 exit_code: exit_code.or_else(|| signal.map(|signal| signal.saturating_add(128))),
                 words,
             };
@@ -353,6 +358,15 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
     }
     work.commit().await?;
     Ok(Reported::Kept(experiment))
+}
+
+/// Whose order it was that ended a job, where somebody wanted it ended.
+fn canceled_by(wanted: &str, wanted_by: &str) -> Option<String> {
+    match wanted {
+        "cancel" => Some(format!("canceled by {wanted_by}")),
+        "kill" => Some(format!("killed by {wanted_by}")),
+        _ => None,
+    }
 }
 
 struct Ending {
@@ -464,12 +478,7 @@ pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: Lease
         job: lease.held.job,
         fence: lease.held.fence,
         experiment,
-        canceled_by: (!wanted.is_empty()).then(|| {
-            format!(
-                "{} by {wanted_by}",
-                if wanted == "kill" { "killed" } else { "canceled" }
-            )
-        }),
+        canceled_by: canceled_by(&wanted, &wanted_by),
         succeeded: false,
         lost: true,
         exit_code: None,

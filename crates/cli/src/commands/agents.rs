@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use bailiwick_api::agents::Agent as View;
+use bailiwick_api::agents::{Agent as View, Service};
 use bailiwick_api::queues::Queue;
+use bailiwick_client::is_missing;
 use serde::Serialize;
 
 use crate::args::{Agent, AgentCommand, Common, Isolate};
-use crate::connect::{Connection, block_on};
+use crate::connect::{Connection, block_on, suggest};
 use crate::failure::{Failure, Result, exit};
 use crate::output::{Cell, Column, Output, column, wide};
 use crate::prompt;
@@ -18,6 +19,10 @@ use crate::settings::{Settings, home};
 pub fn run(common: &Common, agent: Agent) -> Result<()> {
     match agent.command {
         Some(AgentCommand::List) => list(common),
+        Some(AgentCommand::Describe { agent }) => describe(common, &agent),
+        Some(AgentCommand::Enable { agent }) => set_service(common, &agent, Service::Enabled),
+        Some(AgentCommand::Drain { agent }) => set_service(common, &agent, Service::Draining),
+        Some(AgentCommand::Disable { agent }) => set_service(common, &agent, Service::Disabled),
         Some(AgentCommand::Doctor { dir }) => doctor(common, dir),
         None => serve_queues(common, agent),
     }
@@ -171,7 +176,7 @@ fn doctor(common: &Common, dir: Option<PathBuf>) -> Result<()> {
 const AGENTS: &[Column<View>] = &[
     column("ID", |agent| agent.id.0.into()),
     column("NAME", |agent| agent.name.as_str().into()),
-    column("STATE", |agent| agent.state.as_str().into()),
+    column("STATE", |agent| state(agent).into()),
     column("QUEUES", |agent| agent.queues.join(", ").into()),
     column("SLOTS", |agent| agent.slots.into()),
     column("USED", |agent| agent.used_slots.into()),
@@ -180,15 +185,82 @@ const AGENTS: &[Column<View>] = &[
     }),
     column("LAST SEEN", |agent| agent.last_seen_at.into()),
     wide("ADDRESS", |agent| agent.address.clone().unwrap_or_default().into()),
-    wide("HARDWARE", |agent| {
-        let pairs: Vec<_> = agent
-            .hardware
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        pairs.join(", ").into()
-    }),
+    wide("HARDWARE", |agent| hardware(agent).into()),
 ];
+
+/// One agent: whose it is as well.
+const ONE: &[Column<View>] = &[
+    column("ID", |agent| agent.id.0.into()),
+    column("NAME", |agent| agent.name.as_str().into()),
+    column("STATE", |agent| state(agent).into()),
+    column("SERVICE", |agent| agent.service.name().into()),
+    column("QUEUES", |agent| agent.queues.join(", ").into()),
+    column("SLOTS", |agent| agent.slots.into()),
+    column("USED", |agent| agent.used_slots.into()),
+    column("KIND", |agent| {
+        Cell::Text(format!("{:?}", agent.slot_kind).to_lowercase())
+    }),
+    column("LAST SEEN", |agent| agent.last_seen_at.into()),
+    column("ACCOUNT", |agent| agent.account.clone().unwrap_or_default().into()),
+    column("ADDRESS", |agent| agent.address.clone().unwrap_or_default().into()),
+    column("HARDWARE", |agent| hardware(agent).into()),
+];
+
+/// `lost`, and that it would get no work if it came back.
+fn state(agent: &View) -> String {
+    match agent.service {
+        Service::Draining | Service::Disabled if agent.state == "lost" => {
+            format!("lost ({})", agent.service.name())
+        }
+        _ => agent.state.clone(),
+    }
+}
+
+fn hardware(agent: &View) -> String {
+    let pairs = agent.hardware.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
+}
+
+fn id(agent: &View) -> String {
+    agent.id.to_string()
+}
+
+/// The agent, or why not, with the name that is nearly right.
+async fn found(connection: &Connection, named: &str, answer: bailiwick_client::Result<View>) -> Result<View> {
+    let missing = is_missing(&answer);
+    let names = async {
+        let agents = connection.client.agents().await?;
+        Ok(agents.items.into_iter().map(|agent| agent.name).collect())
+    };
+    match answer {
+        Ok(agent) => Ok(agent),
+        Err(why) => Err(suggest(connection.explain(why), named, missing, names).await),
+    }
+}
+
+fn describe(common: &Common, named: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let answer = connection.client.agent(named).await;
+        let agent = found(&connection, named, answer).await?;
+        Output::new(common.output).one(ONE, id, &agent)
+    })
+}
+
+fn set_service(common: &Common, named: &str, service: Service) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let answer = connection.client.set_agent_service(named, service).await;
+        let agent = found(&connection, named, answer).await?;
+        let name = &agent.name;
+        let sentence = match service {
+            Service::Enabled => format!("Agent {name} takes work again."),
+            Service::Draining => format!("Agent {name} gets no more work; what it runs goes on."),
+            Service::Disabled => format!("Agent {name} gets no more work; what it runs is being ended."),
+        };
+        Output::new(common.output).did(&sentence, AGENTS, id, &agent)
+    })
+}
 
 fn list(common: &Common) -> Result<()> {
     let connection = Connection::open(common)?;
@@ -198,7 +270,7 @@ fn list(common: &Common) -> Result<()> {
             .agents()
             .await
             .map_err(|why| connection.explain(why))?;
-        Output::new(common.output).list(AGENTS, |agent| agent.id.to_string(), &agents.items)
+        Output::new(common.output).list(AGENTS, id, &agents.items)
     })
 }
 

@@ -1,12 +1,18 @@
 //! Queues, the agents that serve them, and what waits and runs there as far as one may see it.
 
 use askama::Template;
-use bailiwick_api::agents::{Agent, SlotKind};
+use bailiwick_access::Target;
+use bailiwick_api::Permission;
+use bailiwick_api::Time;
+use bailiwick_api::agents::{Agent, Service, SlotKind};
 use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
 use bailiwick_api::queues::Queue;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
+use super::users::unknown;
 use super::{Frame, ago, lasted};
-use crate::access::{Answer, Json, NoInput, Query, SignedIn};
+use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
 
@@ -46,6 +52,13 @@ pub struct AgentRow {
 }
 
 impl AgentRow {
+    fn new(it: Agent, now: Time) -> AgentRow {
+        AgentRow {
+            seen: ago(it.last_seen_at, now),
+            it,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self.it.slot_kind {
             SlotKind::Gpu => "GPU",
@@ -55,6 +68,11 @@ impl AgentRow {
 
     fn is_up(&self) -> bool {
         self.it.state == "up"
+    }
+
+    /// What an administrator has said of an agent that is lost; otherwise its state tells.
+    fn besides(&self) -> Option<&'static str> {
+        (self.it.state == "lost" && self.it.service != Service::Enabled).then(|| self.it.service.name())
     }
 }
 
@@ -108,14 +126,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
             .map(|it| QueueRow::new(it, &agents.items))
             .collect(),
         full: agents.items.iter().any(|agent| agent.address.is_some()),
-        agents: agents
-            .items
-            .into_iter()
-            .map(|it| AgentRow {
-                seen: ago(it.last_seen_at, now),
-                it,
-            })
-            .collect(),
+        agents: agents.items.into_iter().map(|it| AgentRow::new(it, now)).collect(),
         server: context.shared.parts.public_url.clone(),
         more_wait: waiting.next.is_some(),
         more_run: running.next.is_some(),
@@ -123,4 +134,50 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
         running: running.items.into_iter().map(work).collect(),
     };
     page.frame.answer(&page)
+}
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    frame: Frame,
+    agent: AgentRow,
+    /// Whether one may enable, drain and disable it.
+    manages: bool,
+}
+
+impl AgentPage {
+    fn is(&self, service: &str) -> bool {
+        self.agent.it.service.name() == service
+    }
+}
+
+/// Signed in; who sees one of its queues sees the agent.
+pub async fn one(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    let path = [("agent", door.context.path("agent"))];
+    let Json(agent) = door.context.ask(routes::agents::show, &path, NoInput).await?;
+    let page = AgentPage {
+        frame: Frame::new(&door, "queues", &agent.name),
+        manages: door.actor.may(Permission::AgentsManage, &Target::default()).is_some(),
+        agent: AgentRow::new(agent, door.actor.now()),
+    };
+    page.frame.answer(&page)
+}
+
+/// Which button.
+#[derive(Deserialize, JsonSchema)]
+pub struct AgentForm {
+    act: String,
+}
+
+/// Signed in; each act asks for what it needs.
+pub async fn act(door: SignedIn, Form(form): Form<AgentForm>) -> Result<Answer, Failure> {
+    let path = [("agent", door.context.path("agent"))];
+    let (context, nothing) = (&door.context, Json(Done {}));
+    let Json(agent) = match form.act.as_str() {
+        "enable" => context.ask(routes::agents::enable, &path, nothing).await?,
+        "drain" => context.ask(routes::agents::drain, &path, nothing).await?,
+        "disable" => context.ask(routes::agents::disable, &path, nothing).await?,
+        act => return Err(unknown(act)),
+    };
+    Ok(Answer::see(&format!("/agents/{}", agent.id)))
 }

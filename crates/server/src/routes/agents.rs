@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use bailiwick_access::Target;
 use bailiwick_api::agents::{
-    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
+    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report, Service,
 };
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
@@ -64,6 +65,39 @@ pub async fn queues(door: SignedIn, _: NoInput) -> Result<Json<Page<Queue>>, Fai
 
 pub async fn list(door: SignedIn, _: NoInput) -> Result<Json<Page<Agent>>, Failure> {
     Ok(Json(agents::list(&door.actor, LOST_AFTER_MS).await?))
+}
+
+pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<Agent>, Failure> {
+    let agent = agents::get(&door.actor, door.context.path("agent"), LOST_AFTER_MS).await?;
+    Ok(Json(agent))
+}
+
+type Managing = Asked<permit::AgentsManage>;
+
+/// Visible, but may not be managed: 403, which names the right.
+async fn set_service(door: &Managing, service: Service) -> Result<Json<Agent>, Failure> {
+    let agent = agents::get(&door.actor, door.context.path("agent"), LOST_AFTER_MS).await?;
+    let granted = door.at(Target::default(), "agent", &agent.name, None).await?;
+    let hub = &door.context.shared.parts.hub;
+    for experiment in agents::set_service(&granted, &agent, service).await? {
+        hub.wake_followers(experiment);
+    }
+    // It is told to stop what it holds, or may take what waits.
+    hub.wake_agents();
+    let agent = agents::get(&door.actor, &agent.id.to_string(), LOST_AFTER_MS).await?;
+    Ok(Json(agent))
+}
+
+pub async fn enable(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Enabled).await
+}
+
+pub async fn disable(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Disabled).await
+}
+
+pub async fn drain(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Draining).await
 }
 
 pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Registered>, Failure> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bailiwick_api::agents::{Happened, OnLostAgent};
+use bailiwick_api::agents::{Happened, OnLostAgent, Service};
 use bailiwick_api::experiments::{State, Stop};
 use serde_json::json;
 
@@ -408,5 +408,212 @@ fn an_agent_with_numbers_at_the_edge_gets_an_answer() {
             ana.client.experiment("one").await.unwrap().experiment.state,
             State::Error
         );
+    });
+}
+
+#[test]
+fn an_agent_that_is_drained_gets_nothing_new_and_ends_what_it_runs_also_when_it_registers_again() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await;
+        let agent = world.agent("machine-1", 2).await;
+        let lease = held(&agent.take(2).await[0]);
+        agent.started(lease).await.unwrap();
+        let two = ana.submit("two").await;
+        let admin = &world.admin.client;
+        let drained = admin.set_agent_service("machine-1", Service::Draining).await.unwrap();
+        assert_eq!(
+            (drained.state.as_str(), drained.service),
+            ("draining", Service::Draining)
+        );
+        let told = agent.poll(&[lease], 1).await;
+        assert!(told.start.is_empty() && told.stop.is_empty() && told.drop.is_empty());
+        agent.ended(lease, 0).await.unwrap();
+        assert_eq!(state(&world, one.id).await, State::Completed);
+        let again = crate::world::registration("machine-1", 2);
+        assert_eq!(agent.client.register_agent(&again).await.unwrap().agent, agent.id);
+        assert!(
+            agent.take(2).await.is_empty(),
+            "it registered again and is drained still"
+        );
+        let waiting = ana.client.experiment("two").await.unwrap().experiment;
+        assert!(
+            waiting.cause.contains("no agent that is up and takes work"),
+            "{}",
+            waiting.cause
+        );
+        // A poll that waits is woken by the enabling.
+        let waiter = agent.clone();
+        let waits = tokio::spawn(async move { waiter.try_poll(&[], 2, 30_000).await });
+        let began = Instant::now();
+        let enabled = admin
+            .set_agent_service(&agent.id.to_string(), Service::Enabled)
+            .await
+            .unwrap();
+        assert_eq!(enabled.state, "up");
+        let given = waits.await.unwrap().unwrap().start;
+        assert!(given.len() == 1 && began.elapsed() < Duration::from_secs(10));
+        assert_eq!(state(&world, two.id).await, State::Starting);
+        assert_eq!(
+            world
+                .events("object_kind = 'agent' AND verb IN ('drain', 'enable')")
+                .await,
+            [
+                "admin agents:manage drain agent machine-1 allowed",
+                "admin agents:manage enable agent machine-1 allowed"
+            ]
+        );
+    });
+}
+
+#[test]
+fn an_agent_that_is_disabled_hands_back_what_it_holds_and_what_was_canceled_stays_canceled() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 4).await;
+        let mut runs = Vec::new();
+        for name in ["killed by the signal", "saves and exits", "canceled", "unknown to it"] {
+            ana.submit(name).await;
+            let held_now: Vec<_> = runs.clone();
+            let lease = held(&agent.poll(&held_now, 1).await.start[0]);
+            if name != "unknown to it" {
+                agent.started(lease).await.unwrap();
+                runs.push(lease);
+            }
+        }
+        world
+            .admin
+            .client
+            .set_agent_service("machine-1", Service::Disabled)
+            .await
+            .unwrap();
+        assert_eq!(
+            ana.client.experiment("saves and exits").await.unwrap().experiment.state,
+            State::Stopping
+        );
+        ana.client.stop_experiment("canceled", Stop::Cancel).await.unwrap();
+        let told = agent.poll(&runs, 4).await;
+        assert!(told.start.is_empty());
+        assert!(told.stop.len() == 3 && told.stop.iter().all(|order| order.how == Stop::Cancel));
+        let killed = Happened::Ended {
+            at: START,
+            exit_code: None,
+            signal: Some(15),
+            reason: None,
+            lost: false,
+        };
+        agent.report(runs[0], killed).await.unwrap();
+        agent.ended(runs[1], 0).await.unwrap();
+        agent.ended(runs[2], 0).await.unwrap();
+        for name in ["killed by the signal", "saves and exits", "unknown to it"] {
+            let experiment = ana.client.experiment(name).await.unwrap().experiment;
+            assert_eq!((experiment.state, experiment.restarts), (State::Queued, 0), "{name}");
+        }
+        let events = ana.client.experiment("saves and exits").await.unwrap().events;
+        let causes: Vec<&str> = events.iter().map(|event| event.cause.as_str()).collect();
+        assert_eq!(
+            causes[causes.len() - 2..],
+            [
+                "agent machine-1 was disabled by admin",
+                "queued again: agent machine-1 was disabled by admin"
+            ]
+        );
+        let canceled = ana.client.experiment("canceled").await.unwrap().experiment;
+        assert_eq!(
+            (canceled.state, canceled.cause.as_str()),
+            (State::Canceled, "canceled by ana")
+        );
+        assert!(agent.take(4).await.is_empty(), "nor is it given these again");
+        assert_eq!(world.agent("machine-2", 4).await.take(4).await.len(), 3);
+    });
+}
+
+#[test]
+fn a_job_handed_back_fails_where_the_operator_wants_that_of_lost_agents() {
+    on_both_with(
+        |config| config.on_lost_agent = OnLostAgent::Fail,
+        |world| async move {
+            let ana = world.person("ana").await;
+            ana.submit("one").await;
+            let agent = world.agent("machine-1", 1).await;
+            let lease = held(&agent.take(1).await[0]);
+            agent.started(lease).await.unwrap();
+            let admin = &world.admin.client;
+            admin.set_agent_service("machine-1", Service::Disabled).await.unwrap();
+            agent.ended(lease, 143).await.unwrap();
+            let experiment = ana.client.experiment("one").await.unwrap().experiment;
+            assert_eq!(
+                (experiment.state, experiment.cause.as_str()),
+                (State::Error, "agent machine-1 was disabled by admin")
+            );
+        },
+    );
+}
+
+#[test]
+fn only_who_manages_agents_changes_them_and_a_name_that_two_have_is_asked_about() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 1).await;
+        let refused = ana.post("/api/v1/agents/machine-1/drain", json!({})).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.text.contains("ana needs agents:manage"), "{}", refused.text);
+        let own = Answer::of(
+            agent
+                .client
+                .request(reqwest::Method::POST, &format!("/api/v1/agents/{}/enable", agent.id)),
+        )
+        .await;
+        assert_ne!(own.status, 200, "nor the agent's own key");
+        let own = agent.client.set_agent_service("machine-1", Service::Enabled).await;
+        assert_eq!(own.unwrap_err().status(), Some(403));
+        let other = world.agent("machine-2", 1).await;
+        let mut same = crate::world::registration("machine-1", 1);
+        same.instance = "another".into();
+        let second = other.client.register_agent(&same).await.unwrap().agent;
+        let admin = &world.admin.client;
+        let why = admin.agent("machine-1").await.unwrap_err().to_string();
+        assert!(
+            why.contains(&format!("2 agents are named `machine-1`: {}, {second}", agent.id)),
+            "{why}"
+        );
+        let drained = admin
+            .set_agent_service(&second.to_string(), Service::Draining)
+            .await
+            .unwrap();
+        assert_eq!(drained.account.as_deref(), Some("machine-2-account"));
+        assert_eq!(admin.agent(&agent.id.to_string()).await.unwrap().state, "up");
+        assert_eq!(admin.agent("machine-9").await.unwrap_err().status(), Some(404));
+    });
+}
+
+/// On PostgreSQL both may be under way at once: whichever comes first, nothing runs on an agent that is disabled.
+#[test]
+fn a_job_taken_while_the_agent_is_disabled_is_either_not_taken_or_told_to_stop() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 100).await;
+        for round in 0..12 {
+            ana.submit(&format!("job {round}")).await;
+            let (taker, admin) = (agent.clone(), world.admin.client.clone());
+            let (taken, disabled) = tokio::join!(async move { taker.take(100).await }, async move {
+                admin.set_agent_service("machine-1", Service::Disabled).await
+            });
+            disabled.unwrap();
+            let leases: Vec<_> = taken.iter().map(held).collect();
+            let told = agent.poll(&leases, 100).await;
+            assert!(told.start.is_empty());
+            assert_eq!(told.stop.len() + told.drop.len(), leases.len(), "round {round}");
+            for lease in leases {
+                agent.started(lease).await.unwrap();
+                agent.ended(lease, 1).await.unwrap();
+            }
+            let admin = &world.admin.client;
+            admin.set_agent_service("machine-1", Service::Enabled).await.unwrap();
+            for lease in agent.take(100).await {
+                agent.started(held(&lease)).await.unwrap();
+                agent.ended(held(&lease), 0).await.unwrap();
+            }
+        }
     });
 }
