@@ -19,6 +19,7 @@ use crate::Options;
 use crate::cgroup::Cgroups;
 use crate::code::Cache;
 use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words, write_whole};
+use crate::load::Meter;
 use crate::slots::{self, Slots};
 use crate::tree;
 use crate::watch::Watch;
@@ -85,6 +86,7 @@ pub struct Agent {
     pub cgroups: Cgroups,
     pub cache: Cache,
     pub watch: Option<Watch>,
+    meter: Meter,
     pub hide: Vec<PathBuf>,
     /// Tells this agent from another one of the same name; kept in its directory.
     instance: String,
@@ -151,6 +153,7 @@ impl Agent {
         hide.push(dir.clone());
         let agent = Agent {
             client,
+            meter: Meter::new(&dir, &slots.list),
             slots,
             cgroups: Cgroups::prepare(),
             cache: Cache::open(dir.join("code")).map_err(at)?,
@@ -228,7 +231,11 @@ impl Agent {
             };
             let lease_ms = self.state().lease_ms;
             // Two polls must fit into a lease with room to spare: the second one's answer renews what the first one's sending began.
-            let most = if self.uses_more() { USAGE_PAUSE_MS } else { WAIT_MS };
+            let most = if self.uses_more() || !self.meter.is_whole() {
+                USAGE_PAUSE_MS
+            } else {
+                WAIT_MS
+            };
             let wait_ms = (lease_ms / 4).clamp(100, most);
             // Polls given up one after the other would renew nothing: now and then one is seen through.
             let see_through = boot_ms() - answered_ms >= wait_ms;
@@ -248,6 +255,7 @@ impl Agent {
                     self.forgive();
                     answered_ms = boot_ms();
                     self.note_told(&poll.usage);
+                    self.meter.note_told(poll.load);
                     self.renew(&poll.held, &answer.drop, sent_ms, lease_ms);
                     let news = self.obey(answer, sent_ms, lease_ms);
                     self.note_answered();
@@ -346,6 +354,7 @@ impl Agent {
 
     fn compose(&self, wait_ms: i64) -> Poll {
         let disk_full = slots::disk_space(&self.dir).is_some_and(|(free, total)| free < slots::least_free(total));
+        let load = self.meter.measure(USAGE_PAUSE_MS);
         let mut state = self.state();
         state.disk_full = disk_full;
         let held = state
@@ -383,7 +392,7 @@ impl Agent {
             draining: disk_full,
             wait_ms,
             instance: self.instance.clone(),
-            load: slots::load(&self.dir),
+            load,
         }
     }
 

@@ -12,6 +12,7 @@ mod isolation;
 mod job;
 mod job_dir;
 mod launch;
+mod load;
 mod shim;
 mod slots;
 mod spool;

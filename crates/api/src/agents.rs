@@ -76,12 +76,39 @@ pub struct Poll {
     /// As registered. Another agent of the same name has taken over when it does not fit: the answer is `not_found`.
     #[serde(default)]
     pub instance: String,
-    /// Free bytes where jobs run, load and the like, for people.
-    #[serde(default)]
-    pub load: BTreeMap<String, String>,
+    /// Sent now and then, not with each poll.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// What held jobs use, as far as it has been measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage: Vec<JobUsage>,
+}
+
+/// How a machine does, as its agent measured it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Load {
+    /// Of all processors together, 0 to 100, since the measurement before; not known at the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    pub memory_used_bytes: i64,
+    pub memory_total_bytes: i64,
+    /// Where jobs run.
+    pub disk_free_bytes: i64,
+    pub disk_total_bytes: i64,
+    /// Those that it offers, by NVML; none where that is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuLoad>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GpuLoad {
+    pub index: u32,
+    /// Of the time since a moment ago in which it computed, 0 to 100.
+    pub percent: u32,
+    pub memory_used_bytes: i64,
+    pub memory_total_bytes: i64,
 }
 
 /// What a held job uses.
@@ -250,6 +277,10 @@ pub struct Agent {
     pub used_slots: i64,
     pub slot_kind: SlotKind,
     pub last_seen_at: Time,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_at: Option<Time>,
     /// Whose key it works with. Needs `agents:read`, as `address` and `hardware` do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
@@ -257,4 +288,20 @@ pub struct Agent {
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hardware: BTreeMap<String, String>,
+}
+
+/// `3.4 GB`, with powers of 1000.
+pub fn bytes_words(bytes: i64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if number < 1000.0 {
+            return if unit == "B" || number >= 100.0 {
+                format!("{number:.0} {unit}")
+            } else {
+                format!("{number:.1} {unit}")
+            };
+        }
+        number /= 1000.0;
+    }
+    format!("{number:.1} TB")
 }

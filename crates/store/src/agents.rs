@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use bailiwick_access::Target;
-use bailiwick_api::agents::{Agent, Register, Service, SlotKind};
+use bailiwick_api::agents::{Agent, Load, Register, Service, SlotKind};
 use bailiwick_api::experiments::State;
 use bailiwick_api::permission::permit;
 use bailiwick_api::{AgentId, ExperimentId, Page, Permission, PrincipalId, QueueId, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, Work, queue_target};
+use crate::access::{Actor, Granted, Refusal, System, Work, queue_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError};
 use crate::experiments::change_state;
@@ -26,6 +26,9 @@ pub struct Serving {
     pub queues: Vec<QueueId>,
     pub slots: i64,
     pub instance: String,
+    /// It was taken for gone, and is not.
+    pub gone: bool,
+    pub last_seen_at: Time,
 }
 
 /// The queues by name, each of which this actor must be allowed to serve.
@@ -91,7 +94,7 @@ pub async fn register(
     let id: i64 = sqlx::query_scalar(
         "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -122,11 +125,13 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         what: "agent",
         which: id.to_string(),
     };
-    let row = sqlx::query("SELECT name, queues, slots, principal_id, instance FROM agents WHERE id = $1")
-        .bind(id.0)
-        .fetch_optional(&actor.db().read)
-        .await?
-        .ok_or_else(missing)?;
+    let row = sqlx::query(
+        "SELECT name, queues, slots, principal_id, instance, gone_at, last_seen_at FROM agents WHERE id = $1",
+    )
+    .bind(id.0)
+    .fetch_optional(&actor.db().read)
+    .await?
+    .ok_or_else(missing)?;
     if row.try_get::<i64, _>(3)? != actor.id.0 {
         return Err(missing());
     }
@@ -139,16 +144,52 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         queues: served(actor, &names)?,
         slots: row.try_get(2)?,
         instance: row.try_get(4)?,
+        gone: row.try_get::<Option<i64>, _>(5)?.is_some(),
+        last_seen_at: Time(row.try_get(6)?),
     })
 }
 
-/// Notes that an agent was heard of.
-pub async fn seen(serving: &Serving) -> Result<()> {
+/// Notes that an agent was heard of, and how its machine does where it says so.
+pub async fn seen(serving: &Serving, load: Option<&Load>) -> Result<()> {
     let mut work = serving.actor.begin().await?;
-    sqlx::query("UPDATE agents SET last_seen_at = $1, address = $2 WHERE id = $3")
-        .bind(serving.actor.now().0)
-        .bind(&*serving.actor.origin.address)
-        .bind(serving.id.0)
+    note_seen(&mut work, serving, load).await?;
+    work.commit().await
+}
+
+pub(crate) async fn note_seen(work: &mut Work, serving: &Serving, load: Option<&Load>) -> Result<()> {
+    let now = serving.actor.now().0;
+    let load = load.map(serde_json::to_string).transpose();
+    let load = load.map_err(|why| StoreError::Broken(why.to_string()))?;
+    sqlx::query(
+        "UPDATE agents SET last_seen_at = $1, address = $2, gone_at = NULL, load = COALESCE($4, load),
+           load_at = CASE WHEN $5 = 1 THEN $1 ELSE load_at END
+         WHERE id = $3",
+    )
+    .bind(now)
+    .bind(&*serving.actor.origin.address)
+    .bind(serving.id.0)
+    .bind(&load)
+    .bind(i64::from(load.is_some()))
+    .execute(&mut ***work)
+    .await?;
+    Ok(())
+}
+
+/// Agents that are not known to be gone, and when each was heard of last: what a server that starts expects to hear of.
+pub async fn expected(system: &System) -> Result<Vec<(AgentId, Time)>> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT id, last_seen_at FROM agents WHERE gone_at IS NULL")
+        .fetch_all(&system.db().read)
+        .await?;
+    Ok(rows.into_iter().map(|(id, at)| (AgentId(id), Time(at))).collect())
+}
+
+/// Notes that an agent is gone, unless another server has heard of it since.
+pub async fn note_gone(system: &System, id: AgentId, last_seen_at: Time) -> Result<()> {
+    let mut work = system.begin().await?;
+    sqlx::query("UPDATE agents SET gone_at = $2 WHERE id = $1 AND gone_at IS NULL AND last_seen_at <= $3")
+        .bind(id.0)
+        .bind(system.now().0)
+        .bind(last_seen_at.0)
         .execute(&mut **work)
         .await?;
     work.commit().await
@@ -168,7 +209,7 @@ pub(crate) async fn takes_work(work: &mut Work, serving: &Serving) -> Result<boo
 }
 
 const COLUMNS: &str = "a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
-   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service";
+   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at";
 
 /// The agent as this actor may see it: with those of its queues that the actor may see, or with all that is known of it by `agents:read`.
 fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>> {
@@ -185,7 +226,9 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
     }
     let seen = Time(row.try_get(7)?);
     let account = PrincipalId(row.try_get(8)?);
-    let live = actor.picture().world().is_active(account) && actor.now().since_ms(seen) < lost_after_ms;
+    let gone: Option<i64> = row.try_get(11)?;
+    let live =
+        gone.is_none() && actor.picture().world().is_active(account) && actor.now().since_ms(seen) < lost_after_ms;
     let service = Service::parse(row.try_get(10)?).ok_or_else(|| StoreError::Broken("service of an agent".into()))?;
     let state = match (live, service) {
         (false, _) => "lost",
@@ -207,6 +250,8 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
             SlotKind::Cpu
         },
         last_seen_at: seen,
+        load: serde_json::from_str(row.try_get::<&str, _>(12)?).ok(),
+        load_at: row.try_get::<Option<i64>, _>(13)?.map(Time),
         account: full.then(|| actor.picture().principal_name(account).to_string()),
         address: full.then(|| row.try_get(6)).transpose()?,
         hardware: if full { hardware } else { BTreeMap::new() },

@@ -1,13 +1,13 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
-use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, OnLostAgent, Report, StopOrder};
+use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, Load, OnLostAgent, Report, StopOrder};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
 use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, Time, WorkspaceId, key};
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Picture, Refusal, System, Work, queue_target};
-use crate::agents::{Serving, takes_work};
+use crate::agents::{Serving, note_seen, takes_work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
@@ -60,19 +60,15 @@ pub fn stop_order(row: &HeldRow, how: Stop) -> StopOrder {
     }
 }
 
-/// Renews the leases of these jobs, and notes what they use.
-pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Result<()> {
+/// Renews the leases of these jobs, and notes what they use and how their machine does.
+pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage], load: Option<&Load>) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
     let now = serving.actor.now();
     let mut work = serving.actor.begin().await?;
     // The agent before its jobs, as whoever disables it has it: neither can then wait for the other.
-    sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
-        .bind(now.0)
-        .bind(serving.id.0)
-        .execute(&mut **work)
-        .await?;
+    note_seen(&mut work, serving, load).await?;
     let sql = format!(
         "UPDATE jobs SET renewals = renewals + 1 WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND id IN ({})",
         id_list(jobs.iter().map(|job| job.0))

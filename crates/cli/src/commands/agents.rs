@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
-use bailiwick_api::agents::{Agent as View, Service};
+use bailiwick_api::agents::{Agent as View, Load, Service, bytes_words};
 use bailiwick_api::queues::Queue;
 use bailiwick_client::is_missing;
 use serde::Serialize;
@@ -184,6 +184,10 @@ const AGENTS: &[Column<View>] = &[
         Cell::Text(format!("{:?}", agent.slot_kind).to_lowercase())
     }),
     column("LAST SEEN", |agent| agent.last_seen_at.into()),
+    wide("CPU", |agent| cpu(agent).into()),
+    wide("MEMORY", |agent| memory(agent).into()),
+    wide("DISK FREE", |agent| disk_free(agent).into()),
+    wide("GPUS", |agent| gpus(agent).into()),
     wide("ADDRESS", |agent| agent.address.clone().unwrap_or_default().into()),
     wide("HARDWARE", |agent| hardware(agent).into()),
 ];
@@ -201,6 +205,11 @@ const ONE: &[Column<View>] = &[
         Cell::Text(format!("{:?}", agent.slot_kind).to_lowercase())
     }),
     column("LAST SEEN", |agent| agent.last_seen_at.into()),
+    column("CPU", |agent| cpu(agent).into()),
+    column("MEMORY", |agent| memory(agent).into()),
+    column("DISK FREE", |agent| disk_free(agent).into()),
+    column("GPUS", |agent| gpus(agent).into()),
+    column("MEASURED", |agent| agent.load_at.into()),
     column("ACCOUNT", |agent| agent.account.clone().unwrap_or_default().into()),
     column("ADDRESS", |agent| agent.address.clone().unwrap_or_default().into()),
     column("HARDWARE", |agent| hardware(agent).into()),
@@ -214,6 +223,36 @@ fn state(agent: &View) -> String {
         }
         _ => agent.state.clone(),
     }
+}
+
+/// Percent of all processors.
+fn cpu(agent: &View) -> String {
+    let percent = agent.load.as_ref().and_then(|load| load.cpu_percent);
+    percent.map(|percent| format!("{percent}%")).unwrap_or_default()
+}
+
+fn memory(agent: &View) -> String {
+    let words = |load: &Load| used(load.memory_used_bytes, load.memory_total_bytes);
+    agent.load.as_ref().map(words).unwrap_or_default()
+}
+
+fn disk_free(agent: &View) -> String {
+    let words = |load: &Load| used(load.disk_free_bytes, load.disk_total_bytes);
+    agent.load.as_ref().map(words).unwrap_or_default()
+}
+
+/// `0: 97% 71.0 GB of 85.5 GB`
+fn gpus(agent: &View) -> String {
+    let gpus = agent.load.iter().flat_map(|load| &load.gpus);
+    let words = gpus.map(|gpu| {
+        let memory = used(gpu.memory_used_bytes, gpu.memory_total_bytes);
+        format!("{}: {}% {memory}", gpu.index, gpu.percent)
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn used(used_bytes: i64, total_bytes: i64) -> String {
+    format!("{} of {}", bytes_words(used_bytes), bytes_words(total_bytes))
 }
 
 fn hardware(agent: &View) -> String {

@@ -4,7 +4,7 @@ use askama::Template;
 use bailiwick_access::Target;
 use bailiwick_api::Permission;
 use bailiwick_api::Time;
-use bailiwick_api::agents::{Agent, Service, SlotKind};
+use bailiwick_api::agents::{Agent, Load, Service, SlotKind, bytes_words};
 use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
 use bailiwick_api::queues::Queue;
 use schemars::JsonSchema;
@@ -49,12 +49,21 @@ impl QueueRow {
 pub struct AgentRow {
     it: Agent,
     seen: String,
+    /// What is known of it while it is there.
+    load: Vec<(String, String)>,
+    /// When it was measured.
+    measured: String,
 }
 
 impl AgentRow {
     fn new(it: Agent, now: Time) -> AgentRow {
         AgentRow {
             seen: ago(it.last_seen_at, now),
+            load: match &it.load {
+                Some(load) if it.state != "lost" => load_words(load),
+                _ => Vec::new(),
+            },
+            measured: it.load_at.map(|at| ago(at, now)).unwrap_or_default(),
             it,
         }
     }
@@ -74,6 +83,23 @@ impl AgentRow {
     fn besides(&self) -> Option<&'static str> {
         (self.it.state == "lost" && self.it.service != Service::Enabled).then(|| self.it.service.name())
     }
+}
+
+/// How an agent's machine does, in words.
+fn load_words(load: &Load) -> Vec<(String, String)> {
+    let used = |used: i64, total: i64| format!("{} of {}", bytes_words(used), bytes_words(total));
+    let mut words = Vec::new();
+    if let Some(percent) = load.cpu_percent {
+        words.push(("CPU".to_owned(), format!("{percent:.0} %")));
+    }
+    words.push(("Memory".into(), used(load.memory_used_bytes, load.memory_total_bytes)));
+    let free = used(load.disk_free_bytes, load.disk_total_bytes);
+    words.push(("Disk".into(), format!("{free} free")));
+    for gpu in &load.gpus {
+        let memory = used(gpu.memory_used_bytes, gpu.memory_total_bytes);
+        words.push((format!("GPU {}", gpu.index), format!("{} %, {memory}", gpu.percent)));
+    }
+    words
 }
 
 /// An experiment that waits or runs.

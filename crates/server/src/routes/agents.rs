@@ -24,9 +24,9 @@ use crate::access::{Asked, Content, Done, Gzip, Json, NoInput, Query, Raw, Share
 use crate::failure::Failure;
 use crate::parts::Parts;
 
-/// An agent polls at least every 60 s; unheard of for three times that, it is lost.
+/// An agent polls at least every 60 s; unheard of for three times that, it is lost. Mostly that is known sooner: `background::watch_agents`.
 const LOST_AFTER_MS: i64 = 180_000;
-/// What jobs use is written down at most this often.
+/// What jobs use, and how machines do, is written down at most this often.
 const USAGE_PAUSE: Duration = Duration::from_secs(4);
 /// Largest piece of log text, in bytes.
 const LOG_MAX: usize = 4 * 1024 * 1024;
@@ -118,11 +118,9 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             return Err(Failure::conflict("conflict", message).hint("give each machine its own name with --name"));
         }
     };
-    door.context
-        .shared
-        .parts
-        .hub
-        .renewed
+    let hub = &door.context.shared.parts.hub;
+    hub.expect_agent(agent, door.actor.now());
+    hub.renewed
         .lock()
         .expect("no panic while the lock is held")
         .remove(&agent);
@@ -138,7 +136,11 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     if serving.instance != poll.instance {
         return Err(Failure::not_found("agent", format!("{} as registered", serving.name)));
     }
+    if poll.load.as_ref().is_some_and(|load| load.gpus.len() > 4096) {
+        return Err(Failure::invalid("an agent has at most 4096 GPUs"));
+    }
     let parts = &door.context.shared.parts;
+    let there = parts.hub.agent_polls(serving.id, serving.last_seen_at);
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
     let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());
     let mut first = true;
@@ -147,6 +149,7 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
         let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
         if over || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
+            there.answered();
             return Ok(Json(answer));
         }
         first = false;
@@ -203,7 +206,8 @@ fn kill_is_due(parts: &Parts, held: Held) -> bool {
 /// Compares what the agent holds with what it should hold.
 async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Result<PollAnswer, Failure> {
     let rows = jobs::held_by(serving).await?;
-    if first {
+    // Another server may have missed it, and called it gone.
+    if first || serving.gone {
         renew(parts, serving, poll, &rows).await?;
     }
     let mut answer = PollAnswer::default();
@@ -279,8 +283,8 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
     // It is sent where it has changed; somebody may be looking at it.
     let measured = || parts.hub.measured.lock().expect("no panic while the lock is held");
     let is_recent = |at: &Instant| now.duration_since(*at) < USAGE_PAUSE;
-    let tells = !poll.usage.is_empty() && !measured().get(&serving.id).is_some_and(is_recent);
-    if !tells {
+    let tells = (!poll.usage.is_empty() || poll.load.is_some()) && !measured().get(&serving.id).is_some_and(is_recent);
+    if !tells && !serving.gone {
         let renewed = parts.hub.renewed.lock().expect("no panic while the lock is held");
         if renewed
             .get(&serving.id)
@@ -289,19 +293,21 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
             return Ok(());
         }
     }
+    let load = poll.load.as_ref().filter(|_| tells);
     if live.is_empty() {
-        agents::seen(serving).await?;
+        agents::seen(serving, load).await?;
     } else {
         let held = |one: &JobUsage| {
             rows.iter()
                 .any(|row| (row.held.job, row.held.fence) == (one.job, one.fence))
         };
         let usage: Vec<JobUsage> = poll.usage.iter().copied().filter(|one| tells && held(one)).collect();
-        jobs::renew(serving, &live, &usage).await?;
-        if tells {
-            measured().insert(serving.id, now);
-        }
+        jobs::renew(serving, &live, &usage, load).await?;
     }
+    if tells {
+        measured().insert(serving.id, now);
+    }
+    parts.hub.agent_seen(serving.id, serving.actor.now());
     parts
         .hub
         .renewed

@@ -536,7 +536,7 @@ impl Hand {
             draining: false,
             wait_ms,
             instance: "only".into(),
-            load: BTreeMap::new(),
+            load: None,
         };
         self.client.poll(self.id, &poll).await
     }
