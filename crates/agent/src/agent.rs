@@ -329,6 +329,7 @@ impl Agent {
         let register = Register {
             name: self.options.name.clone(),
             queues: self.options.queues.clone(),
+            fair: self.options.fair,
             slots: self.slots.list.clone(),
             hardware: slots::hardware(),
             instance: self.instance.clone(),

@@ -40,6 +40,8 @@ pub struct Options {
     /// Names the machine; the same name with the same account is the same agent again.
     pub name: String,
     pub queues: Vec<String>,
+    /// The queues take turns instead of one waiting for those before it.
+    pub fair: bool,
     /// Where jobs run and code is kept. One agent at a time.
     pub dir: PathBuf,
     /// So many CPU slots in place of what the machine has.

@@ -34,7 +34,11 @@ pub struct Slot {
 pub struct Register {
     /// Names the machine; the same name with the same account is the same agent again.
     pub name: String,
+    /// In the order in which they are looked at for work.
     pub queues: Vec<String>,
+    /// The queues that have work take turns, whatever their order.
+    #[serde(default)]
+    pub fair: bool,
     pub slots: Vec<Slot>,
     /// Version of the program, number of processors, memory and the like.
     #[serde(default)]
@@ -273,6 +277,9 @@ pub struct Agent {
     /// `up`, `draining` or `disabled`; `lost` when it is not heard of any more, whatever its service.
     pub state: String,
     pub service: Service,
+    /// Its queues take turns; otherwise one that is named later waits for those before it.
+    #[serde(default)]
+    pub fair: bool,
     pub slots: i64,
     pub used_slots: i64,
     pub slot_kind: SlotKind,

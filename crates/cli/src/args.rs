@@ -722,9 +722,12 @@ pub struct Serve {
 pub struct Agent {
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
-    /// A queue to serve [default: default]
+    /// A queue to serve; of several, those named later wait for those before them [default: default]
     #[arg(long = "queue", value_name = "QUEUE")]
     pub queues: Vec<String>,
+    /// The queues that have work take turns
+    #[arg(long)]
+    pub fair: bool,
     /// Names the machine [default: its host name]
     #[arg(long)]
     pub name: Option<String>,

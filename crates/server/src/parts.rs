@@ -79,6 +79,16 @@ const NEXT_POLL: Duration = Duration::from_secs(20);
 /// One whose connection broke does so, too; it closes connections itself when it has news.
 const BROKEN_POLL: Duration = Duration::from_secs(3);
 
+impl Presence {
+    fn expected(last_seen_at: Time) -> Presence {
+        Presence {
+            open: 0,
+            gone_at: Instant::now() + FIRST_POLL,
+            last_seen_at,
+        }
+    }
+}
+
 /// Held while an agent's poll is being answered. Dropped without [`PollGuard::answered`], its connection broke.
 pub struct PollGuard<'a> {
     hub: &'a Hub,
@@ -134,25 +144,28 @@ impl Hub {
             .clone()
     }
 
-    /// An agent from which a poll is to come.
+    /// An agent from which a poll is to come, unless more is known of it.
     pub fn expect_agent(&self, agent: AgentId, last_seen_at: Time) {
-        let gone_at = Instant::now() + FIRST_POLL;
         let mut presence = self.presence.lock().expect("no panic while the lock is held");
-        let one = presence.entry(agent).or_insert(Presence {
-            open: 0,
-            gone_at,
-            last_seen_at,
-        });
-        one.gone_at = one.gone_at.max(gone_at);
-        one.last_seen_at = last_seen_at;
+        presence
+            .entry(agent)
+            .or_insert_with(|| Presence::expected(last_seen_at));
+    }
+
+    pub fn agent_registered(&self, agent: AgentId, at: Time) {
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        let open = presence.get(&agent).map_or(0, |one| one.open);
+        let one = Presence::expected(at);
+        presence.insert(agent, Presence { open, ..one });
     }
 
     pub fn agent_polls(&self, agent: AgentId, last_seen_at: Time) -> PollGuard<'_> {
-        self.expect_agent(agent, last_seen_at);
         let mut presence = self.presence.lock().expect("no panic while the lock is held");
-        if let Some(one) = presence.get_mut(&agent) {
-            one.open += 1;
-        }
+        let one = presence
+            .entry(agent)
+            .or_insert_with(|| Presence::expected(last_seen_at));
+        one.open += 1;
+        one.last_seen_at = last_seen_at;
         PollGuard {
             hub: self,
             agent,

@@ -19,11 +19,14 @@ use crate::queues::may_see;
 use crate::workspaces::PlaceError;
 
 /// An agent whose principal may still serve its queues.
+#[derive(Clone)]
 pub struct Serving {
     pub actor: Actor,
     pub id: AgentId,
     pub name: String,
+    /// In the order in which they are looked at: where they take turns, it begins after the one that had the last.
     pub queues: Vec<QueueId>,
+    pub fair: bool,
     pub slots: i64,
     pub instance: String,
     /// It was taken for gone, and is not.
@@ -92,9 +95,9 @@ pub async fn register(
         return Ok(RegisterOutcome::Taken(other.try_get(0)?));
     }
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL
+        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -106,6 +109,7 @@ pub async fn register(
     .bind(&*actor.origin.address)
     .bind(&new.instance)
     .bind(now)
+    .bind(i64::from(new.fair))
     .fetch_one(&mut **work)
     .await?;
     let entry = Entry::new("queues:serve", "register", "agent", &new.name);
@@ -126,7 +130,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         which: id.to_string(),
     };
     let row = sqlx::query(
-        "SELECT name, queues, slots, principal_id, instance, gone_at, last_seen_at FROM agents WHERE id = $1",
+        "SELECT name, queues, slots, principal_id, instance, gone_at, last_seen_at, fair, last_queue FROM agents WHERE id = $1",
     )
     .bind(id.0)
     .fetch_optional(&actor.db().read)
@@ -137,11 +141,18 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
     }
     let names: Vec<String> =
         serde_json::from_str(row.try_get::<&str, _>(1)?).map_err(|why| StoreError::Broken(why.to_string()))?;
+    let mut queues = served(actor, &names)?;
+    let fair = row.try_get::<i64, _>(7)? == 1;
+    let last: i64 = row.try_get(8)?;
+    if fair && let Some(at) = queues.iter().position(|queue| queue.0 == last) {
+        queues.rotate_left(at + 1);
+    }
     Ok(Serving {
         actor: actor.clone(),
         id,
         name: row.try_get(0)?,
-        queues: served(actor, &names)?,
+        queues,
+        fair,
         slots: row.try_get(2)?,
         instance: row.try_get(4)?,
         gone: row.try_get::<Option<i64>, _>(5)?.is_some(),
@@ -209,7 +220,7 @@ pub(crate) async fn takes_work(work: &mut Work, serving: &Serving) -> Result<boo
 }
 
 const COLUMNS: &str = "a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
-   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at";
+   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair";
 
 /// The agent as this actor may see it: with those of its queues that the actor may see, or with all that is known of it by `agents:read`.
 fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>> {
@@ -242,6 +253,7 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
         queues: shown,
         state: state.into(),
         service,
+        fair: row.try_get::<i64, _>(14)? == 1,
         slots: row.try_get(3)?,
         used_slots: row.try_get(9)?,
         slot_kind: if row.try_get::<&str, _>(4)? == "gpu" {

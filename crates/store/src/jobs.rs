@@ -211,6 +211,13 @@ async fn lease(
     let Some(row) = row else { return Ok(None) };
     let (fence, experiment, slots): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if new {
+        if serving.fair {
+            sqlx::query("UPDATE agents SET last_queue = (SELECT queue_id FROM jobs WHERE id = $2) WHERE id = $1")
+                .bind(serving.id.0)
+                .bind(job.0)
+                .execute(&mut ***work)
+                .await?;
+        }
         sqlx::query("INSERT INTO job_attempts (job_id, fence, agent, taken_at) VALUES ($1, $2, $3, $4)")
             .bind(job.0)
             .bind(fence)

@@ -50,6 +50,7 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
         } else {
             agent.queues
         },
+        fair: agent.fair,
         dir: agent_dir(agent.dir)?,
         slots: agent.slots,
         gpus: agent.gpus,
@@ -199,6 +200,7 @@ const ONE: &[Column<View>] = &[
     column("STATE", |agent| state(agent).into()),
     column("SERVICE", |agent| agent.service.name().into()),
     column("QUEUES", |agent| agent.queues.join(", ").into()),
+    column("FAIR", |agent| if agent.fair { "yes" } else { "no" }.into()),
     column("SLOTS", |agent| agent.slots.into()),
     column("USED", |agent| agent.used_slots.into()),
     column("KIND", |agent| {

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bailiwick_access::Target;
 use bailiwick_api::agents::{
-    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report, Service,
+    Agent, Happened, Held, JobLease, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
+    Service,
 };
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
 use bailiwick_api::queues::Queue;
-use bailiwick_api::{AgentId, JobId, Page};
+use bailiwick_api::{AgentId, JobId, Page, Permission};
 use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
 use bailiwick_store::audit::{self, Entry};
@@ -56,7 +57,23 @@ async fn recorded<T>(actor: &Actor, outcome: Result<T, Refusal>) -> Result<T, Fa
     if let Err(Refusal::Forbidden { permission, place, .. }) = &outcome {
         audit::record(actor, Entry::denied(*permission, "agent", place)).await?;
     }
-    Ok(outcome?)
+    let ask = match &outcome {
+        Err(Refusal::Forbidden {
+            permission, who, on, ..
+        }) if *permission == Permission::QueuesServe => Some((who.clone(), on.clone())),
+        Err(Refusal::NotFound { what: "queue", which }) => Some((actor.name().to_string(), format!("queue:{which}"))),
+        _ => None,
+    };
+    let outcome = outcome.map_err(Failure::from);
+    Ok(match ask {
+        // Whoever reads this looks at the agent's log, and has to ask somebody else.
+        Some((who, on)) => outcome.map_err(|why| {
+            why.hint(format!(
+                "ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`"
+            ))
+        })?,
+        None => outcome?,
+    })
 }
 
 pub async fn queues(door: SignedIn, _: NoInput) -> Result<Json<Page<Queue>>, Failure> {
@@ -119,7 +136,7 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
         }
     };
     let hub = &door.context.shared.parts.hub;
-    hub.expect_agent(agent, door.actor.now());
+    hub.agent_registered(agent, door.actor.now());
     hub.renewed
         .lock()
         .expect("no panic while the lock is held")
@@ -253,9 +270,10 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
     if !poll.draining {
         // What is given again takes its slots, too.
         let mut free = poll.free_slots - answer.start.iter().map(|lease| lease.slots).sum::<i64>();
+        let mut turns = serving.clone();
         // Zero-slot jobs need no slot; the bound keeps one answer small.
         while answer.start.len() < 64 {
-            let Some(lease) = jobs::take(serving, free, rules(parts), &fresh_token()).await? else {
+            let Some(lease) = next(&mut turns, free, rules(parts)).await? else {
                 break;
             };
             free -= lease.slots;
@@ -264,6 +282,25 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
         }
     }
     Ok(answer)
+}
+
+/// The next job for an agent. Where its queues take turns, the one that gave it goes to the end.
+async fn next(serving: &mut Serving, free_slots: i64, rules: LeaseRules) -> Result<Option<JobLease>, Failure> {
+    if !serving.fair {
+        return Ok(jobs::take(serving, free_slots, rules, &fresh_token()).await?);
+    }
+    for at in 0..serving.queues.len() {
+        let one = Serving {
+            queues: vec![serving.queues[at]],
+            ..serving.clone()
+        };
+        let lease = jobs::take(&one, free_slots, rules, &fresh_token()).await?;
+        if lease.is_some() {
+            serving.queues.rotate_left(at + 1);
+            return Ok(lease);
+        }
+    }
+    Ok(None)
 }
 
 /// Writes down that the agent is there and renews its leases, unless that was done a moment ago.

@@ -485,6 +485,7 @@ pub fn registration(name: &str, slots: u32) -> Register {
     Register {
         name: name.into(),
         queues: vec!["default".into()],
+        fair: false,
         slots: (0..slots)
             .map(|index| Slot {
                 index,
