@@ -23,7 +23,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use agent::run;
+pub use agent::{run, running, stop};
 pub use doctor::{Check, doctor};
 pub use job_dir::Isolate;
 pub use shim::shim;
@@ -55,4 +55,6 @@ pub struct Options {
     pub protect: Vec<PathBuf>,
     /// End (jobs run on) when standard input ends: for an agent that is the server's child.
     pub stop_on_stdin_end: bool,
+    /// Say on standard output how the start went, in one line: `registered ID`, or `refused WHY` (it then tries again).
+    pub tell_start: bool,
 }

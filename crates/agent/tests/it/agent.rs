@@ -30,6 +30,7 @@ pub fn run_from_environment() -> i32 {
         job_env: [("FROM_THE_AGENT".to_owned(), "yes".to_owned())].into(),
         protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
         stop_on_stdin_end: variable("ML_TEST_STDIN").is_some(),
+        tell_start: false,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
