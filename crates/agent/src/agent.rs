@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, TryLockError};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +19,7 @@ use crate::Options;
 use crate::cgroup::Cgroups;
 use crate::code::Cache;
 use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words, write_whole};
+use crate::load::Meter;
 use crate::slots::{self, Slots};
 use crate::tree;
 use crate::watch::Watch;
@@ -85,6 +86,7 @@ pub struct Agent {
     pub cgroups: Cgroups,
     pub cache: Cache,
     pub watch: Option<Watch>,
+    meter: Meter,
     pub hide: Vec<PathBuf>,
     /// Tells this agent from another one of the same name; kept in its directory.
     instance: String,
@@ -106,6 +108,7 @@ pub struct State {
     usage_told_ms: i64,
     /// Said once each, not with every try.
     said: BTreeSet<String>,
+    start_told: bool,
 }
 
 /// A job that this agent has.
@@ -151,6 +154,7 @@ impl Agent {
         hide.push(dir.clone());
         let agent = Agent {
             client,
+            meter: Meter::new(&dir, &slots.list),
             slots,
             cgroups: Cgroups::prepare(),
             cache: Cache::open(dir.join("code")).map_err(at)?,
@@ -228,7 +232,11 @@ impl Agent {
             };
             let lease_ms = self.state().lease_ms;
             // Two polls must fit into a lease with room to spare: the second one's answer renews what the first one's sending began.
-            let most = if self.uses_more() { USAGE_PAUSE_MS } else { WAIT_MS };
+            let most = if self.uses_more() || !self.meter.is_whole() {
+                USAGE_PAUSE_MS
+            } else {
+                WAIT_MS
+            };
             let wait_ms = (lease_ms / 4).clamp(100, most);
             // Polls given up one after the other would renew nothing: now and then one is seen through.
             let see_through = boot_ms() - answered_ms >= wait_ms;
@@ -248,6 +256,7 @@ impl Agent {
                     self.forgive();
                     answered_ms = boot_ms();
                     self.note_told(&poll.usage);
+                    self.meter.note_told(poll.load);
                     self.renew(&poll.held, &answer.drop, sent_ms, lease_ms);
                     let news = self.obey(answer, sent_ms, lease_ms);
                     self.note_answered();
@@ -297,19 +306,40 @@ impl Agent {
 
     /// After success the same trouble is worth saying again.
     fn forgive(&self) {
-        self.state().said.retain(|message| !message.starts_with(SERVER_TROUBLE));
+        let mut state = self.state();
+        let before = state.said.len();
+        state.said.retain(|message| !message.starts_with(SERVER_TROUBLE));
+        if state.said.len() < before {
+            tracing::info!("the server takes this agent again");
+            eprintln!("agent: {} takes this agent again", self.client.server());
+        }
+    }
+
+    /// Whoever started it in the background waits for the first word of how that went.
+    fn tell_start(&self, word: &str, what: &str) {
+        if self.options.tell_start && !std::mem::replace(&mut self.state().start_told, true) {
+            let mut out = std::io::stdout().lock();
+            // It may have gone; then nobody waits.
+            let _ = writeln!(out, "{word} {}", what.replace('\n', " ")).and_then(|()| out.flush());
+        }
     }
 
     async fn wait_after(&self, why: &Error, backoff: &mut Backoff) {
         match why.status() {
-            Some(401 | 403) => {
+            // 404: a queue that it may not even see.
+            Some(401 | 403 | 404) => {
+                let hint = why.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let server = self.client.server();
+                self.tell_start("refused", &format!("{server} refuses this agent: {why}{hint}"));
                 self.say_once(format!(
-                    "{SERVER_TROUBLE} {} refuses this agent: {why}; trying again",
-                    self.client.server()
+                    "{SERVER_TROUBLE} {server} refuses this agent, which takes no work until then: {why}{hint}; trying again"
                 ));
                 backoff.at_least(5000);
             }
-            _ => self.say_once(format!("{SERVER_TROUBLE} {why}; trying again, running jobs go on")),
+            _ => {
+                self.tell_start("refused", &why.to_string());
+                self.say_once(format!("{SERVER_TROUBLE} {why}; trying again, running jobs go on"));
+            }
         }
         backoff.wait().await;
     }
@@ -321,6 +351,7 @@ impl Agent {
         let register = Register {
             name: self.options.name.clone(),
             queues: self.options.queues.clone(),
+            fair: self.options.fair,
             slots: self.slots.list.clone(),
             hardware: slots::hardware(),
             instance: self.instance.clone(),
@@ -329,6 +360,7 @@ impl Agent {
             Ok(registered) => {
                 backoff.reset();
                 self.forgive();
+                self.tell_start("registered", &registered.agent.to_string());
                 let mut state = self.state();
                 state.agent = Some(registered.agent);
                 state.lease_ms = registered.lease_ms.max(1000);
@@ -346,6 +378,7 @@ impl Agent {
 
     fn compose(&self, wait_ms: i64) -> Poll {
         let disk_full = slots::disk_space(&self.dir).is_some_and(|(free, total)| free < slots::least_free(total));
+        let load = self.meter.measure(USAGE_PAUSE_MS);
         let mut state = self.state();
         state.disk_full = disk_full;
         let held = state
@@ -383,7 +416,7 @@ impl Agent {
             draining: disk_full,
             wait_ms,
             instance: self.instance.clone(),
-            load: slots::load(&self.dir),
+            load,
         }
     }
 
@@ -565,6 +598,42 @@ fn instance(dir: &Path) -> std::io::Result<String> {
     Ok(word)
 }
 
+/// The process of the agent that uses this directory, if there is one. 0: it has only just begun.
+pub fn running(dir: &Path) -> Option<i32> {
+    let mut file = File::open(dir.join("lock")).ok()?;
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut process = String::new();
+    let _ = file.read_to_string(&mut process);
+    Some(process.trim().parse().unwrap_or(0))
+}
+
+/// Ends the agent that uses this directory, as SIGTERM does, and waits until it has. Its jobs run on.
+///
+/// # Errors
+/// In words: there is none, it is another user's, or it does not end.
+pub fn stop(dir: &Path, patience: Duration) -> Result<i32, String> {
+    let until = std::time::Instant::now() + patience;
+    let mut told = 0;
+    loop {
+        match running(dir) {
+            None if told == 0 => return Err(format!("no agent runs with the directory {}", dir.display())),
+            None => return Ok(told),
+            Some(process) if process != told && process > 0 => {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(process), nix::sys::signal::Signal::SIGTERM)
+                    .map_err(|why| format!("process {process} cannot be told to end: {why}"))?;
+                told = process;
+            }
+            Some(_) => {}
+        }
+        if std::time::Instant::now() > until {
+            return Err(format!("process {told} was told to end and has not"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 async fn lock(dir: &Path) -> Result<File, String> {
     let path = dir.join("lock");
     let at = |why: std::io::Error| format!("{}: {why}", path.display());
@@ -595,7 +664,9 @@ async fn lock(dir: &Path) -> Result<File, String> {
         }
     }
     file.set_len(0).map_err(at)?;
-    std::io::Write::write_all(&mut &file, std::process::id().to_string().as_bytes()).map_err(at)?;
+    (&file)
+        .write_all(std::process::id().to_string().as_bytes())
+        .map_err(at)?;
     Ok(file)
 }
 

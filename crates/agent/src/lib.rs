@@ -12,6 +12,7 @@ mod isolation;
 mod job;
 mod job_dir;
 mod launch;
+mod load;
 mod shim;
 mod slots;
 mod spool;
@@ -22,7 +23,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use agent::run;
+pub use agent::{run, running, stop};
 pub use doctor::{Check, doctor};
 pub use job_dir::Isolate;
 pub use shim::shim;
@@ -39,6 +40,8 @@ pub struct Options {
     /// Names the machine; the same name with the same account is the same agent again.
     pub name: String,
     pub queues: Vec<String>,
+    /// The queues take turns instead of one waiting for those before it.
+    pub fair: bool,
     /// Where jobs run and code is kept. One agent at a time.
     pub dir: PathBuf,
     /// So many CPU slots in place of what the machine has.
@@ -52,4 +55,6 @@ pub struct Options {
     pub protect: Vec<PathBuf>,
     /// End (jobs run on) when standard input ends: for an agent that is the server's child.
     pub stop_on_stdin_end: bool,
+    /// Say on standard output how the start went, in one line: `registered ID`, or `refused WHY` (it then tries again).
+    pub tell_start: bool,
 }

@@ -111,22 +111,6 @@ pub fn least_free(total: u64) -> u64 {
     (total / 50).max((total / 20).min(200_000_000))
 }
 
-/// For people: how the machine does.
-pub fn load(dir: &Path) -> BTreeMap<String, String> {
-    let mut load = BTreeMap::new();
-    if let Some((free, _)) = disk_space(dir) {
-        load.insert("disk_free".to_owned(), crate::job_dir::size_words(free));
-    }
-    if let Some(first) = fs::read_to_string("/proc/loadavg")
-        .ok()
-        .as_deref()
-        .and_then(|text| text.split(' ').next())
-    {
-        load.insert("load".into(), first.to_owned());
-    }
-    load
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

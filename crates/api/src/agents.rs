@@ -34,7 +34,11 @@ pub struct Slot {
 pub struct Register {
     /// Names the machine; the same name with the same account is the same agent again.
     pub name: String,
+    /// In the order in which they are looked at for work.
     pub queues: Vec<String>,
+    /// The queues that have work take turns, whatever their order.
+    #[serde(default)]
+    pub fair: bool,
     pub slots: Vec<Slot>,
     /// Version of the program, number of processors, memory and the like.
     #[serde(default)]
@@ -76,12 +80,39 @@ pub struct Poll {
     /// As registered. Another agent of the same name has taken over when it does not fit: the answer is `not_found`.
     #[serde(default)]
     pub instance: String,
-    /// Free bytes where jobs run, load and the like, for people.
-    #[serde(default)]
-    pub load: BTreeMap<String, String>,
+    /// Sent now and then, not with each poll.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
     /// What held jobs use, as far as it has been measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub usage: Vec<JobUsage>,
+}
+
+/// How a machine does, as its agent measured it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Load {
+    /// Of all processors together, 0 to 100, since the measurement before; not known at the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    pub memory_used_bytes: i64,
+    pub memory_total_bytes: i64,
+    /// Where jobs run.
+    pub disk_free_bytes: i64,
+    pub disk_total_bytes: i64,
+    /// Those that it offers, by NVML; none where that is not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuLoad>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GpuLoad {
+    pub index: u32,
+    /// Of the time since a moment ago in which it computed, 0 to 100.
+    pub percent: u32,
+    pub memory_used_bytes: i64,
+    pub memory_total_bytes: i64,
 }
 
 /// What a held job uses.
@@ -209,21 +240,75 @@ pub struct LogsKept {
     pub through: i64,
 }
 
+/// Whether an agent is to be given work, as an administrator has said. Stays over new registrations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Service {
+    #[default]
+    Enabled,
+    /// It gets no more work; what runs on it runs to its end.
+    Draining,
+    /// It gets no more work; what runs on it is ended as by `cancel`, and queued again or failed as `on_lost_agent` says.
+    Disabled,
+}
+
+impl Service {
+    pub fn name(self) -> &'static str {
+        match self {
+            Service::Enabled => "enabled",
+            Service::Draining => "draining",
+            Service::Disabled => "disabled",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<Service> {
+        [Service::Enabled, Service::Draining, Service::Disabled]
+            .into_iter()
+            .find(|service| service.name() == name)
+    }
+}
+
 /// An agent as shown.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {
     pub id: AgentId,
     pub name: String,
     pub queues: Vec<String>,
-    /// `up`, or `lost` when it has not been heard of for three polls.
+    /// `up`, `draining` or `disabled`; `lost` when it is not heard of any more, whatever its service.
     pub state: String,
+    pub service: Service,
+    /// Its queues take turns; otherwise one that is named later waits for those before it.
+    #[serde(default)]
+    pub fair: bool,
     pub slots: i64,
     pub used_slots: i64,
     pub slot_kind: SlotKind,
     pub last_seen_at: Time,
-    /// Needs `agents:read`, as `hardware` does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_at: Option<Time>,
+    /// Whose key it works with. Needs `agents:read`, as `address` and `hardware` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hardware: BTreeMap<String, String>,
+}
+
+/// `3.4 GB`, with powers of 1000.
+pub fn bytes_words(bytes: i64) -> String {
+    let mut number = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if number < 1000.0 {
+            return if unit == "B" || number >= 100.0 {
+                format!("{number:.0} {unit}")
+            } else {
+                format!("{number:.1} {unit}")
+            };
+        }
+        number /= 1000.0;
+    }
+    format!("{number:.1} TB")
 }

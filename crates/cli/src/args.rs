@@ -180,7 +180,7 @@ pub enum Command {
     /// Run jobs on this machine, for queues of a server
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  ml agent --server https://ml.example.com --queue gpu --key-file agent.key\n  ml agent doctor"
+        after_help = "Examples:\n  ml agent --server https://ml.example.com --queue gpu --key-file agent.key\n  ml agent list\n  ml agent drain machine-7"
     )]
     Agent(Box<Agent>),
     /// Settings: what holds, where it comes from, and changing it
@@ -747,9 +747,12 @@ pub struct Serve {
 pub struct Agent {
     #[command(subcommand)]
     pub command: Option<AgentCommand>,
-    /// A queue to serve [default: default]
+    /// A queue to serve; of several, those named later wait for those before them [default: default]
     #[arg(long = "queue", value_name = "QUEUE")]
     pub queues: Vec<String>,
+    /// The queues that have work take turns
+    #[arg(long)]
+    pub fair: bool,
     /// Names the machine [default: its host name]
     #[arg(long)]
     pub name: Option<String>,
@@ -774,6 +777,18 @@ pub struct Agent {
     /// The agent's API key [default: ML_API_KEY, else [worker] api_key of ~/.ml/config.toml]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Stay in the foreground; it does so anyway
+    #[arg(long, conflicts_with_all = ["detach", "stop"])]
+    pub foreground: bool,
+    /// Go on in the background once the server has taken it; its log is agent.log in its directory, its process number is in the file lock
+    #[arg(long, conflicts_with_all = ["stop", "builtin"])]
+    pub detach: bool,
+    /// End the agent of this directory, and wait until it has ended; its jobs run on
+    #[arg(long)]
+    pub stop: bool,
+    /// Started with --detach: says on standard output how the start went
+    #[arg(long, hide = true)]
+    pub tell_start: bool,
     /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed
     #[arg(long, hide = true)]
     pub builtin: bool,
@@ -785,11 +800,66 @@ pub enum Isolate {
     None,
 }
 
+/// What goes into the unit.
+#[derive(Args)]
+pub struct AgentUnit {
+    /// A queue to serve [default: default]
+    #[arg(long = "queue", value_name = "QUEUE")]
+    pub queues: Vec<String>,
+    /// The queues that have work take turns
+    #[arg(long)]
+    pub fair: bool,
+    /// Names the machine [default: its host name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// How many slots to offer [default: one for each GPU, else for each processor]
+    #[arg(long, value_name = "N")]
+    pub slots: Option<u32>,
+    /// Only these GPUs, as in 0,1
+    #[arg(long, value_name = "INDEX")]
+    pub gpus: Option<String>,
+    /// The file with the agent's API key
+    #[arg(long, value_name = "FILE", default_value = "/etc/bailiwick/agent.key")]
+    pub key_file: PathBuf,
+    /// Where jobs and what they print are kept
+    #[arg(long, default_value = "/var/lib/bailiwick-agent")]
+    pub dir: PathBuf,
+    /// The user that the agent runs as; as root it gives each job a user of its own
+    #[arg(long, value_name = "USER", default_value = "root")]
+    pub run_as: String,
+}
+
 #[derive(Subcommand)]
 pub enum AgentCommand {
     /// List the agents of the server
     #[command(visible_alias = "ls")]
     List,
+    /// Show an agent
+    #[command(visible_alias = "show")]
+    Describe {
+        /// Its name or number
+        agent: String,
+    },
+    /// Let an agent take work again
+    Enable {
+        /// Its name or number
+        agent: String,
+    },
+    /// Give an agent no more work; what it runs goes on
+    Drain {
+        /// Its name or number
+        agent: String,
+    },
+    /// Give an agent no more work, and end what it runs: that is queued again or fails, as the server's `on_lost_agent` says
+    Disable {
+        /// Its name or number
+        agent: String,
+    },
+    /// Print a unit for systemd that runs an agent
+    #[command(
+        after_help = "Examples:\n  ml agent unit --queue gpu > /etc/systemd/system/bailiwick-agent.service\n  ml agent unit --server https://ml.example.com --run-as ml --gpus 0,1"
+    )]
+    Unit(AgentUnit),
     /// Say how far jobs can be kept apart on this machine
     Doctor {
         /// Where jobs would be kept [default: ~/.ml/agent]

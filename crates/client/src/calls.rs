@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bailiwick_api::agents::Agent;
+use bailiwick_api::agents::{Agent, Service};
 use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
     Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State, Stop,
@@ -182,6 +182,20 @@ impl Client {
 
     pub async fn delete_queue(&self, queue: &str) -> Result<Queue> {
         self.delete(&format!("/api/v1/queues/{}", segment(queue))).await
+    }
+
+    pub async fn agent(&self, agent: &str) -> Result<Agent> {
+        self.get(&format!("/api/v1/agents/{}", segment(agent))).await
+    }
+
+    pub async fn set_agent_service(&self, agent: &str, service: Service) -> Result<Agent> {
+        let verb = match service {
+            Service::Enabled => "enable",
+            Service::Draining => "drain",
+            Service::Disabled => "disable",
+        };
+        self.post(&format!("/api/v1/agents/{}/{verb}", segment(agent)), &json!({}))
+            .await
     }
 
     pub async fn agents(&self) -> Result<Page<Agent>> {

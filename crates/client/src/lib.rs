@@ -64,6 +64,14 @@ impl Error {
             _ => None,
         }
     }
+
+    /// What to do next, where the server has said.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Refused { body, .. } => body.hint.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

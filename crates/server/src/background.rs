@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, assignments, audit, queues, requests, shadow};
+use bailiwick_store::{StoreError, agents, assignments, audit, queues, requests, shadow};
 
 use crate::access::Shared;
 
@@ -16,6 +16,7 @@ pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::Joi
     vec![
         tokio::spawn(seal(access.clone(), shared.clone())),
         tokio::spawn(watch_leases(access.clone(), shared.clone())),
+        tokio::spawn(watch_agents(access.clone(), shared.clone())),
         tokio::spawn(keep_last_used(access.clone(), shared.clone())),
         tokio::spawn(keep_shadow(access.clone(), shared.clone())),
         tokio::spawn(clear_ended_assignments(access.clone(), shared.clone())),
@@ -125,6 +126,30 @@ async fn watch_leases(access: Arc<Access>, shared: Arc<Shared>) {
             }
         }
         seen = next;
+    }
+}
+
+/// Agents whose polls have stopped coming are shown as lost. What they hold is not touched: that is for their leases.
+async fn watch_agents(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("agent watcher");
+    let hub = &shared.parts.hub;
+    let mut complaint = Complaint {
+        what: "watching agents",
+        failing: false,
+    };
+    let mut begun = false;
+    while pause(&shared, Duration::from_millis(500)).await {
+        // Those that went while no server was there.
+        if !begun && let Some(agents) = complaint.note(agents::expected(&system).await) {
+            begun = true;
+            agents
+                .into_iter()
+                .for_each(|(agent, seen)| hub.expect_agent(agent, seen));
+        }
+        for (agent, last_seen_at) in hub.gone_agents() {
+            // One try: whoever asks later goes by how long ago it was.
+            complaint.note(agents::note_gone(&system, agent, last_seen_at).await);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::{Method, StatusCode};
 use bailiwick_api::agents::OnLostAgent;
 use bailiwick_api::server::AccessMode;
-use bailiwick_api::{AgentId, ExperimentId, JobId, RoleId};
+use bailiwick_api::{AgentId, ExperimentId, JobId, RoleId, Time};
 use tokio::sync::{Semaphore, watch};
 
 use crate::code::CodeFiles;
@@ -56,8 +56,60 @@ pub struct Hub {
     pub kills_said: Mutex<HashMap<(JobId, i64), Instant>>,
     /// When an agent's leases were last renewed in the store.
     pub renewed: Mutex<HashMap<AgentId, (Vec<JobId>, Instant)>>,
+    /// Who polls here, and who no longer does.
+    pub presence: Mutex<HashMap<AgentId, Presence>>,
     /// When what an agent's jobs use was last written down.
     pub measured: Mutex<HashMap<AgentId, Instant>>,
+}
+
+/// An agent whose polls come to this server.
+pub struct Presence {
+    /// Polls that wait now; more than one only for a moment.
+    open: usize,
+    /// With none open: when it counts as gone.
+    gone_at: Instant,
+    /// As the store has it. Where another server has written something later, the agent is there.
+    pub last_seen_at: Time,
+}
+
+/// An agent that registered, or was known when this server started, polls within this.
+const FIRST_POLL: Duration = Duration::from_secs(60);
+/// One whose poll was answered polls again within this: it does so at once, unless its machine is very busy or the network is slow.
+const NEXT_POLL: Duration = Duration::from_secs(20);
+/// One whose connection broke does so, too; it closes connections itself when it has news.
+const BROKEN_POLL: Duration = Duration::from_secs(3);
+
+impl Presence {
+    fn expected(last_seen_at: Time) -> Presence {
+        Presence {
+            open: 0,
+            gone_at: Instant::now() + FIRST_POLL,
+            last_seen_at,
+        }
+    }
+}
+
+/// Held while an agent's poll is being answered. Dropped without [`PollGuard::answered`], its connection broke.
+pub struct PollGuard<'a> {
+    hub: &'a Hub,
+    agent: AgentId,
+    answered: bool,
+}
+
+impl PollGuard<'_> {
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for PollGuard<'_> {
+    fn drop(&mut self) {
+        let mut presence = self.hub.presence.lock().expect("no panic while the lock is held");
+        if let Some(presence) = presence.get_mut(&self.agent) {
+            presence.open = presence.open.saturating_sub(1);
+            presence.gone_at = Instant::now() + if self.answered { NEXT_POLL } else { BROKEN_POLL };
+        }
+    }
 }
 
 impl Default for Hub {
@@ -71,6 +123,7 @@ impl Default for Hub {
             kills_said: Mutex::default(),
             renewed: Mutex::default(),
             measured: Mutex::default(),
+            presence: Mutex::default(),
         }
     }
 }
@@ -89,6 +142,50 @@ impl Hub {
             .entry(agent)
             .or_default()
             .clone()
+    }
+
+    /// An agent from which a poll is to come, unless more is known of it.
+    pub fn expect_agent(&self, agent: AgentId, last_seen_at: Time) {
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        presence
+            .entry(agent)
+            .or_insert_with(|| Presence::expected(last_seen_at));
+    }
+
+    pub fn agent_registered(&self, agent: AgentId, at: Time) {
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        let open = presence.get(&agent).map_or(0, |one| one.open);
+        let one = Presence::expected(at);
+        presence.insert(agent, Presence { open, ..one });
+    }
+
+    pub fn agent_polls(&self, agent: AgentId, last_seen_at: Time) -> PollGuard<'_> {
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        let one = presence
+            .entry(agent)
+            .or_insert_with(|| Presence::expected(last_seen_at));
+        one.open += 1;
+        one.last_seen_at = last_seen_at;
+        PollGuard {
+            hub: self,
+            agent,
+            answered: false,
+        }
+    }
+
+    pub fn agent_seen(&self, agent: AgentId, at: Time) {
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        if let Some(one) = presence.get_mut(&agent) {
+            one.last_seen_at = at;
+        }
+    }
+
+    /// Agents that poll here no more, each told once, with when it was heard of last.
+    pub fn gone_agents(&self) -> Vec<(AgentId, Time)> {
+        let now = Instant::now();
+        let mut presence = self.presence.lock().expect("no panic while the lock is held");
+        let gone = presence.extract_if(|_, one| one.open == 0 && one.gone_at <= now);
+        gone.map(|(agent, one)| (agent, one.last_seen_at)).collect()
     }
 
     pub fn agent_waits(&self) -> watch::Receiver<u64> {

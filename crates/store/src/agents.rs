@@ -3,23 +3,35 @@
 use std::collections::BTreeMap;
 
 use bailiwick_access::Target;
-use bailiwick_api::agents::{Agent, Register, SlotKind};
-use bailiwick_api::{AgentId, Page, Permission, PrincipalId, QueueId, Time};
-use sqlx::Row;
+use bailiwick_api::agents::{Agent, Load, Register, Service, SlotKind};
+use bailiwick_api::experiments::State;
+use bailiwick_api::permission::permit;
+use bailiwick_api::{AgentId, ExperimentId, Page, Permission, PrincipalId, QueueId, Time};
+use sqlx::any::AnyRow;
+use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Refusal, queue_target};
+use crate::access::{Actor, Granted, Refusal, System, Work, queue_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError};
+use crate::experiments::change_state;
+use crate::jobs::HAND_BACK;
 use crate::queues::may_see;
+use crate::workspaces::PlaceError;
 
 /// An agent whose principal may still serve its queues.
+#[derive(Clone)]
 pub struct Serving {
     pub actor: Actor,
     pub id: AgentId,
     pub name: String,
+    /// In the order in which they are looked at: where they take turns, it begins after the one that had the last.
     pub queues: Vec<QueueId>,
+    pub fair: bool,
     pub slots: i64,
     pub instance: String,
+    /// It was taken for gone, and is not.
+    pub gone: bool,
+    pub last_seen_at: Time,
 }
 
 /// The queues by name, each of which this actor must be allowed to serve.
@@ -83,9 +95,9 @@ pub async fn register(
         return Ok(RegisterOutcome::Taken(other.try_get(0)?));
     }
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9
+        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -97,6 +109,7 @@ pub async fn register(
     .bind(&*actor.origin.address)
     .bind(&new.instance)
     .bind(now)
+    .bind(i64::from(new.fair))
     .fetch_one(&mut **work)
     .await?;
     let entry = Entry::new("queues:serve", "register", "agent", &new.name);
@@ -116,77 +129,237 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         what: "agent",
         which: id.to_string(),
     };
-    let row = sqlx::query("SELECT name, queues, slots, principal_id, instance FROM agents WHERE id = $1")
-        .bind(id.0)
-        .fetch_optional(&actor.db().read)
-        .await?
-        .ok_or_else(missing)?;
+    let row = sqlx::query(
+        "SELECT name, queues, slots, principal_id, instance, gone_at, last_seen_at, fair, last_queue FROM agents WHERE id = $1",
+    )
+    .bind(id.0)
+    .fetch_optional(&actor.db().read)
+    .await?
+    .ok_or_else(missing)?;
     if row.try_get::<i64, _>(3)? != actor.id.0 {
         return Err(missing());
     }
     let names: Vec<String> =
         serde_json::from_str(row.try_get::<&str, _>(1)?).map_err(|why| StoreError::Broken(why.to_string()))?;
+    let mut queues = served(actor, &names)?;
+    let fair = row.try_get::<i64, _>(7)? == 1;
+    let last: i64 = row.try_get(8)?;
+    if fair && let Some(at) = queues.iter().position(|queue| queue.0 == last) {
+        queues.rotate_left(at + 1);
+    }
     Ok(Serving {
         actor: actor.clone(),
         id,
         name: row.try_get(0)?,
-        queues: served(actor, &names)?,
+        queues,
+        fair,
         slots: row.try_get(2)?,
         instance: row.try_get(4)?,
+        gone: row.try_get::<Option<i64>, _>(5)?.is_some(),
+        last_seen_at: Time(row.try_get(6)?),
     })
 }
 
-/// Notes that an agent was heard of.
-pub async fn seen(serving: &Serving) -> Result<()> {
+/// Notes that an agent was heard of, and how its machine does where it says so.
+pub async fn seen(serving: &Serving, load: Option<&Load>) -> Result<()> {
     let mut work = serving.actor.begin().await?;
-    sqlx::query("UPDATE agents SET last_seen_at = $1, address = $2 WHERE id = $3")
-        .bind(serving.actor.now().0)
-        .bind(&*serving.actor.origin.address)
-        .bind(serving.id.0)
+    note_seen(&mut work, serving, load).await?;
+    work.commit().await
+}
+
+pub(crate) async fn note_seen(work: &mut Work, serving: &Serving, load: Option<&Load>) -> Result<()> {
+    let now = serving.actor.now().0;
+    let load = load.map(serde_json::to_string).transpose();
+    let load = load.map_err(|why| StoreError::Broken(why.to_string()))?;
+    sqlx::query(
+        "UPDATE agents SET last_seen_at = $1, address = $2, gone_at = NULL, load = COALESCE($4, load),
+           load_at = CASE WHEN $5 = 1 THEN $1 ELSE load_at END
+         WHERE id = $3",
+    )
+    .bind(now)
+    .bind(&*serving.actor.origin.address)
+    .bind(serving.id.0)
+    .bind(&load)
+    .bind(i64::from(load.is_some()))
+    .execute(&mut ***work)
+    .await?;
+    Ok(())
+}
+
+/// Agents that are not known to be gone, and when each was heard of last: what a server that starts expects to hear of.
+pub async fn expected(system: &System) -> Result<Vec<(AgentId, Time)>> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as("SELECT id, last_seen_at FROM agents WHERE gone_at IS NULL")
+        .fetch_all(&system.db().read)
+        .await?;
+    Ok(rows.into_iter().map(|(id, at)| (AgentId(id), Time(at))).collect())
+}
+
+/// Notes that an agent is gone, unless another server has heard of it since.
+pub async fn note_gone(system: &System, id: AgentId, last_seen_at: Time) -> Result<()> {
+    let mut work = system.begin().await?;
+    sqlx::query("UPDATE agents SET gone_at = $2 WHERE id = $1 AND gone_at IS NULL AND last_seen_at <= $3")
+        .bind(id.0)
+        .bind(system.now().0)
+        .bind(last_seen_at.0)
         .execute(&mut **work)
         .await?;
     work.commit().await
 }
 
+/// Whether the agent is to be given work. Holds until the transaction ends: whoever changes it waits for that, and then finds what was given meanwhile.
+pub(crate) async fn takes_work(work: &mut Work, serving: &Serving) -> Result<bool> {
+    let sql = format!(
+        "SELECT service FROM agents WHERE id = $1{}",
+        serving.actor.db().lock_rows()
+    );
+    let service: Option<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(serving.id.0)
+        .fetch_optional(&mut ***work)
+        .await?;
+    Ok(service.as_deref() == Some(Service::Enabled.name()))
+}
+
+const COLUMNS: &str = "a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
+   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair";
+
+/// The agent as this actor may see it: with those of its queues that the actor may see, or with all that is known of it by `agents:read`.
+fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>> {
+    let full = actor.may(Permission::AgentsRead, &Target::default()).is_some();
+    let queues: Vec<String> =
+        serde_json::from_str(row.try_get::<&str, _>(2)?).map_err(|why| StoreError::Broken(why.to_string()))?;
+    let may_see = |name: &String| {
+        let found = actor.picture().find_queue(name);
+        found.is_some_and(|id| may_see(actor, id))
+    };
+    let shown: Vec<String> = queues.into_iter().filter(may_see).collect();
+    if shown.is_empty() && !full {
+        return Ok(None);
+    }
+    let seen = Time(row.try_get(7)?);
+    let account = PrincipalId(row.try_get(8)?);
+    let gone: Option<i64> = row.try_get(11)?;
+    let live =
+        gone.is_none() && actor.picture().world().is_active(account) && actor.now().since_ms(seen) < lost_after_ms;
+    let service = Service::parse(row.try_get(10)?).ok_or_else(|| StoreError::Broken("service of an agent".into()))?;
+    let state = match (live, service) {
+        (false, _) => "lost",
+        (true, Service::Enabled) => "up",
+        (true, service) => service.name(),
+    };
+    let hardware: BTreeMap<String, String> = serde_json::from_str(row.try_get::<&str, _>(5)?).unwrap_or_default();
+    Ok(Some(Agent {
+        id: AgentId(row.try_get(0)?),
+        name: row.try_get(1)?,
+        queues: shown,
+        state: state.into(),
+        service,
+        fair: row.try_get::<i64, _>(14)? == 1,
+        slots: row.try_get(3)?,
+        used_slots: row.try_get(9)?,
+        slot_kind: if row.try_get::<&str, _>(4)? == "gpu" {
+            SlotKind::Gpu
+        } else {
+            SlotKind::Cpu
+        },
+        last_seen_at: seen,
+        load: serde_json::from_str(row.try_get::<&str, _>(12)?).ok(),
+        load_at: row.try_get::<Option<i64>, _>(13)?.map(Time),
+        account: full.then(|| actor.picture().principal_name(account).to_string()),
+        address: full.then(|| row.try_get(6)).transpose()?,
+        hardware: if full { hardware } else { BTreeMap::new() },
+    }))
+}
+
 /// Agents of queues that this actor may see; addresses and hardware need `agents:read`. `lost_after_ms`: not heard of for so long means lost.
 pub async fn list(actor: &Actor, lost_after_ms: i64) -> Result<Page<Agent>> {
-    let full = actor.may(Permission::AgentsRead, &Target::default()).is_some();
-    let rows = sqlx::query(
-        "SELECT a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
-           (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING'))
-         FROM agents a ORDER BY a.id LIMIT 10000",
-    );
-    let mut items = Vec::new();
-    for row in rows.fetch_all(&actor.db().read).await? {
-        let queues: Vec<String> =
-            serde_json::from_str(row.try_get::<&str, _>(2)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-        let shown: Vec<String> = queues
-            .into_iter()
-            .filter(|name| actor.picture().find_queue(name).is_some_and(|id| may_see(actor, id)))
-            .collect();
-        if shown.is_empty() && !full {
-            continue;
-        }
-        let seen = Time(row.try_get(7)?);
-        let live = actor.picture().world().is_active(PrincipalId(row.try_get(8)?))
-            && actor.now().since_ms(seen) < lost_after_ms;
-        let hardware: BTreeMap<String, String> = serde_json::from_str(row.try_get::<&str, _>(5)?).unwrap_or_default();
-        items.push(Agent {
-            id: AgentId(row.try_get(0)?),
-            name: row.try_get(1)?,
-            queues: shown,
-            state: if live { "up".into() } else { "lost".into() },
-            slots: row.try_get(3)?,
-            used_slots: row.try_get(9)?,
-            slot_kind: if row.try_get::<&str, _>(4)? == "gpu" {
-                SlotKind::Gpu
-            } else {
-                SlotKind::Cpu
-            },
-            last_seen_at: seen,
-            address: full.then(|| row.try_get(6)).transpose()?,
-            hardware: if full { hardware } else { BTreeMap::new() },
-        });
+    let sql = format!("SELECT {COLUMNS} FROM agents a ORDER BY a.id LIMIT 10000");
+    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&actor.db().read).await?;
+    let items = rows
+        .iter()
+        .filter_map(|row| view(actor, row, lost_after_ms).transpose());
+    Ok(Page {
+        items: items.collect::<Result<_>>()?,
+        next: None,
+    })
+}
+
+/// One agent by its number or name. Two accounts may each have one of the same name.
+pub async fn get(actor: &Actor, which: &str, lost_after_ms: i64) -> std::result::Result<Agent, PlaceError> {
+    let sql = format!("SELECT {COLUMNS} FROM agents a WHERE a.id = $1 OR a.name = $2 ORDER BY a.id LIMIT 100");
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(which.parse().unwrap_or(0_i64))
+        .bind(which)
+        .fetch_all(&actor.db().read)
+        .await
+        .map_err(StoreError::from)?;
+    let mut found = Vec::new();
+    for row in &rows {
+        found.extend(view(actor, row, lost_after_ms)?);
     }
-    Ok(Page { items, next: None })
+    if let Some(at) = found.iter().position(|agent| agent.id.to_string() == which) {
+        return Ok(found.swap_remove(at));
+    }
+    if found.len() > 1 {
+        let ids: Vec<String> = found.iter().map(|agent| agent.id.to_string()).collect();
+        let why = format!("{} agents are named `{which}`: {}", ids.len(), ids.join(", "));
+        return Err(PlaceError::Conflict(why, "name it by its number"));
+    }
+    let missing = || Refusal::NotFound {
+        what: "agent",
+        which: which.to_owned(),
+    };
+    Ok(found.pop().ok_or_else(missing)?)
+}
+
+/// Says whether an agent is to be given work. Where it is disabled, what it holds is told to stop and then handed back.
+pub async fn set_service(
+    by: &Granted<permit::AgentsManage>,
+    agent: &Agent,
+    service: Service,
+) -> std::result::Result<Vec<ExperimentId>, Refusal> {
+    let mut work = by.begin().await?;
+    let sql = format!("SELECT service FROM agents WHERE id = $1{}", by.db().lock_rows());
+    let before: String = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(agent.id.0)
+        .fetch_one(&mut **work)
+        .await?;
+    sqlx::query("UPDATE agents SET service = $2 WHERE id = $1")
+        .bind(agent.id.0)
+        .bind(service.name())
+        .execute(&mut **work)
+        .await?;
+    let mut stopped = Vec::new();
+    if service == Service::Disabled {
+        let why = format!("agent {} was disabled by {}", agent.name, by.actor.name());
+        let held: Vec<i64> = sqlx::query_scalar(
+            "UPDATE jobs SET wanted = $2, wanted_by = $3, state = 'STOPPING'
+             WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND wanted = '' RETURNING experiment_id",
+        )
+        .bind(agent.id.0)
+        .bind(HAND_BACK)
+        .bind(&why)
+        .fetch_all(&mut **work)
+        .await?;
+        for experiment in held {
+            change_state(
+                &mut work,
+                ExperimentId(experiment),
+                State::Stopping,
+                &why,
+                by.actor.now(),
+            )
+            .await?;
+            stopped.push(ExperimentId(experiment));
+        }
+    }
+    let verb = match service {
+        Service::Enabled => "enable",
+        Service::Draining => "drain",
+        Service::Disabled => "disable",
+    };
+    let detail = serde_json::json!({"before": {"service": before}, "after": {"service": service}, "stopped": stopped});
+    let entry = Entry::of::<permit::AgentsManage>(verb, "agent", &agent.name).with(detail);
+    audit::write(&mut work, &by.actor, entry).await?;
+    work.commit().await?;
+    Ok(stopped)
 }

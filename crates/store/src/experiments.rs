@@ -852,10 +852,12 @@ fn used(attempts: &[(Attempt, Option<Time>)], slots: i64, now: Time) -> Option<U
 async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -> Result<String> {
     let queue = by.actor.picture().queue_name(row.queue);
     // Queue names stand in the agents' lists as JSON text.
-    let agents: Vec<(String, i64)> = sqlx::query_as("SELECT queues, slots FROM agents WHERE last_seen_at > $1")
-        .bind(by.actor.now().plus_ms(-180_000).0)
-        .fetch_all(&by.db().read)
-        .await?;
+    let agents: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT queues, slots FROM agents WHERE last_seen_at > $1 AND service = 'enabled' AND gone_at IS NULL",
+    )
+    .bind(by.actor.now().plus_ms(-180_000).0)
+    .fetch_all(&by.db().read)
+    .await?;
     let serves = |queues: &String| {
         serde_json::from_str::<Vec<String>>(queues).is_ok_and(|names| names.iter().any(|name| **name == *queue))
     };
@@ -865,7 +867,7 @@ async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -
         .map(|(_, slots)| *slots)
         .collect();
     let Some(largest) = sizes.iter().max() else {
-        return Ok(format!("no agent serves queue `{queue}` at the moment"));
+        return Ok(format!("no agent that is up and takes work serves queue `{queue}`"));
     };
     if *largest < row.slots {
         return Ok(format!(

@@ -1,6 +1,6 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
-use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, OnLostAgent, Report, StopOrder};
+use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, Load, OnLostAgent, Report, StopOrder};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
 use bailiwick_api::queues::QueueState;
@@ -10,11 +10,15 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, Picture, Refusal, System, Work, queue_target};
-use crate::agents::Serving;
+use crate::agents::{Serving, note_seen, takes_work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
 use crate::queues::{self, Turns};
+
+/// Beside `cancel` and `kill`, what may be wanted of a held job: that its agent ends it and hands it back, as if the agent were lost.
+/// Then `wanted_by` holds the whole reason.
+pub(crate) const HAND_BACK: &str = "hand-back";
 
 /// One job that an agent holds, as the store knows it.
 pub struct HeldRow {
@@ -43,7 +47,7 @@ pub async fn held_by(serving: &Serving) -> Result<Vec<HeldRow>> {
                 experiment: ExperimentId(row.try_get(2)?),
                 state: parse_state(row.try_get::<&str, _>(3)?)?,
                 wanted: match row.try_get::<&str, _>(4)? {
-                    "cancel" => Some(Stop::Cancel),
+                    "cancel" | HAND_BACK => Some(Stop::Cancel),
                     "kill" => Some(Stop::Kill),
                     _ => None,
                 },
@@ -60,12 +64,15 @@ pub fn stop_order(row: &HeldRow, how: Stop) -> StopOrder {
     }
 }
 
-/// Renews the leases of these jobs, and notes what they use.
-pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Result<()> {
+/// Renews the leases of these jobs, and notes what they use and how their machine does.
+pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage], load: Option<&Load>) -> Result<()> {
     if jobs.is_empty() {
         return Ok(());
     }
+    let now = serving.actor.now();
     let mut work = serving.actor.begin().await?;
+    // The agent before its jobs, as whoever disables it has it: neither can then wait for the other.
+    note_seen(&mut work, serving, load).await?;
     let sql = format!(
         "UPDATE jobs SET renewals = renewals + 1 WHERE agent_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND id IN ({})",
         id_list(jobs.iter().map(|job| job.0))
@@ -74,15 +81,9 @@ pub async fn renew(serving: &Serving, jobs: &[JobId], usage: &[JobUsage]) -> Res
         .bind(serving.id.0)
         .execute(&mut **work)
         .await?;
-    let now = serving.actor.now();
     for one in usage.iter().filter(|one| jobs.contains(&one.job)) {
         note_usage(&mut work, one.job, one.fence, one.usage, now).await?;
     }
-    sqlx::query("UPDATE agents SET last_seen_at = $1 WHERE id = $2")
-        .bind(now.0)
-        .bind(serving.id.0)
-        .execute(&mut **work)
-        .await?;
     work.commit().await
 }
 
@@ -214,6 +215,9 @@ async fn lease(
     token: &str,
     new: bool,
 ) -> Result<Option<JobLease>> {
+    if new && !takes_work(work, serving).await? {
+        return Ok(None);
+    }
     let hash = key::stored_hash(token)
         .map(|hash| key::hex(&hash))
         .expect("a fresh token is well formed");
@@ -231,6 +235,13 @@ async fn lease(
     let Some(row) = row else { return Ok(None) };
     let (fence, experiment, slots): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if new {
+        if serving.fair {
+            sqlx::query("UPDATE agents SET last_queue = (SELECT queue_id FROM jobs WHERE id = $2) WHERE id = $1")
+                .bind(serving.id.0)
+                .bind(job.0)
+                .execute(&mut ***work)
+                .await?;
+        }
         sqlx::query("INSERT INTO job_attempts (job_id, fence, agent, taken_at) VALUES ($1, $2, $3, $4)")
             .bind(job.0)
             .bind(fence)
@@ -343,7 +354,9 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
             lost,
             ..
         } => {
+            let handed_back = wanted == HAND_BACK;
             let words = match (reason, exit_code, signal) {
+                _ if handed_back => wanted_by.clone(),
                 (Some(reason), ..) => reason.clone(),
                 (None, Some(0), _) => "finished".to_owned(),
                 (None, Some(code), _) => format!("exit code {code}"),
@@ -357,14 +370,9 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
                 job,
                 fence,
                 experiment,
-                canceled_by: (!wanted.is_empty()).then(|| {
-                    format!(
-                        "{} by {wanted_by}",
-                        if wanted == "kill" { "killed" } else { "canceled" }
-                    )
-                }),
-                succeeded: *exit_code == Some(0) && reason.is_none(),
-                lost: *lost,
+                canceled_by: canceled_by(&wanted, &wanted_by),
+                succeeded: *exit_code == Some(0) && reason.is_none() && !handed_back,
+                lost: *lost || handed_back,
                 exit_code: exit_code.or_else(|| signal.map(|signal| signal.saturating_add(128))),
                 words,
             };
@@ -377,6 +385,15 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
     }
     work.commit().await?;
     Ok(Reported::Kept(experiment))
+}
+
+/// Whose order it was that ended a job, where somebody wanted it ended.
+fn canceled_by(wanted: &str, wanted_by: &str) -> Option<String> {
+    match wanted {
+        "cancel" => Some(format!("canceled by {wanted_by}")),
+        "kill" => Some(format!("killed by {wanted_by}")),
+        _ => None,
+    }
 }
 
 struct Ending {
@@ -488,12 +505,7 @@ pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: Lease
         job: lease.held.job,
         fence: lease.held.fence,
         experiment,
-        canceled_by: (!wanted.is_empty()).then(|| {
-            format!(
-                "{} by {wanted_by}",
-                if wanted == "kill" { "killed" } else { "canceled" }
-            )
-        }),
+        canceled_by: canceled_by(&wanted, &wanted_by),
         succeeded: false,
         lost: true,
         exit_code: None,

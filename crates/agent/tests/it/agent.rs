@@ -18,6 +18,7 @@ pub fn run_from_environment() -> i32 {
         ca: None,
         name: "machine".into(),
         queues: vec!["default".into()],
+        fair: false,
         dir: variable("ML_TEST_AGENT").map(PathBuf::from).unwrap_or_default(),
         slots: Some(variable("ML_TEST_SLOTS").map_or(2, |slots| slots.parse().unwrap_or(2))),
         gpus: None,
@@ -29,6 +30,7 @@ pub fn run_from_environment() -> i32 {
         job_env: [("FROM_THE_AGENT".to_owned(), "yes".to_owned())].into(),
         protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
         stop_on_stdin_end: variable("ML_TEST_STDIN").is_some(),
+        tell_start: false,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -249,4 +251,20 @@ fn an_agent_told_to_end_leaves_its_jobs_to_the_next_one() {
     let again = Agent::start_in(&server, &agent.dir, &[]);
     std::fs::write(again.job_dir(1, 1).join("work/go"), "").unwrap();
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
+}
+
+#[test]
+fn an_agent_tells_how_its_machine_does_and_soon_how_busy_it_is() {
+    let server = Server::start();
+    let _agent = Agent::start(&server);
+    let first = server.wait("the first load", |known| known.loads.first().cloned());
+    assert!(first.memory_total_bytes > 0 && first.disk_total_bytes > 0);
+    let second = server.wait("a second load", |known| known.loads.get(1).cloned());
+    assert!(
+        second
+            .cpu_percent
+            .is_some_and(|percent| (0.0..=100.0).contains(&percent))
+    );
+    let (polls, loads) = server.see(|known| (known.polls, known.loads.len()));
+    assert!(loads <= polls, "at most one with each poll");
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use bailiwick_api::agents::{Happened, Held, JobLease, Limits, OnLostAgent, Poll, PollAnswer, Report, StopOrder};
+use bailiwick_api::agents::{Happened, Held, JobLease, Limits, Load, OnLostAgent, Poll, PollAnswer, Report, StopOrder};
 use bailiwick_api::experiments::{LogLine, Stop, Stream, Usage, log_text};
 use bailiwick_api::{AgentId, ExperimentId, JobId};
 use serde_json::{Value, json};
@@ -32,6 +32,8 @@ pub struct Known {
     /// What a job had used when it ended.
     pub used_at_end: BTreeMap<(i64, i64), Option<Usage>>,
     pub polls: usize,
+    /// As they came in polls.
+    pub loads: Vec<Load>,
     pub registered: usize,
     pub forget_agent: bool,
     pub down: bool,
@@ -283,6 +285,7 @@ fn answer(
     if parts[1] == "poll" {
         let poll: Poll = serde_json::from_slice(body).unwrap();
         known.polls += 1;
+        known.loads.extend(poll.load.clone());
         for one in &poll.usage {
             known.used.entry((one.job.0, one.fence)).or_default().push(one.usage);
         }

@@ -2,6 +2,7 @@
 //! asked for (`seeds`), and against several servers on one database (`freshness`).
 
 mod access;
+mod agents;
 mod alone;
 mod document;
 mod freshness;

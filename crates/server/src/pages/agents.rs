@@ -3,12 +3,16 @@
 use askama::Template;
 use bailiwick_access::Target;
 use bailiwick_api::Permission;
-use bailiwick_api::agents::{Agent, SlotKind};
+use bailiwick_api::Time;
+use bailiwick_api::agents::{Agent, Load, Service, SlotKind, bytes_words};
 use bailiwick_api::experiments::{Experiment, ExperimentFilter, State};
 use bailiwick_api::queues::Queue;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
+use super::users::unknown;
 use super::{Frame, ago, lasted};
-use crate::access::{Answer, Json, NoInput, Query, SignedIn};
+use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
 
@@ -45,9 +49,25 @@ impl QueueRow {
 pub struct AgentRow {
     it: Agent,
     seen: String,
+    /// What is known of it while it is there.
+    load: Vec<(String, String)>,
+    /// When it was measured.
+    measured: String,
 }
 
 impl AgentRow {
+    fn new(it: Agent, now: Time) -> AgentRow {
+        AgentRow {
+            seen: ago(it.last_seen_at, now),
+            load: match &it.load {
+                Some(load) if it.state != "lost" => load_words(load),
+                _ => Vec::new(),
+            },
+            measured: it.load_at.map(|at| ago(at, now)).unwrap_or_default(),
+            it,
+        }
+    }
+
     fn kind(&self) -> &'static str {
         match self.it.slot_kind {
             SlotKind::Gpu => "GPU",
@@ -58,6 +78,28 @@ impl AgentRow {
     fn is_up(&self) -> bool {
         self.it.state == "up"
     }
+
+    /// What an administrator has said of an agent that is lost; otherwise its state tells.
+    fn besides(&self) -> Option<&'static str> {
+        (self.it.state == "lost" && self.it.service != Service::Enabled).then(|| self.it.service.name())
+    }
+}
+
+/// How an agent's machine does, in words.
+fn load_words(load: &Load) -> Vec<(String, String)> {
+    let used = |used: i64, total: i64| format!("{} of {}", bytes_words(used), bytes_words(total));
+    let mut words = Vec::new();
+    if let Some(percent) = load.cpu_percent {
+        words.push(("CPU".to_owned(), format!("{percent:.0} %")));
+    }
+    words.push(("Memory".into(), used(load.memory_used_bytes, load.memory_total_bytes)));
+    let free = used(load.disk_free_bytes, load.disk_total_bytes);
+    words.push(("Disk".into(), format!("{free} free")));
+    for gpu in &load.gpus {
+        let memory = used(gpu.memory_used_bytes, gpu.memory_total_bytes);
+        words.push((format!("GPU {}", gpu.index), format!("{} %, {memory}", gpu.percent)));
+    }
+    words
 }
 
 /// An experiment that waits or runs.
@@ -111,14 +153,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
             .map(|it| QueueRow::new(it, &agents.items))
             .collect(),
         full: agents.items.iter().any(|agent| agent.address.is_some()),
-        agents: agents
-            .items
-            .into_iter()
-            .map(|it| AgentRow {
-                seen: ago(it.last_seen_at, now),
-                it,
-            })
-            .collect(),
+        agents: agents.items.into_iter().map(|it| AgentRow::new(it, now)).collect(),
         server: context.shared.parts.public_url.clone(),
         may_create: door.actor.may(Permission::QueuesCreate, &Target::default()).is_some(),
         more_wait: waiting.next.is_some(),
@@ -127,4 +162,50 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
         running: running.items.into_iter().map(work).collect(),
     };
     page.frame.answer(&page)
+}
+
+#[derive(Template)]
+#[template(path = "agent.html")]
+struct AgentPage {
+    frame: Frame,
+    agent: AgentRow,
+    /// Whether one may enable, drain and disable it.
+    manages: bool,
+}
+
+impl AgentPage {
+    fn is(&self, service: &str) -> bool {
+        self.agent.it.service.name() == service
+    }
+}
+
+/// Signed in; who sees one of its queues sees the agent.
+pub async fn one(door: SignedIn, _: NoInput) -> Result<Answer, Failure> {
+    let path = [("agent", door.context.path("agent"))];
+    let Json(agent) = door.context.ask(routes::agents::show, &path, NoInput).await?;
+    let page = AgentPage {
+        frame: Frame::new(&door, "queues", &agent.name),
+        manages: door.actor.may(Permission::AgentsManage, &Target::default()).is_some(),
+        agent: AgentRow::new(agent, door.actor.now()),
+    };
+    page.frame.answer(&page)
+}
+
+/// Which button.
+#[derive(Deserialize, JsonSchema)]
+pub struct AgentForm {
+    act: String,
+}
+
+/// Signed in; each act asks for what it needs.
+pub async fn act(door: SignedIn, Form(form): Form<AgentForm>) -> Result<Answer, Failure> {
+    let path = [("agent", door.context.path("agent"))];
+    let (context, nothing) = (&door.context, Json(Done {}));
+    let Json(agent) = match form.act.as_str() {
+        "enable" => context.ask(routes::agents::enable, &path, nothing).await?,
+        "drain" => context.ask(routes::agents::drain, &path, nothing).await?,
+        "disable" => context.ask(routes::agents::disable, &path, nothing).await?,
+        act => return Err(unknown(act)),
+    };
+    Ok(Answer::see(&format!("/agents/{}", agent.id)))
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use bailiwick_access::Target;
 use bailiwick_api::agents::{
-    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
+    Agent, Happened, Held, JobLease, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
+    Service,
 };
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
-use bailiwick_api::{AgentId, JobId, Page};
+use bailiwick_api::{AgentId, JobId, Page, Permission};
 use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
 use bailiwick_store::audit::{self, Entry};
@@ -22,9 +24,9 @@ use crate::access::{Asked, Content, Done, Gzip, Json, NoInput, Query, Raw, Share
 use crate::failure::Failure;
 use crate::parts::Parts;
 
-/// An agent polls at least every 60 s; unheard of for three times that, it is lost.
+/// An agent polls at least every 60 s; unheard of for three times that, it is lost. Mostly that is known sooner: `background::watch_agents`.
 const LOST_AFTER_MS: i64 = 180_000;
-/// What jobs use is written down at most this often.
+/// What jobs use, and how machines do, is written down at most this often.
 const USAGE_PAUSE: Duration = Duration::from_secs(4);
 /// Largest piece of log text, in bytes.
 const LOG_MAX: usize = 4 * 1024 * 1024;
@@ -54,11 +56,60 @@ async fn recorded<T>(actor: &Actor, outcome: Result<T, Refusal>) -> Result<T, Fa
     if let Err(Refusal::Forbidden { permission, place, .. }) = &outcome {
         audit::record(actor, Entry::denied(*permission, "agent", place)).await?;
     }
-    Ok(outcome?)
+    let ask = match &outcome {
+        Err(Refusal::Forbidden {
+            permission, who, on, ..
+        }) if *permission == Permission::QueuesServe => Some((who.clone(), on.clone())),
+        Err(Refusal::NotFound { what: "queue", which }) => Some((actor.name().to_string(), format!("queue:{which}"))),
+        _ => None,
+    };
+    let outcome = outcome.map_err(Failure::from);
+    Ok(match ask {
+        // Whoever reads this looks at the agent's log, and has to ask somebody else.
+        Some((who, on)) => outcome.map_err(|why| {
+            why.hint(format!(
+                "ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`"
+            ))
+        })?,
+        None => outcome?,
+    })
 }
 
 pub async fn list(door: SignedIn, _: NoInput) -> Result<Json<Page<Agent>>, Failure> {
     Ok(Json(agents::list(&door.actor, LOST_AFTER_MS).await?))
+}
+
+pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<Agent>, Failure> {
+    let agent = agents::get(&door.actor, door.context.path("agent"), LOST_AFTER_MS).await?;
+    Ok(Json(agent))
+}
+
+type Managing = Asked<permit::AgentsManage>;
+
+/// Visible, but may not be managed: 403, which names the right.
+async fn set_service(door: &Managing, service: Service) -> Result<Json<Agent>, Failure> {
+    let agent = agents::get(&door.actor, door.context.path("agent"), LOST_AFTER_MS).await?;
+    let granted = door.at(Target::default(), "agent", &agent.name, None).await?;
+    let hub = &door.context.shared.parts.hub;
+    for experiment in agents::set_service(&granted, &agent, service).await? {
+        hub.wake_followers(experiment);
+    }
+    // It is told to stop what it holds, or may take what waits.
+    hub.wake_agents();
+    let agent = agents::get(&door.actor, &agent.id.to_string(), LOST_AFTER_MS).await?;
+    Ok(Json(agent))
+}
+
+pub async fn enable(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Enabled).await
+}
+
+pub async fn disable(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Disabled).await
+}
+
+pub async fn drain(door: Managing, _: Json<Done>) -> Result<Json<Agent>, Failure> {
+    set_service(&door, Service::Draining).await
 }
 
 pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Registered>, Failure> {
@@ -79,11 +130,9 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             return Err(Failure::conflict("conflict", message).hint("give each machine its own name with --name"));
         }
     };
-    door.context
-        .shared
-        .parts
-        .hub
-        .renewed
+    let hub = &door.context.shared.parts.hub;
+    hub.agent_registered(agent, door.actor.now());
+    hub.renewed
         .lock()
         .expect("no panic while the lock is held")
         .remove(&agent);
@@ -99,7 +148,11 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     if serving.instance != poll.instance {
         return Err(Failure::not_found("agent", format!("{} as registered", serving.name)));
     }
+    if poll.load.as_ref().is_some_and(|load| load.gpus.len() > 4096) {
+        return Err(Failure::invalid("an agent has at most 4096 GPUs"));
+    }
     let parts = &door.context.shared.parts;
+    let there = parts.hub.agent_polls(serving.id, serving.last_seen_at);
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
     let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());
     let mut first = true;
@@ -108,6 +161,7 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
         let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
         if over || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
+            there.answered();
             return Ok(Json(answer));
         }
         first = false;
@@ -164,7 +218,8 @@ fn kill_is_due(parts: &Parts, held: Held) -> bool {
 /// Compares what the agent holds with what it should hold.
 async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Result<PollAnswer, Failure> {
     let rows = jobs::held_by(serving).await?;
-    if first {
+    // Another server may have missed it, and called it gone.
+    if first || serving.gone {
         renew(parts, serving, poll, &rows).await?;
     }
     let mut answer = PollAnswer::default();
@@ -210,9 +265,10 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
     if !poll.draining {
         // What is given again takes its slots, too.
         let mut free = poll.free_slots - answer.start.iter().map(|lease| lease.slots).sum::<i64>();
+        let mut turns = serving.clone();
         // Zero-slot jobs need no slot; the bound keeps one answer small.
         while answer.start.len() < 64 {
-            let Some(lease) = jobs::take(serving, free, rules(parts), &fresh_token()).await? else {
+            let Some(lease) = next(&mut turns, free, rules(parts)).await? else {
                 break;
             };
             free -= lease.slots;
@@ -221,6 +277,25 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
         }
     }
     Ok(answer)
+}
+
+/// The next job for an agent. Where its queues take turns, the one that gave it goes to the end.
+async fn next(serving: &mut Serving, free_slots: i64, rules: LeaseRules) -> Result<Option<JobLease>, Failure> {
+    if !serving.fair {
+        return Ok(jobs::take(serving, free_slots, rules, &fresh_token()).await?);
+    }
+    for at in 0..serving.queues.len() {
+        let one = Serving {
+            queues: vec![serving.queues[at]],
+            ..serving.clone()
+        };
+        let lease = jobs::take(&one, free_slots, rules, &fresh_token()).await?;
+        if lease.is_some() {
+            serving.queues.rotate_left(at + 1);
+            return Ok(lease);
+        }
+    }
+    Ok(None)
 }
 
 /// Writes down that the agent is there and renews its leases, unless that was done a moment ago.
@@ -240,8 +315,8 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
     // It is sent where it has changed; somebody may be looking at it.
     let measured = || parts.hub.measured.lock().expect("no panic while the lock is held");
     let is_recent = |at: &Instant| now.duration_since(*at) < USAGE_PAUSE;
-    let tells = !poll.usage.is_empty() && !measured().get(&serving.id).is_some_and(is_recent);
-    if !tells {
+    let tells = (!poll.usage.is_empty() || poll.load.is_some()) && !measured().get(&serving.id).is_some_and(is_recent);
+    if !tells && !serving.gone {
         let renewed = parts.hub.renewed.lock().expect("no panic while the lock is held");
         if renewed
             .get(&serving.id)
@@ -250,19 +325,21 @@ async fn renew(parts: &Parts, serving: &Serving, poll: &Poll, rows: &[HeldRow]) 
             return Ok(());
         }
     }
+    let load = poll.load.as_ref().filter(|_| tells);
     if live.is_empty() {
-        agents::seen(serving).await?;
+        agents::seen(serving, load).await?;
     } else {
         let held = |one: &JobUsage| {
             rows.iter()
                 .any(|row| (row.held.job, row.held.fence) == (one.job, one.fence))
         };
         let usage: Vec<JobUsage> = poll.usage.iter().copied().filter(|one| tells && held(one)).collect();
-        jobs::renew(serving, &live, &usage).await?;
-        if tells {
-            measured().insert(serving.id, now);
-        }
+        jobs::renew(serving, &live, &usage, load).await?;
     }
+    if tells {
+        measured().insert(serving.id, now);
+    }
+    parts.hub.agent_seen(serving.id, serving.actor.now());
     parts
         .hub
         .renewed

@@ -95,6 +95,12 @@ pub fn table() -> Routes {
     r.post("/queues/new", "make a queue from the page", pages::queues::create);
     r.get("/queues/{queue}", "page of a queue", pages::queues::show);
     r.post("/queues/{queue}", "change a queue from the page", pages::queues::act);
+    r.get("/agents/{agent}", "page of an agent", pages::agents::one);
+    r.post(
+        "/agents/{agent}",
+        "enable, drain or disable an agent from the page",
+        pages::agents::act,
+    );
     r.get("/settings", "page of one's profile and rights", pages::settings::show);
     r.post(
         "/settings",
@@ -632,6 +638,22 @@ pub fn table() -> Routes {
     );
     r.get("/api/v1/agents", "list agents", agents::list);
     r.post("/api/v1/agents", "make an agent known", agents::register);
+    r.get("/api/v1/agents/{agent}", "show an agent", agents::show);
+    r.post(
+        "/api/v1/agents/{agent}/enable",
+        "let an agent take work again",
+        agents::enable,
+    );
+    r.post(
+        "/api/v1/agents/{agent}/drain",
+        "give an agent no more work; what it runs goes on",
+        agents::drain,
+    );
+    r.post(
+        "/api/v1/agents/{agent}/disable",
+        "give an agent no more work and end what it runs",
+        agents::disable,
+    );
     r.post(
         "/api/v1/agents/{agent}/poll",
         "renew leases and wait for work",

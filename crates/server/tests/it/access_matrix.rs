@@ -337,6 +337,7 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/users/{user}" => "act=link".into(),
         "/service-accounts" => format!("act=create&name=new{number}&serve=default"),
         "/groups/{group}" => format!("act=change&description=Nr. {number}"),
+        "/agents/{agent}" => "act=drain".into(),
         "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
         "/roles/{role}" => format!("act=change&description=Nr. {number}"),
         "/queues/new" => format!("act=create&name=new{number}"),
@@ -651,6 +652,8 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                     .leaving_nothing("the log is the record")
             },
             Some("code") => Call::to(format!("{path}?fence={fence}")).named(agent),
+            Some("{agent}") => Call::to(path).named(agent),
+            Some("enable" | "drain" | "disable") => Call::to(path).named(agent).with(json!({})),
             other => panic!("the matrix does not know how to call {other:?} of an agent"),
         };
     }

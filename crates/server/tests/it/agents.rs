@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use bailiwick_api::agents::{Happened, OnLostAgent};
+use bailiwick_api::agents::{GpuLoad, Happened, Load, OnLostAgent, Poll, Service};
 use bailiwick_api::experiments::{State, Stop};
 use serde_json::json;
 
@@ -364,11 +364,13 @@ fn an_agent_whose_account_is_gone_is_refused_also_while_it_waits() {
         let lease = held(&agent.take(1).await[0]);
         agent.started(lease).await.unwrap();
         let waiter = agent.clone();
+        let before = world.now();
+        world.pass_ms(1000);
         let waits = tokio::spawn(async move { waiter.try_poll(&[lease], 1, 30_000).await });
         // Once the poll waits, and not before, the account goes and a job comes.
         eventually("the poll is there", || async {
             let agents = world.admin.client.agents().await.unwrap();
-            (agents.items[0].used_slots == 1).then_some(())
+            (agents.items[0].last_seen_at > before).then_some(())
         })
         .await;
         world
@@ -408,5 +410,416 @@ fn an_agent_with_numbers_at_the_edge_gets_an_answer() {
             ana.client.experiment("one").await.unwrap().experiment.state,
             State::Error
         );
+    });
+}
+
+#[test]
+fn an_agent_that_is_drained_gets_nothing_new_and_ends_what_it_runs_also_when_it_registers_again() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await;
+        let agent = world.agent("machine-1", 2).await;
+        let lease = held(&agent.take(2).await[0]);
+        agent.started(lease).await.unwrap();
+        let two = ana.submit("two").await;
+        let admin = &world.admin.client;
+        let drained = admin.set_agent_service("machine-1", Service::Draining).await.unwrap();
+        assert_eq!(
+            (drained.state.as_str(), drained.service),
+            ("draining", Service::Draining)
+        );
+        let told = agent.poll(&[lease], 1).await;
+        assert!(told.start.is_empty() && told.stop.is_empty() && told.drop.is_empty());
+        agent.ended(lease, 0).await.unwrap();
+        assert_eq!(state(&world, one.id).await, State::Completed);
+        let again = crate::world::registration("machine-1", 2);
+        assert_eq!(agent.client.register_agent(&again).await.unwrap().agent, agent.id);
+        assert!(
+            agent.take(2).await.is_empty(),
+            "it registered again and is drained still"
+        );
+        let waiting = ana.client.experiment("two").await.unwrap().experiment;
+        assert!(
+            waiting.cause.contains("no agent that is up and takes work"),
+            "{}",
+            waiting.cause
+        );
+        // A poll that waits is woken by the enabling.
+        let waiter = agent.clone();
+        let waits = tokio::spawn(async move { waiter.try_poll(&[], 2, 30_000).await });
+        let began = Instant::now();
+        let enabled = admin
+            .set_agent_service(&agent.id.to_string(), Service::Enabled)
+            .await
+            .unwrap();
+        assert_eq!(enabled.state, "up");
+        let given = waits.await.unwrap().unwrap().start;
+        assert!(given.len() == 1 && began.elapsed() < Duration::from_secs(10));
+        assert_eq!(state(&world, two.id).await, State::Starting);
+        assert_eq!(
+            world
+                .events("object_kind = 'agent' AND verb IN ('drain', 'enable')")
+                .await,
+            [
+                "admin agents:manage drain agent machine-1 allowed",
+                "admin agents:manage enable agent machine-1 allowed"
+            ]
+        );
+    });
+}
+
+#[test]
+fn an_agent_that_is_disabled_hands_back_what_it_holds_and_what_was_canceled_stays_canceled() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 4).await;
+        let mut runs = Vec::new();
+        for name in ["killed by the signal", "saves and exits", "canceled", "unknown to it"] {
+            ana.submit(name).await;
+            let held_now: Vec<_> = runs.clone();
+            let lease = held(&agent.poll(&held_now, 1).await.start[0]);
+            if name != "unknown to it" {
+                agent.started(lease).await.unwrap();
+                runs.push(lease);
+            }
+        }
+        world
+            .admin
+            .client
+            .set_agent_service("machine-1", Service::Disabled)
+            .await
+            .unwrap();
+        assert_eq!(
+            ana.client.experiment("saves and exits").await.unwrap().experiment.state,
+            State::Stopping
+        );
+        ana.client.stop_experiment("canceled", Stop::Cancel).await.unwrap();
+        let told = agent.poll(&runs, 4).await;
+        assert!(told.start.is_empty());
+        assert!(told.stop.len() == 3 && told.stop.iter().all(|order| order.how == Stop::Cancel));
+        let killed = Happened::Ended {
+            at: START,
+            exit_code: None,
+            signal: Some(15),
+            reason: None,
+            lost: false,
+        };
+        agent.report(runs[0], killed).await.unwrap();
+        agent.ended(runs[1], 0).await.unwrap();
+        agent.ended(runs[2], 0).await.unwrap();
+        for name in ["killed by the signal", "saves and exits", "unknown to it"] {
+            let experiment = ana.client.experiment(name).await.unwrap().experiment;
+            assert_eq!((experiment.state, experiment.restarts), (State::Queued, 0), "{name}");
+        }
+        let events = ana.client.experiment("saves and exits").await.unwrap().events;
+        let causes: Vec<&str> = events.iter().map(|event| event.cause.as_str()).collect();
+        assert_eq!(
+            causes[causes.len() - 2..],
+            [
+                "agent machine-1 was disabled by admin",
+                "queued again: agent machine-1 was disabled by admin"
+            ]
+        );
+        let canceled = ana.client.experiment("canceled").await.unwrap().experiment;
+        assert_eq!(
+            (canceled.state, canceled.cause.as_str()),
+            (State::Canceled, "canceled by ana")
+        );
+        assert!(agent.take(4).await.is_empty(), "nor is it given these again");
+        assert_eq!(world.agent("machine-2", 4).await.take(4).await.len(), 3);
+    });
+}
+
+#[test]
+fn a_job_handed_back_fails_where_the_operator_wants_that_of_lost_agents() {
+    on_both_with(
+        |config| config.on_lost_agent = OnLostAgent::Fail,
+        |world| async move {
+            let ana = world.person("ana").await;
+            ana.submit("one").await;
+            let agent = world.agent("machine-1", 1).await;
+            let lease = held(&agent.take(1).await[0]);
+            agent.started(lease).await.unwrap();
+            let admin = &world.admin.client;
+            admin.set_agent_service("machine-1", Service::Disabled).await.unwrap();
+            agent.ended(lease, 143).await.unwrap();
+            let experiment = ana.client.experiment("one").await.unwrap().experiment;
+            assert_eq!(
+                (experiment.state, experiment.cause.as_str()),
+                (State::Error, "agent machine-1 was disabled by admin")
+            );
+        },
+    );
+}
+
+#[test]
+fn only_who_manages_agents_changes_them_and_a_name_that_two_have_is_asked_about() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 1).await;
+        let refused = ana.post("/api/v1/agents/machine-1/drain", json!({})).await;
+        assert_eq!(refused.status, 403);
+        assert!(refused.text.contains("ana needs agents:manage"), "{}", refused.text);
+        let own = Answer::of(
+            agent
+                .client
+                .request(reqwest::Method::POST, &format!("/api/v1/agents/{}/enable", agent.id)),
+        )
+        .await;
+        assert_ne!(own.status, 200, "nor the agent's own key");
+        let own = agent.client.set_agent_service("machine-1", Service::Enabled).await;
+        assert_eq!(own.unwrap_err().status(), Some(403));
+        let other = world.agent("machine-2", 1).await;
+        let mut same = crate::world::registration("machine-1", 1);
+        same.instance = "another".into();
+        let second = other.client.register_agent(&same).await.unwrap().agent;
+        let admin = &world.admin.client;
+        let why = admin.agent("machine-1").await.unwrap_err().to_string();
+        assert!(
+            why.contains(&format!("2 agents are named `machine-1`: {}, {second}", agent.id)),
+            "{why}"
+        );
+        let drained = admin
+            .set_agent_service(&second.to_string(), Service::Draining)
+            .await
+            .unwrap();
+        assert_eq!(drained.account.as_deref(), Some("machine-2-account"));
+        assert_eq!(admin.agent(&agent.id.to_string()).await.unwrap().state, "up");
+        assert_eq!(admin.agent("machine-9").await.unwrap_err().status(), Some(404));
+    });
+}
+
+/// On PostgreSQL both may be under way at once: whichever comes first, nothing runs on an agent that is disabled.
+#[test]
+fn a_job_taken_while_the_agent_is_disabled_is_either_not_taken_or_told_to_stop() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 100).await;
+        for round in 0..12 {
+            ana.submit(&format!("job {round}")).await;
+            let (taker, admin) = (agent.clone(), world.admin.client.clone());
+            let (taken, disabled) = tokio::join!(async move { taker.take(100).await }, async move {
+                admin.set_agent_service("machine-1", Service::Disabled).await
+            });
+            disabled.unwrap();
+            let leases: Vec<_> = taken.iter().map(held).collect();
+            let told = agent.poll(&leases, 100).await;
+            assert!(told.start.is_empty());
+            assert_eq!(told.stop.len() + told.drop.len(), leases.len(), "round {round}");
+            for lease in leases {
+                agent.started(lease).await.unwrap();
+                agent.ended(lease, 1).await.unwrap();
+            }
+            let admin = &world.admin.client;
+            admin.set_agent_service("machine-1", Service::Enabled).await.unwrap();
+            for lease in agent.take(100).await {
+                agent.started(held(&lease)).await.unwrap();
+                agent.ended(held(&lease), 0).await.unwrap();
+            }
+        }
+    });
+}
+
+/// Sends a poll that waits, and hangs up in the middle of it.
+async fn hang_up(world: &World, agent: &crate::world::Hand, condition: &str) {
+    let waiter = agent.clone();
+    let before = world.now();
+    world.pass_ms(1000);
+    let waits = tokio::spawn(async move { waiter.try_poll(&[], 1, 60_000).await });
+    eventually(condition, || async {
+        let shown = world.admin.client.agent(&agent.id.to_string()).await.unwrap();
+        (shown.state == "up" && shown.last_seen_at > before).then_some(())
+    })
+    .await;
+    waits.abort();
+    let _ = waits.await;
+}
+
+async fn becomes(world: &World, agent: &crate::world::Hand, state: &str) {
+    eventually(state, || async {
+        let shown = world.admin.client.agent(&agent.id.to_string()).await.unwrap();
+        (shown.state == state).then_some(())
+    })
+    .await;
+}
+
+#[test]
+fn an_agent_whose_connection_breaks_is_lost_in_seconds_and_up_again_with_its_next_poll() {
+    on_both(|world| async move {
+        let agent = world.agent("machine-1", 1).await;
+        hang_up(&world, &agent, "its poll waits").await;
+        let began = Instant::now();
+        becomes(&world, &agent, "lost").await;
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        let waiting = world.person("ana").await.submit("one").await;
+        let cause = world
+            .admin
+            .client
+            .experiment(&waiting.id.to_string())
+            .await
+            .unwrap()
+            .experiment
+            .cause;
+        assert!(cause.contains("no agent that is up"), "{cause}");
+        let admin = &world.admin.client;
+        let drained = admin.set_agent_service("machine-1", Service::Draining).await.unwrap();
+        assert_eq!((drained.state.as_str(), drained.service), ("lost", Service::Draining));
+        agent.poll(&[], 1).await;
+        assert_eq!(admin.agent("machine-1").await.unwrap().state, "draining");
+    });
+}
+
+#[test]
+fn an_agent_that_hangs_up_to_poll_anew_is_not_lost() {
+    on_both(|world| async move {
+        let agent = world.agent("machine-1", 1).await;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(6) {
+            let poll = agent.try_poll(&[], 0, 60_000);
+            let _ = tokio::time::timeout(Duration::from_millis(700), poll).await;
+            assert_eq!(world.admin.client.agent("machine-1").await.unwrap().state, "up");
+        }
+    });
+}
+
+#[test]
+fn the_load_of_a_machine_is_kept_and_shown_to_whoever_sees_the_agent() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let agent = world.agent("machine-1", 1).await;
+        let load = Load {
+            cpu_percent: Some(12.5),
+            memory_used_bytes: 3_000_000_000,
+            memory_total_bytes: 8_000_000_000,
+            disk_free_bytes: 5,
+            disk_total_bytes: 10,
+            gpus: vec![GpuLoad {
+                index: 1,
+                percent: 97,
+                memory_used_bytes: 1,
+                memory_total_bytes: 2,
+            }],
+        };
+        let poll = |load: Option<Load>| Poll {
+            held: Vec::new(),
+            free_slots: 0,
+            draining: false,
+            wait_ms: 0,
+            instance: "only".into(),
+            load,
+            usage: Vec::new(),
+        };
+        assert_eq!(ana.client.agent("machine-1").await.unwrap().load, None);
+        agent.client.poll(agent.id, &poll(Some(load.clone()))).await.unwrap();
+        let shown = ana.client.agent("machine-1").await.unwrap();
+        assert_eq!((shown.load.as_ref(), shown.load_at), (Some(&load), Some(world.now())));
+        assert_eq!(ana.client.agents().await.unwrap().items[0].load, Some(load.clone()));
+        let page = crate::browser::Browser::of(&world, &ana).await;
+        for path in ["/queues".to_owned(), format!("/agents/{}", agent.id)] {
+            let page = page.get(&path).await.page();
+            assert!(page.contains("3.0 GB of 8.0 GB") && page.contains("97 %"), "{page}");
+        }
+        // Told again too soon, it is not written; a poll without it leaves it.
+        let other = Load::default();
+        agent.client.poll(agent.id, &poll(Some(other))).await.unwrap();
+        agent.client.poll(agent.id, &poll(None)).await.unwrap();
+        assert_eq!(ana.client.agent("machine-1").await.unwrap().load, Some(load));
+    });
+}
+
+#[test]
+fn queues_are_served_in_their_order_or_take_turns() {
+    on_both(|world| async move {
+        for sql in [
+            "INSERT INTO queues (name, name_key, open, created_at) VALUES ('second', 'second', 1, 0), ('third', 'third', 1, 0)",
+            "INSERT INTO access_changes (version, kind, object_id) SELECT version + 1, 'queue', id FROM access_version CROSS JOIN queues",
+            "UPDATE access_version SET version = version + 1",
+        ] {
+            world.sql(sql).await.unwrap();
+        }
+        // A change of rights has the server look at all changes.
+        world.person("ana").await;
+        for (name, fair) in [("ordered", false), ("fair", true)] {
+            for queue in ["second", "third", "default"] {
+                for at in 1..=2 {
+                    let config =
+                        json!({"name": format!("{queue} {at}"), "entrypoint": "true", "resources": {"queue": queue}});
+                    world.admin.submit_config(config).await;
+                }
+            }
+            let mut new = crate::world::registration(name, 8);
+            new.queues = vec!["third".into(), "default".into(), "second".into()];
+            new.fair = fair;
+            let agent = world.admin.client.register_agent(&new).await.unwrap().agent;
+            let agent = crate::world::Hand {
+                client: world.admin.client.clone(),
+                id: agent,
+                key: String::new(),
+            };
+            assert_eq!(world.admin.client.agent(name).await.unwrap().fair, fair);
+            let mut names = Vec::new();
+            let mut all = Vec::new();
+            // In three answers: whose turn it is outlasts them.
+            for free in [1, 3, 2] {
+                let leases = agent.poll(&all, free).await.start;
+                all.extend(leases.iter().map(held));
+                names.extend(leases.into_iter().map(|lease| lease.name));
+            }
+            let expected = match fair {
+                false => ["third 1", "third 2", "default 1", "default 2", "second 1", "second 2"],
+                true => ["third 1", "default 1", "second 1", "third 2", "default 2", "second 2"],
+            };
+            assert_eq!(names, expected, "{name}");
+        }
+    });
+}
+
+#[test]
+fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_key_opens_nothing_else() {
+    on_both(|world| async move {
+        let new = bailiwick_api::users::NewServiceAccount {
+            name: "machine".into(),
+            serve: Vec::new(),
+        };
+        let made = world.admin.client.create_service_account(&new).await.unwrap();
+        let machine = crate::world::Person::of(&world.admin.client, "machine", &made.secret).await;
+        let words = json!({"name": "m", "queues": ["default"], "slots": []});
+        let refused = machine.post("/api/v1/agents", words.clone()).await;
+        assert_eq!(refused.status, 404);
+        let ask = "`ml rbac assign-role QueueAgent -u machine --on queue:default`";
+        assert!(
+            refused.text.contains("`default`") && refused.text.contains(ask),
+            "{}",
+            refused.text
+        );
+        let give = json!({"role": "QueueAgent", "user": "machine", "on": "queue:default"});
+        let give = json!({"assignments": [give]});
+        let given = world.admin.post("/api/v1/assignments", give.clone()).await;
+        assert_eq!(given.status, 200, "{}", given.text);
+        assert_eq!(machine.post("/api/v1/agents", words).await.status, 200);
+        // All that it holds; what each route says to such a key stands in the matrix.
+        let all = machine.post("/api/v1/access/what-can", json!({})).await;
+        assert_eq!(all.status, 200, "{}", all.text);
+        for (word, held) in [
+            ("queues:serve", true),
+            ("queues:submit", false),
+            ("agents:", false),
+            ("experiments:", false),
+        ] {
+            assert_eq!(all.text.contains(word), held, "{word} in {}", all.text);
+        }
+        // Taken away while a poll waits: that poll says so. Given back, the next one is answered.
+        let hand = crate::world::Hand::register(machine.client.clone(), "m", 1, &made.secret).await;
+        let waiter = hand.clone();
+        let waits = tokio::spawn(async move { waiter.try_poll(&[], 1, 60_000).await });
+        hand.poll(&[], 1).await;
+        let taken = world.admin.post("/api/v1/assignments/remove", give.clone()).await;
+        assert_eq!(taken.status, 200, "{}", taken.text);
+        let submitted = world.admin.submit("one").await;
+        let refused = waits.await.unwrap().unwrap_err();
+        assert_eq!(refused.status(), Some(404), "{refused}");
+        assert_eq!(state(&world, submitted.id).await, State::Queued);
+        assert_eq!(world.admin.post("/api/v1/assignments", give).await.status, 200);
+        assert_eq!(hand.take(1).await.len(), 1);
     });
 }

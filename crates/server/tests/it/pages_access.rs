@@ -352,6 +352,34 @@ fn queues_show_what_serves_waits_and_runs_as_far_as_it_may_be_seen() {
 }
 
 #[test]
+fn an_agent_is_drained_and_disabled_on_its_page_by_whoever_may() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let hand = world.agent("machine", 2).await;
+        let page = format!("/agents/{}", hand.id);
+        let (admin, ana) = (Browser::of(&world, &world.admin).await, Browser::of(&world, &ana).await);
+        let seen = ana.get(&page).await.page();
+        has(&seen, &["<h1>machine</h1>", ">up</span>", "0 of 2 CPU"]);
+        lacks(&seen, &["Address", "Disable", "machine-account"]);
+        assert_eq!(ana.post(&page, &[("act", "disable")]).await.status, 403);
+        let seen = admin.get(&page).await.page();
+        has(&seen, &["machine-account", ">Drain</button>", ">Disable</button>"]);
+        lacks(&seen, &[">Enable</button>"]);
+        assert_eq!(admin.post(&page, &[("act", "drain")]).await.status, 303);
+        has(
+            &admin.get(&page).await.page(),
+            &[">draining</span>", ">Enable</button>"],
+        );
+        has(&ana.get("/queues").await.page(), &[">draining</span>", ">none</span>"]);
+        assert_eq!(admin.post(&page, &[("act", "disable")]).await.status, 303);
+        has(&admin.get(&page).await.page(), &[">disabled</span>"]);
+        assert_eq!(admin.post(&page, &[("act", "enable")]).await.status, 303);
+        has(&admin.get(&page).await.page(), &[">up</span>"]);
+        assert_eq!(admin.get("/agents/4711").await.status, 404);
+    });
+}
+
+#[test]
 fn name_and_password_are_changed_and_rights_told_in_words() {
     on_both(|world| async move {
         let ana = world.person("ana").await;

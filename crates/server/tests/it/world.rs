@@ -499,6 +499,7 @@ pub fn registration(name: &str, slots: u32) -> Register {
     Register {
         name: name.into(),
         queues: vec!["default".into()],
+        fair: false,
         slots: (0..slots)
             .map(|index| Slot {
                 index,
@@ -550,7 +551,7 @@ impl Hand {
             draining: false,
             wait_ms,
             instance: "only".into(),
-            load: BTreeMap::new(),
+            load: None,
         };
         self.client.poll(self.id, &poll).await
     }

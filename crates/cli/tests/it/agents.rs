@@ -1,0 +1,236 @@
+//! `ml agent` on a machine, and what an administrator does with agents.
+
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::place::Place;
+
+/// Longest that anything here is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An agent that ends with the test.
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A service account of that name, which may serve the queue `default`: the file with its key.
+fn account(place: &Place, name: &str) -> PathBuf {
+    let key = place.ml(&format!("-u admin service-account create {name} --serve default"));
+    place.write(&format!("../{name}.key"), &key.done())
+}
+
+/// Starts an agent of this name, with these flags, an account and a directory of its own.
+fn start(place: &Place, name: &str, flags: &[&str]) -> Agent {
+    let key = account(place, name);
+    let mut command = place.command(&["agent", "--server", place.url(), "--name", name, "--key-file"]);
+    let dir = place.path(&format!("../{name}"));
+    let child = command
+        .arg(key)
+        .arg("--dir")
+        .arg(dir)
+        .args(["--slots", "2"])
+        .args(flags);
+    Agent(child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Looks again and again until there is something.
+fn eventually<T>(what: &str, mut see: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = see() {
+            return seen;
+        }
+        assert!(Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a command prints this.
+fn shows(place: &Place, line: &str, part: &str) -> String {
+    eventually(&format!("`{part}` in `ml {line}`"), || {
+        Some(place.ml(line).out).filter(|out| out.contains(part))
+    })
+}
+
+#[test]
+fn a_drained_agent_ends_its_job_and_a_disabled_one_hands_it_over() {
+    let place = Place::served_with(&["--no-agent"]);
+    let _agent = start(&place, "machine-1", &["--isolate", "none"]);
+    shows(&place, "agent list", "\tmachine-1\tup\tdefault\t2\t0\tcpu\t");
+    place.write("work.sh", "while ! test -e \"$GO\"; do sleep 0.05; done\n");
+    let go = place.path("go");
+    let run = format!("run work.sh --slots 1 --env GO={}", go.display());
+    let first = place.ml(&run).done();
+    shows(&place, &format!("experiment describe {}", first.trim()), "RUNNING");
+    let drained = place.ml("agent drain machine-1").done();
+    assert!(drained.contains("\tmachine-1\tdraining\t"), "{drained}");
+    let second = place.ml(&run).done();
+    std::fs::write(&go, "").unwrap();
+    shows(&place, &format!("experiment describe {}", first.trim()), "COMPLETED");
+    std::fs::remove_file(&go).unwrap();
+    let waits = place.ml(&format!("experiment describe {}", second.trim())).done();
+    assert!(waits.contains("QUEUED"), "{waits}");
+    place.ml("agent enable machine-1").done();
+    shows(&place, &format!("experiment describe {}", second.trim()), "RUNNING");
+    place.ml("agent disable machine-1").done();
+    shows(&place, &format!("experiment describe {}", second.trim()), "QUEUED");
+    let described = place.ml("agent describe machine-1").done();
+    for line in ["state\tdisabled\n", "service\tdisabled\n", "account\tmachine-1\n"] {
+        assert!(described.contains(line), "{described}");
+    }
+    let missing = place.ml("agent drain machine-2").failed(1);
+    assert!(missing.contains("did you mean `machine-1`?"), "{missing}");
+    let _other = start(&place, "machine-2", &["--isolate", "none"]);
+    shows(&place, &format!("experiment describe {}", second.trim()), "RUNNING");
+    std::fs::write(&go, "").unwrap();
+    shows(&place, &format!("experiment describe {}", second.trim()), "COMPLETED");
+}
+
+#[test]
+fn an_agent_goes_on_in_the_background_once_it_is_registered_and_ends_when_told() {
+    let place = Place::served_with(&["--no-agent"]);
+    let key = account(&place, "machine-1");
+    let (key, dir, url) = (key.display(), place.path("../agent"), place.url());
+    let dir = dir.display();
+    let flags = format!("agent --server {url} --name machine-1 --key-file {key} --dir {dir} --slots 1 --isolate none");
+    let missing = place.ml(&format!("agent --stop --dir {dir}")).failed(1);
+    assert!(missing.contains("no agent runs with the directory"), "{missing}");
+
+    let said = place.ml(&format!("{flags} --detach"));
+    assert_eq!(said.status, Some(0), "{said:?}");
+    assert!(said.err.contains("runs in the background"), "{said:?}");
+    let listed = place.ml("agent list").done();
+    assert!(listed.contains("\tmachine-1\tup\t"), "at once: {listed}");
+    let twice = place.ml(&format!("{flags} --detach")).failed(1);
+    assert!(twice.contains("uses ") && twice.contains("--stop"), "{twice}");
+    shows(&place, "agent describe machine-1", "%");
+    let process = std::fs::read_to_string(place.path("../agent/lock")).unwrap();
+
+    place.write("work.sh", "while ! test -e \"$GO\"; do sleep 0.05; done\n");
+    let go = place.path("go");
+    let id = place
+        .ml(&format!("run work.sh --slots 1 --env GO={}", go.display()))
+        .done();
+    let describe = format!("experiment describe {}", id.trim());
+    shows(&place, &describe, "RUNNING");
+    let said = place.ml(&format!("agent --stop --dir {dir}"));
+    assert!(said.status == Some(0) && said.err.contains(process.trim()), "{said:?}");
+    let began = Instant::now();
+    shows(&place, "agent list", "\tmachine-1\tlost\t");
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+
+    let said = place.ml(&format!("{flags} --detach"));
+    assert_eq!(said.status, Some(0), "{said:?}");
+    std::fs::write(&go, "").unwrap();
+    shows(&place, &describe, "COMPLETED");
+    place.ml(&format!("agent --stop --dir {dir}")).done();
+
+    let nobody = flags.replace(url, "http://127.0.0.1:1");
+    let refused = place.ml(&format!("{nobody} --detach")).failed(1);
+    assert!(refused.contains("the agent was not started"), "{refused}");
+    let wrong = place.ml(&format!("{flags} --detach --gpus 4711")).failed(1);
+    assert!(wrong.contains("GPU 4711 is not there"), "{wrong}");
+    let other = place
+        .ml(&format!("{flags} --detach --queue default --queue other"))
+        .failed(1);
+    assert!(
+        other.contains("`other`") && other.contains("ml rbac assign-role QueueAgent -u machine-1 --on queue:other"),
+        "{other}"
+    );
+    assert_eq!(
+        place.ml(&format!("agent --stop --dir {dir}")).status,
+        Some(1),
+        "nothing was left"
+    );
+}
+
+#[test]
+fn an_agent_that_loses_its_queue_says_so_takes_nothing_and_goes_on_when_it_has_it_again() {
+    let place = Place::served_with(&["--no-agent"]);
+    let key = account(&place, "machine-1");
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let mut command = place.command(&[
+        "agent",
+        "--server",
+        place.url(),
+        "--name",
+        "machine-1",
+        "--foreground",
+        "--key-file",
+    ]);
+    let child = command.arg(key).arg("--dir").arg(place.path("../agent"));
+    let _agent = Agent(
+        child
+            .args(["--slots", "1"])
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap(),
+    );
+    let says = |what: &str| {
+        eventually(what, || {
+            std::fs::read_to_string(place.path("log"))
+                .ok()
+                .filter(|log| log.contains(what))
+        })
+    };
+    shows(&place, "agent list", "\tup\t");
+    place
+        .ml("rbac unassign-role QueueAgent -u machine-1 --on queue:default")
+        .done();
+    place.write("work.sh", "true\n");
+    let id = place.ml("run work.sh").done();
+    says("takes no work until then");
+    says("`default`");
+    let describe = format!("experiment describe {}", id.trim());
+    assert!(place.ml(&describe).done().contains("QUEUED"));
+    place
+        .ml("rbac assign-role QueueAgent -u machine-1 --on queue:default")
+        .done();
+    says("takes this agent again");
+    shows(&place, &describe, "COMPLETED");
+}
+
+#[test]
+fn a_unit_for_systemd_is_printed() {
+    let place = Place::new();
+    let unit = place
+        .ml("agent unit --server https://ml.example.com --queue gpu --queue default --fair --gpus 0,1")
+        .done();
+    let line = "agent --server https://ml.example.com --queue gpu --queue default --gpus 0,1 --key-file /etc/bailiwick/agent.key --dir /var/lib/bailiwick-agent --fair\n";
+    for part in [
+        line,
+        "User=root\n",
+        "StateDirectory=bailiwick-agent\n",
+        "Restart=always\n",
+        "KillMode=process\n",
+        "Delegate=yes\n",
+        "NoNewPrivileges=yes\n",
+    ] {
+        assert!(unit.contains(part), "`{part}` is not in {unit}");
+    }
+    assert!(!unit.contains("\nProtectControlGroups"), "{unit}");
+    let unit = place
+        .ml_args(&[
+            "agent",
+            "unit",
+            "--run-as",
+            "ml",
+            "--name",
+            "a b",
+            "--dir",
+            "/srv/agent",
+        ])
+        .done();
+    assert!(
+        unit.contains("\nUser=ml\n") && unit.contains("--name \"a b\"") && unit.contains("--protect /etc/bailiwick"),
+        "{unit}"
+    );
+    assert!(!unit.contains("StateDirectory"), "{unit}");
+}
