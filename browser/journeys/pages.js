@@ -57,6 +57,7 @@ const visits = (ids) => ({
   "/access/shadow": [["admin", "/access/shadow?show=check", "shadow-in-rbac"]],
   "/audit": [["admin", "/audit", "audit"], ["admin", "/audit?outcome=denied", "audit-denied"]],
   "/queues": [["ana", "/queues", "queues"], ["admin", "/queues", "queues-full"]],
+  "/agents/{agent}": [["admin", "/agents/built-in", "agent"], ["ana", "/agents/built-in", "agent-seen-by-a-user"]],
   "/settings": [["ana", "/settings", "settings"], ["new", "/settings", "settings-new"]],
   "/settings/tokens": [["ana", "/settings/tokens", "tokens"], ["new", "/settings/tokens", "tokens-new"]],
   "/settings/sessions": [["ana", "/settings/sessions", "sessions"]],
