@@ -59,6 +59,7 @@ const visits = (ids) => ({
   "/queues": [["ana", "/queues", "queues"], ["admin", "/queues", "queues-full"]],
   "/queues/new": [["admin", "/queues/new", "queue-new"]],
   "/queues/{queue}": [["ana", "/queues/1", "queue-seen-by-a-user"], ["admin", "/queues/1", "queue"]],
+  "/agents/{agent}": [["admin", "/agents/built-in", "agent"], ["ana", "/agents/built-in", "agent-seen-by-a-user"]],
   "/settings": [["ana", "/settings", "settings"], ["new", "/settings", "settings-new"]],
   "/settings/tokens": [["ana", "/settings/tokens", "tokens"], ["new", "/settings/tokens", "tokens-new"]],
   "/settings/sessions": [["ana", "/settings/sessions", "sessions"]],

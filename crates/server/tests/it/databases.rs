@@ -7,7 +7,7 @@ use bailiwick_api::tokens::NewToken;
 use bailiwick_client::calls::LogEvent;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Database, World, databases, eventually, fresh_number, held, on, on_cluster};
+use crate::world::{Answer, Database, Hand, World, databases, eventually, fresh_number, held, on, on_cluster};
 
 fn on_postgres<F, Fut>(test: F)
 where
@@ -288,4 +288,40 @@ fn fill(path: &std::path::Path) {
     for size in [1 << 20, 1 << 12, 1 << 9] {
         while file.write_all(&vec![0; size]).is_ok() {}
     }
+}
+
+#[test]
+fn an_agent_that_moves_to_another_server_is_not_lost_and_its_loss_there_shows_here() {
+    on_postgres(|world| async move {
+        let there = world.another_server(|_| {}).await;
+        let agent = world.agent("machine-1", 1).await;
+        let admin = world.admin.client.clone();
+        let shown = || async { admin.agent("machine-1").await.unwrap() };
+        let waits_at = |hand: Hand| {
+            world.pass_ms(1000);
+            let since = world.now();
+            let poll = tokio::spawn(async move { hand.try_poll(&[], 1, 60_000).await });
+            async move { (poll, since) }
+        };
+        let (here, since) = waits_at(agent.clone()).await;
+        eventually("it polls here", || async {
+            (shown().await.last_seen_at >= since).then_some(())
+        })
+        .await;
+        here.abort();
+        let (moved, since) = waits_at(agent.at(&there)).await;
+        eventually("it polls there", || async {
+            (shown().await.last_seen_at >= since).then_some(())
+        })
+        .await;
+        let began = std::time::Instant::now();
+        while began.elapsed() < std::time::Duration::from_secs(6) {
+            assert_eq!(shown().await.state, "up");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        moved.abort();
+        eventually("it is lost", || async { (shown().await.state == "lost").then_some(()) }).await;
+        let (_back, _) = waits_at(agent).await;
+        eventually("it is back", || async { (shown().await.state == "up").then_some(()) }).await;
+    });
 }
