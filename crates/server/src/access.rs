@@ -155,13 +155,30 @@ impl Context {
         let known = self
             .bearer()
             .and_then(|bearer| self.shared.access.recognise(bearer, &self.origin, fresh));
-        match known {
+        let actor = match known {
             Some(actor) => {
                 self.who.store(actor.id.0, Ordering::Relaxed);
-                Ok(actor)
+                actor
             }
-            None => seldom(self.authenticate(fresh)).await,
+            None => seldom(self.authenticate(fresh)).await?,
+        };
+        if self.is_page() && actor.is_service() {
+            return Err(seldom(self.refuse_pages(&actor)).await);
         }
+        Ok(actor)
+    }
+
+    /// Pages are for people. A program that goes through them would do so in nobody's name, and stop when a page is made nicer.
+    async fn refuse_pages(&self, actor: &Actor) -> Failure {
+        let entry = Entry {
+            outcome: bailiwick_api::audit::Outcome::Denied,
+            ..Entry::new("sign-in", "page", "request", self.request.uri.path())
+        };
+        if let Err(why) = audit::record(actor, entry).await {
+            return why.into();
+        }
+        Failure::forbidden(format!("{} is a service account, and has no pages", actor.name()))
+            .hint("its key is for the interface under /api/v1, for `ml` and for agents")
     }
 
     async fn authenticate(&self, fresh: bool) -> Result<Actor, Failure> {

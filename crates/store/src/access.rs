@@ -183,6 +183,17 @@ pub const NOWHERE: Target = Target {
     object: None,
     owner: Some(NOBODY),
 };
+/// What a job may do outside its own experiment, where it acts with the rights of its agent's account or of its owner: look, and change nothing.
+pub(crate) const JOB_READS: [Permission; 8] = [
+    Permission::ExperimentsRead,
+    Permission::ExperimentsReadArtifacts,
+    Permission::TasksRead,
+    Permission::WorkspacesRead,
+    Permission::ProjectsRead,
+    Permission::ModelsRead,
+    Permission::StacksRead,
+    Permission::QueuesRead,
+];
 /// Who asks while access control is off and there is no user.
 const STRANGER: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
@@ -522,6 +533,11 @@ impl Actor {
 
     pub fn now(&self) -> bailiwick_api::Time {
         self.access.db.now()
+    }
+
+    /// Whether it is a service account.
+    pub fn is_service(&self) -> bool {
+        self.picture().world().is_service(self.id)
     }
 
     /// What the credential leaves of its owner's rights, if not all.

@@ -390,6 +390,7 @@ impl Db {
             ("0003_pages", include_str!("migrations/0003_pages.sql"), "", ""),
             ("0004_progress", include_str!("migrations/0004_progress.sql"), "", ""),
             ("0004_queues", include_str!("migrations/0004_queues.sql"), "", ""),
+            ("0007_accounts", include_str!("migrations/0007_accounts.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

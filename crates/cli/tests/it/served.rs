@@ -255,6 +255,54 @@ fn a_service_account_shows_its_key_alone_in_a_pipe() {
 }
 
 #[test]
+fn a_service_account_is_edited_and_gets_keys_for_ours_and_for_clearml() {
+    let place = Place::served_with(&["--no-agent"]);
+    let section = place.ml("service-account create robot --clearml").done();
+    let lines: Vec<&str> = section.lines().collect();
+    assert_eq!((lines[0], lines[lines.len() - 1]), ("api {", "}"), "{section}");
+    assert!(
+        section.contains(&format!("  api_server: {}\n", place.url())),
+        "{section}"
+    );
+    assert!(section.contains("    \"secret_key\" = \"ml_"), "{section}");
+    let key = place
+        .ml("service-account add-key robot --label rack --expires 90d")
+        .done();
+    assert!(key.starts_with("ml_") && key.lines().count() == 1, "{key}");
+    let shown = place.ml("service-account add-key robot -o table").done();
+    assert!(shown.contains("[worker]\napi_key = \"ml_"), "{shown}");
+    let said = place
+        .ml("service-account edit robot --name android --allow-impersonation true")
+        .done();
+    assert!(said.contains("android"), "{said}");
+    let listed = place.ml("service-account list").done();
+    assert!(listed.contains("\tandroid\tactive\tUsers\t3\tyes\t"), "{listed}");
+    let keys = place.ml("service-account keys android").done();
+    let rack = keys
+        .lines()
+        .find(|line| line.contains("\track\t"))
+        .expect("the key is listed");
+    let number = rack.split('\t').next().unwrap();
+    place
+        .ml_args(&["service-account", "revoke-key", "android", number, "--yes"])
+        .done();
+    let mut command = place.command(&["whoami"]);
+    command.env("ML_API_KEY", key.trim());
+    assert_eq!(finish(command).status, Some(4));
+    assert_eq!(
+        place.ml("service-account edit android").status,
+        Some(2),
+        "nothing to change"
+    );
+    assert!(
+        place
+            .ml("service-account describe android -o json")
+            .done()
+            .contains("\"credentials\": 2")
+    );
+}
+
+#[test]
 fn the_account_of_the_servers_own_agent_stays_as_long_as_there_is_that_agent() {
     let place = Place::served();
     let said = place.ml("service-account remove built-in-agent --yes");

@@ -28,6 +28,7 @@ mod requests;
 mod roles;
 mod runs;
 mod scope_matrix;
+mod service_accounts;
 mod tables;
 mod users;
 mod workspaces;

@@ -320,6 +320,7 @@ impl World {
         let account = NewServiceAccount {
             name: format!("{name}-account"),
             serve: vec!["default".into()],
+            impersonate: false,
         };
         let made = self
             .admin
