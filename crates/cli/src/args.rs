@@ -803,6 +803,9 @@ pub struct Agent {
     /// The agent's API key [default: ML_API_KEY, else [worker] api_key of ~/.ml/config.toml]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
+    /// Run each job as its owner, with what the owner may read; the account must be allowed to impersonate
+    #[arg(long, alias = "use_owner_token")]
+    pub use_owner_token: bool,
     /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed
     #[arg(long, hide = true)]
     pub builtin: bool,

@@ -65,6 +65,14 @@ impl Error {
             _ => None,
         }
     }
+
+    /// What the server advises.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Refused { body, .. } => body.hint.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, Error>;

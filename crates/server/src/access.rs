@@ -207,10 +207,13 @@ impl Context {
         Ok(actor)
     }
 
-    /// `access.md` §4: a job's token is for the job's own experiment, whatever its owner may see.
+    /// `access.md` §4: a job's token is for the job's own experiment, and to look at what its agent's account, or its owner, may see of others' work. What is
+    /// about people, roles and keys it does not come near, whatever its narrowing says.
     async fn refuse_beyond_job(&self, actor: &Actor) -> Result<(), Failure> {
         let path = self.request.uri.path();
-        if path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
+        let places = ["/api/v1/workspaces", "/api/v1/projects"];
+        let looks = self.request.method == Method::GET && places.iter().any(|place| path.starts_with(place));
+        if looks || path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
             return Ok(());
         }
         let entry = Entry {
@@ -219,7 +222,7 @@ impl Context {
         };
         audit::record(actor, entry).await?;
         let message = format!(
-            "Insufficient permissions: a job of {} may reach its own experiment and nothing else",
+            "Insufficient permissions: a job of {} may reach its own experiment, and look at others and where they lie",
             actor.name()
         );
         Err(Failure::forbidden(message).hint("for more, give the job an API key of its own"))

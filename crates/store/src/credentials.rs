@@ -254,6 +254,7 @@ impl LinkMaker {
                     permissions: read.all,
                     workspaces: None,
                     object: None,
+                    job: None,
                 })
             }
         };
@@ -311,6 +312,7 @@ pub fn whole() -> Narrowing {
         permissions: PermissionSet::everything(),
         workspaces: None,
         object: None,
+        job: None,
     }
 }
 

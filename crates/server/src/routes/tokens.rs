@@ -83,6 +83,7 @@ pub async fn create(
             permissions: permissions.unwrap_or_else(PermissionSet::everything),
             workspaces: workspaces.clone(),
             object: None,
+            job: None,
         };
         must_cover_narrowed(actor, Permission::TokensCreate, whose, &narrowing).await?;
     }

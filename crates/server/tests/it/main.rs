@@ -12,6 +12,7 @@ mod databases;
 mod document;
 mod experiments;
 mod groups;
+mod impersonation;
 mod leaks;
 mod lists;
 mod logs;

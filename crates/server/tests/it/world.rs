@@ -495,6 +495,7 @@ pub fn registration(name: &str, slots: u32) -> Register {
             .collect(),
         hardware: BTreeMap::new(),
         instance: "only".into(),
+        use_owner_token: false,
     }
 }
 
