@@ -472,10 +472,12 @@ async fn user_page(door: &SignedIn, again: Again<UserForm>) -> Result<Answer, Fa
         let path = [("user", &*user.id.to_string())];
         let Json(shown) = door.context.ask(routes::service_accounts::show, &path, NoInput).await?;
         account = Some(shown);
-        let filter = CredentialFilter::default();
-        let list = routes::service_accounts::credentials;
-        let Json(page) = door.context.ask(list, &path, Query(filter)).await?;
-        keys = page.items;
+        if may(door, Permission::ServiceAccountsUpdate) {
+            let filter = CredentialFilter::default();
+            let list = routes::service_accounts::credentials;
+            let Json(page) = door.context.ask(list, &path, Query(filter)).await?;
+            keys = page.items;
+        }
     }
     let page = UserPage {
         may_account: account.is_some() && is_there && may(door, Permission::ServiceAccountsUpdate),

@@ -113,8 +113,9 @@ pub struct CredentialFilter {
     pub all: Option<bool>,
 }
 
+/// For whoever may make and revoke them: to read accounts is not to read keys (`guest` reads the former and not the latter).
 pub async fn credentials(
-    door: Allowed<permit::ServiceAccountsRead, Installation>,
+    door: Allowed<permit::ServiceAccountsUpdate, Installation>,
     Query(filter): Query<CredentialFilter>,
 ) -> Result<Json<Page<Token>>, Failure> {
     let account = principals::find_account(&door.granted.actor, door.context.path("user")).await?;
