@@ -143,6 +143,7 @@ impl Place {
             let account = NewServiceAccount {
                 name: "bench-agent".into(),
                 serve: vec!["default".into()],
+                impersonate: false,
             };
             let made = admin
                 .create_service_account(&account)

@@ -8,7 +8,7 @@ use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, Workspace
 
 use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, SetId, filter, key, scope};
 use crate::world::{Flat, OfUsers, State};
-use crate::{Basis, Narrowing, ObjectKind, Scope, Target, World};
+use crate::{Basis, Job, Narrowing, ObjectKind, Scope, Target, World};
 
 impl World {
     /// Whether `who` may do this to `target` at `now` (µs since 1970). Where several assignments allow it and one is not administrative, the use is not
@@ -36,8 +36,13 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Basis> {
-        if narrowing.is_some_and(|narrowing| narrowing.stops(permission, target).is_some()) {
-            return None;
+        if let Some(narrowing) = narrowing {
+            if narrowing.stops(permission, target).is_some() {
+                return None;
+            }
+            if let Some(job) = narrowing.job {
+                return self.decide_for_job(mode, who, job, permission, target, now);
+            }
         }
         if mode == AccessMode::Rbac
             && let Some(answer) = self.decide_usual(who, permission, target, now)
@@ -45,6 +50,25 @@ impl World {
             return answer;
         }
         self.decide_any(mode, who, permission, target, now)
+    }
+
+    /// What the token of a job has left of `who`, where nothing of it stands in the way.
+    #[cold]
+    #[inline(never)]
+    fn decide_for_job(
+        &self,
+        mode: AccessMode,
+        who: PrincipalId,
+        job: Job,
+        permission: Permission,
+        target: &Target,
+        now: i64,
+    ) -> Option<Basis> {
+        if job.owns(target) {
+            return self.is_active(who).then_some(Basis { administrative: false });
+        }
+        let basis = self.decide_in(mode, who, None, permission, target, now);
+        basis.filter(|basis| !basis.administrative)
     }
 
     /// The answer in the usual case, in few steps and without a branch that is hard to foresee; nothing where more is to be looked at.
@@ -246,13 +270,17 @@ impl World {
         if !self.is_active(who) {
             return visible;
         }
-        if narrowing.is_some_and(|narrowing| !narrowing.permissions.contains(permission)) {
-            return visible;
+        let job = narrowing.and_then(|narrowing| narrowing.job);
+        let left = |narrowing: &Narrowing| job.map_or(narrowing.permissions, |job| job.beyond);
+        if narrowing.is_some_and(|narrowing| !left(narrowing).contains(permission)) {
+            return visible.with_own_of(job, narrowing, permission, kind);
         }
         visible.all = mode_allows(mode, self.is_service(who), permission, false);
         visible.own = mode_allows(mode, self.is_service(who), permission, true);
         let (of_all, of_own) = (Asked::new(permission, false), Asked::new(permission, true));
         self.each_held(mode, who, now, |at, masks| {
+            let plain = job.map(|_| masks.not_administrative());
+            let masks = plain.as_ref().unwrap_or(masks);
             let gives = |asked: Asked| asked.at_all(masks.give(asked));
             let (all, own) = (gives(of_all), gives(of_own));
             match at {
@@ -272,8 +300,7 @@ impl World {
         if let Some(narrowing) = narrowing {
             visible.narrow(narrowing, kind);
         }
-        visible.simplify();
-        visible
+        visible.with_own_of(job, narrowing, permission, kind)
     }
 
     /// What `who` holds at each scope and what counts of it in this mode; a scope may come more than once.
@@ -395,9 +422,27 @@ impl Visible {
         *self == Visible::default()
     }
 
+    /// With the job's own experiment, and without what is said twice.
+    fn with_own_of(
+        mut self,
+        job: Option<Job>,
+        narrowing: Option<&Narrowing>,
+        permission: Permission,
+        kind: ObjectKind,
+    ) -> Visible {
+        if let Some(job) = job
+            && kind == ObjectKind::Experiment
+            && narrowing.is_some_and(|narrowing| narrowing.permissions.contains(permission))
+        {
+            self.objects.push(job.experiment);
+        }
+        self.simplify();
+        self
+    }
+
     fn narrow(&mut self, narrowing: &Narrowing, kind: ObjectKind) {
         if let Some((of, id)) = narrowing.object {
-            // A job sees its own experiment through its owner's eyes; whether the owner may see it is checked again on that object.
+            // Whether it may be seen is checked again on that object.
             let objects = if of == kind && !self.is_nothing() {
                 vec![id]
             } else {

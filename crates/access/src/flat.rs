@@ -288,6 +288,10 @@ impl Masks {
         Masks(self.0.map(|word| [0, 0, word[2], word[3]]))
     }
 
+    pub(crate) fn not_administrative(&self) -> Masks {
+        Masks(self.0.map(|word| [word[0], word[1], 0, 0]))
+    }
+
     pub(crate) fn without(&self, taken: PermissionSet) -> Masks {
         let mut left = *self;
         for (at, word) in left.0.iter_mut().enumerate() {

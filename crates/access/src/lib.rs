@@ -134,8 +134,24 @@ pub struct Narrowing {
     pub permissions: PermissionSet,
     /// Only in these workspaces.
     pub workspaces: Option<Vec<WorkspaceId>>,
-    /// Only this one object: a job's own experiment.
+    /// Only this one object.
     pub object: Option<(ObjectKind, i64)>,
+    /// The credential is a job's.
+    pub job: Option<Job>,
+}
+
+/// What a job's token reaches. On its own experiment it holds the narrowing's permissions, whatever its principal holds: it always gets its progress told.
+/// Outside, it holds of the principal's rights what is in `beyond`, and nothing that only administrative roles give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Job {
+    pub experiment: i64,
+    pub beyond: PermissionSet,
+}
+
+impl Job {
+    pub(crate) fn owns(&self, target: &Target) -> bool {
+        target.object == Some((ObjectKind::Experiment, self.experiment))
+    }
 }
 
 /// What of a [`Narrowing`] stands in the way.
@@ -151,6 +167,9 @@ pub enum Narrowed {
 
 impl Narrowing {
     pub fn stops(&self, permission: Permission, target: &Target) -> Option<Narrowed> {
+        if let Some(job) = self.job.filter(|job| !job.owns(target)) {
+            return (!job.beyond.contains(permission)).then_some(Narrowed::Object);
+        }
         if !self.permissions.contains(permission) {
             return Some(Narrowed::Permissions);
         }

@@ -509,6 +509,7 @@ fn what_can_says_per_scope_what_counts_and_a_narrowed_token_stays_in_its_workspa
         permissions: PermissionSet::of(Permission::ModelsRead).union(PermissionSet::of(Permission::TokensRead)),
         workspaces: Some(vec![WorkspaceId(2)]),
         object: None,
+        job: None,
     };
     assert_eq!(
         words(Some(&narrowing)),
@@ -840,13 +841,59 @@ fn what_belongs_to_nobody_else_is_reached_by_reach_own() {
 }
 
 #[test]
-fn a_job_reaches_its_own_experiment_alone() {
+fn a_job_reaches_its_own_experiment_always_and_others_as_far_as_plain_roles_do() {
+    let viewer = give(1, someone(1), "Viewer", Scope::Workspace(WorkspaceId(1)));
+    let admin = give(2, someone(1), "ClusterAdmin", Scope::Global);
+    let world = World::new(
+        AccessMode::Rbac,
+        USERS,
+        [person(1, &[]), person(2, &[])],
+        roles(),
+        [viewer, admin],
+    );
+    let job = Narrowing {
+        permissions: PermissionSet::of(Permission::ExperimentsRead)
+            .union(PermissionSet::of(Permission::ExperimentsUpdate)),
+        workspaces: None,
+        object: None,
+        job: Some(Job {
+            experiment: 3,
+            beyond: PermissionSet::of(Permission::ExperimentsRead),
+        }),
+    };
+    let may = |who, permission, id, workspace| {
+        let target = experiment(id, workspace, workspace, 9);
+        world
+            .decide(PrincipalId(who), Some(&job), permission, &target, 0)
+            .is_some()
+    };
+    // Its own, also where its principal holds nothing.
+    for who in [1, 2] {
+        assert!(may(who, Permission::ExperimentsRead, 3, 2) && may(who, Permission::ExperimentsUpdate, 3, 2));
+        assert!(!may(who, Permission::ExperimentsDelete, 3, 2));
+    }
+    assert!(may(1, Permission::ExperimentsRead, 4, 1), "by the role Viewer");
+    assert!(!may(1, Permission::ExperimentsUpdate, 4, 1) && !may(1, Permission::ExperimentsRead, 5, 2));
+    assert!(!may(2, Permission::ExperimentsRead, 4, 1));
+    let visible = |who, permission| world.visible(PrincipalId(who), Some(&job), permission, ObjectKind::Experiment, 0);
+    let seen = visible(1, Permission::ExperimentsRead);
+    assert_eq!(
+        (seen.all, seen.workspaces, seen.objects),
+        (false, vec![WorkspaceId(1)], vec![3])
+    );
+    let seen = visible(2, Permission::ExperimentsUpdate);
+    assert_eq!((seen.all, seen.workspaces, seen.objects), (false, vec![], vec![3]));
+}
+
+#[test]
+fn a_key_for_one_object_reaches_that_alone() {
     let viewer = give(1, someone(1), "Viewer", Scope::Global);
     let world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), [viewer]);
     let job = Narrowing {
         permissions: PermissionSet::of(Permission::ExperimentsRead),
         workspaces: None,
         object: Some((ObjectKind::Experiment, 3)),
+        job: None,
     };
     let stops = |permission, id| job.stops(permission, &experiment(id, 1, 1, 1));
     assert_eq!(stops(Permission::ExperimentsRead, 3), None);
@@ -1156,6 +1203,7 @@ fn a_list_says_each_thing_once_and_only_what_it_adds() {
         permissions: PermissionSet::everything(),
         workspaces: None,
         object: None,
+        job: None,
     };
     let within = |list: &[i64]| Narrowing {
         workspaces: Some(list.iter().map(|id| WorkspaceId(*id)).collect()),
@@ -1342,6 +1390,7 @@ proptest! {
             permissions: PermissionSet(bits),
             workspaces: Some(vec![WorkspaceId(workspace)]),
             object: None,
+            job: None,
         };
         for id in 1..5i64 {
             let target = experiment(id, 1 + id % 2, 1 + id % 3, 1 + id % 3);

@@ -255,7 +255,7 @@ impl World {
         self.flat.get(who.0).is_some_and(|flat| flat.state == State::Active)
     }
 
-    pub(crate) fn is_service(&self, who: PrincipalId) -> bool {
+    pub fn is_service(&self, who: PrincipalId) -> bool {
         self.principals.get(who.0).is_some_and(|kept| kept.is_service)
     }
 

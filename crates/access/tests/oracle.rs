@@ -503,6 +503,7 @@ fn any_narrowing(random: &mut Random) -> Narrowing {
         object: random
             .one_in(4)
             .then(|| (ObjectKind::Experiment, random.id(EXPERIMENTS))),
+        job: None,
     }
 }
 

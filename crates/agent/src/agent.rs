@@ -47,7 +47,7 @@ pub async fn run(options: Options) -> Result<(), String> {
     agent.adopt()?;
     tokio::spawn(watch_disk(agent.clone()));
     tokio::select! {
-        never = agent.clone().serve() => match never {},
+        refused = agent.clone().serve() => return Err(refused),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = end_of_stdin(), if stdin_ends => {}
@@ -103,6 +103,8 @@ pub struct State {
     pub jobs: BTreeMap<(JobId, i64), Entry>,
     /// The server has answered a poll: what it did not want dropped is ours.
     pub answered: bool,
+    /// Why the server lets it not even begin.
+    refused: Option<String>,
     disk_full: bool,
     /// When the server was last told what jobs use.
     usage_told_ms: i64,
@@ -222,13 +224,18 @@ impl Agent {
         Ok(())
     }
 
-    async fn serve(self: Arc<Agent>) -> std::convert::Infallible {
+    /// Ends only where the server refuses it from the start for a reason that waiting does not mend; gives that reason.
+    async fn serve(self: Arc<Agent>) -> String {
         let mut backoff = Backoff::default();
         let mut answered_ms = 0;
         let mut empty_answers = 0;
         loop {
             let Some(agent) = self.registered(&mut backoff).await else {
-                continue;
+                let refused = self.state().refused.take();
+                match refused {
+                    Some(why) => return why,
+                    None => continue,
+                }
             };
             let lease_ms = self.state().lease_ms;
             // Two polls must fit into a lease with room to spare: the second one's answer renews what the first one's sending began.
@@ -257,6 +264,13 @@ impl Agent {
                     answered_ms = boot_ms();
                     self.note_told(&poll.usage);
                     self.meter.note_told(poll.load);
+                    if let Some(why) = &answer.refused {
+                        self.say_once(format!("takes no jobs: {why}"));
+                    } else {
+                        self.state()
+                            .said
+                            .retain(|message| !message.starts_with("takes no jobs"));
+                    }
                     self.renew(&poll.held, &answer.drop, sent_ms, lease_ms);
                     let news = self.obey(answer, sent_ms, lease_ms);
                     self.note_answered();
@@ -327,12 +341,18 @@ impl Agent {
     async fn wait_after(&self, why: &Error, backoff: &mut Backoff) {
         match why.status() {
             // 404: a queue that it may not even see.
-            Some(401 | 403 | 404) => {
+            Some(status @ (401 | 403 | 404)) => {
                 let hint = why.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let words = match status {
+                    401 => {
+                        "; those that run end with their leases: its key was revoked or has ended, or its account was removed"
+                    }
+                    _ => "",
+                };
                 let server = self.client.server();
                 self.tell_start("refused", &format!("{server} refuses this agent: {why}{hint}"));
                 self.say_once(format!(
-                    "{SERVER_TROUBLE} {server} refuses this agent, which takes no work until then: {why}{hint}; trying again"
+                    "{SERVER_TROUBLE} {server} refuses this agent, which takes no work until then: {why}{hint}{words}; trying again"
                 ));
                 backoff.at_least(5000);
             }
@@ -355,6 +375,7 @@ impl Agent {
             slots: self.slots.list.clone(),
             hardware: slots::hardware(),
             instance: self.instance.clone(),
+            use_owner_token: self.options.use_owner_token,
         };
         match self.client.register_agent(&register).await {
             Ok(registered) => {
@@ -368,6 +389,15 @@ impl Agent {
                 // Reports that were refused in the meantime can go on.
                 state.jobs.values().for_each(|entry| entry.wake.notify_one());
                 Some(registered.agent)
+            }
+            // Registered before, it goes on with the jobs it has, and waits until it may again.
+            Err(why) if why.code() == Some("may_not_impersonate") && !self.state().answered => {
+                let mut words = why.to_string();
+                if let Some(hint) = why.hint() {
+                    words.push_str(&format!("\nhint: {hint}"));
+                }
+                self.state().refused = Some(words);
+                None
             }
             Err(why) => {
                 self.wait_after(&why, backoff).await;

@@ -53,6 +53,8 @@ pub struct Options {
     pub job_env: BTreeMap<String, String>,
     /// Directories no job may see: the server's data. A program that jobs need must not stand in one.
     pub protect: Vec<PathBuf>,
+    /// Run each job as its owner, where the account is allowed to.
+    pub use_owner_token: bool,
     /// End (jobs run on) when standard input ends: for an agent that is the server's child.
     pub stop_on_stdin_end: bool,
     /// Say on standard output how the start went, in one line: `registered ID`, or `refused WHY` (it then tries again).

@@ -46,6 +46,9 @@ pub struct Register {
     /// A random word kept in the agent's directory: tells an agent that is back from another one of the same name.
     #[serde(default)]
     pub instance: String,
+    /// Run each job as its owner. Refused (`may_not_impersonate`) where the account is not allowed to.
+    #[serde(default)]
+    pub use_owner_token: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -132,6 +135,9 @@ pub struct PollAnswer {
     pub stop: Vec<StopOrder>,
     /// Not yours (any more): end their processes and forget them, without a report.
     pub drop: Vec<Held>,
+    /// Why no work is given, whatever waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -74,3 +74,101 @@ pub struct TokenWithSecret {
     /// `ml_…`.
     pub secret: String,
 }
+
+/// `POST /api/v1/service-accounts/{user}/credentials`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCredential {
+    #[serde(default)]
+    pub label: String,
+    /// Milliseconds from now. Without this and `until` the key has no end of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<i64>,
+    /// When it ends; in place of `lifetime_ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+}
+
+/// A new key of a service account, ready to be copied. `secret` is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Credential {
+    pub token: Token,
+    /// `ml_…`.
+    pub secret: String,
+    /// For `~/.ml/config.toml` on its machine.
+    pub config: String,
+    /// The section `api` of a `clearml.conf`, as ClearML's own wizards read it.
+    pub clearml: String,
+}
+
+impl Credential {
+    pub fn new(token: Token, secret: String, server: &str) -> Credential {
+        let config = format!("server = \"{server}\"\n\n[worker]\napi_key = \"{secret}\"\n");
+        let clearml = clearml_section(&token, &secret, server);
+        Credential {
+            token,
+            secret,
+            config,
+            clearml,
+        }
+    }
+}
+
+/// `clearml-init` and `clearml-agent init` read up to the first line that is a closing brace alone, and want exactly these two names among the credentials.
+fn clearml_section(token: &Token, secret: &str, server: &str) -> String {
+    let label = match token.label.as_str() {
+        "" => String::new(),
+        label => format!("  # {label}\n"),
+    };
+    let access_key = access_key(token.id);
+    format!(
+        "api {{\n  web_server: {server}\n  api_server: {server}\n  files_server: {server}\n{label}  credentials {{\n    \"access_key\" = \"{access_key}\"\n    \"secret_key\" = \"{secret}\"\n  }}\n}}\n"
+    )
+}
+
+/// ClearML's public half of a pair: 30 capital letters and digits. Ours tells the number of the key.
+pub fn access_key(id: TokenId) -> String {
+    format!("BAILIWICK{:021}", id.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clearml_section_is_what_its_wizards_read() {
+        let token = Token {
+            id: TokenId(42),
+            owner: "machine-7".into(),
+            kind: "key".into(),
+            label: "rack 4".into(),
+            created_at: Time(0),
+            expires_at: None,
+            last_used_at: None,
+            revoked_at: None,
+            narrowed: Narrowed::default(),
+        };
+        let made = Credential::new(token, "ml_secret".into(), "https://ml.example.com/base");
+        assert_eq!(
+            made.clearml,
+            r#"api {
+  web_server: https://ml.example.com/base
+  api_server: https://ml.example.com/base
+  files_server: https://ml.example.com/base
+  # rack 4
+  credentials {
+    "access_key" = "BAILIWICK000000000000000000042"
+    "secret_key" = "ml_secret"
+  }
+}
+"#
+        );
+        let ends = made.clearml.lines().position(|line| line.trim_end() == "}");
+        assert_eq!(
+            ends,
+            Some(made.clearml.lines().count() - 1),
+            "the wizard stops at the last line"
+        );
+        assert_eq!(access_key(TokenId(i64::MAX)).len(), 30);
+    }
+}

@@ -156,14 +156,52 @@ pub struct Link {
     pub expires_at: Time,
 }
 
-/// `POST /api/v1/service-accounts`: an account for agents and automation, with its first API key.
+/// A service account as shown: a user that signs its requests with keys and has no pages.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceAccount {
+    #[serde(flatten)]
+    pub user: User,
+    /// Its agents may run each job as its owner (`ml agent --use-owner-token`).
+    pub impersonates: bool,
+    /// How many live keys it has.
+    pub credentials: i64,
+}
+
+impl ServiceAccount {
+    /// Every group, `Users` first; a removed account belongs to none.
+    pub fn groups(&self) -> String {
+        if self.user.state == UserState::Removed {
+            return String::new();
+        }
+        let mut groups = vec!["Users"];
+        groups.extend(self.user.groups.iter().map(String::as_str));
+        groups.join(", ")
+    }
+}
+
+/// `POST /api/v1/service-accounts`: an account for agents and automation, with its first API key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewServiceAccount {
     pub name: String,
-    /// Queues that agents with this account may serve.
+    /// Queues that agents with this account may serve. An account that is made to serve queues holds nothing else, not even what `Users` holds: its key lies
+    /// on machines that run other people's code.
     #[serde(default)]
     pub serve: Vec<String>,
+    /// Its agents may run each job as its owner.
+    #[serde(default)]
+    pub impersonate: bool,
+}
+
+/// `PATCH /api/v1/service-accounts/{user}`: what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeServiceAccount {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `false` ends the tokens of jobs that run as their owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impersonate: Option<bool>,
 }
 
 /// `POST /api/v1/login`.

@@ -567,10 +567,64 @@ pub enum ServiceAccount {
         /// Its agents may serve this queue
         #[arg(long, value_name = "QUEUE", num_args = 1..)]
         serve: Vec<String>,
+        /// Its agents may run each job as its owner (`ml agent --use-owner-token`)
+        #[arg(long)]
+        allow_impersonation: bool,
+        /// Print the key as the section of a clearml.conf
+        #[arg(long)]
+        clearml: bool,
     },
     /// List the accounts
     #[command(visible_alias = "ls")]
     List,
+    /// Show one account
+    #[command(visible_alias = "show")]
+    Describe { name: String },
+    /// Rename an account, or change what its agents may
+    #[command(
+        after_help = "Examples:\n  ml service-account edit machine-7 --name rack-4\n  ml service-account edit machine-7 --allow-impersonation true"
+    )]
+    Edit {
+        name: String,
+        /// The new name
+        #[arg(long = "name", value_name = "NAME")]
+        new_name: Option<String>,
+        /// Whether its agents may run each job as its owner; false ends the tokens of jobs that do
+        #[arg(long, value_name = "BOOL")]
+        allow_impersonation: Option<bool>,
+    },
+    /// Make another key for an account; it is shown this once
+    #[command(
+        after_help = "Examples:\n  ml service-account add-key machine-7 --label \"rack 4\" --expires 90d > agent.key\n  ml service-account add-key machine-7 --clearml >> ~/clearml.conf"
+    )]
+    AddKey {
+        name: String,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        label: String,
+        /// When it ends, or after how long, as in 8h or 30d [default: never]
+        #[arg(long, visible_alias = "until", value_name = "DATE|DURATION")]
+        expires: Option<String>,
+        /// Print it as the section of a clearml.conf
+        #[arg(long)]
+        clearml: bool,
+    },
+    /// List the keys of an account
+    Keys {
+        name: String,
+        /// Revoked and expired ones too
+        #[arg(long)]
+        all: bool,
+    },
+    /// End a key of an account for good
+    RevokeKey {
+        name: String,
+        /// The number of the key, as `ml service-account keys` shows it
+        #[arg(value_name = "ID")]
+        key: i64,
+        #[command(flatten)]
+        sure: Sure,
+    },
     /// Remove an account; its keys end now
     #[command(visible_alias = "rm")]
     Remove {
@@ -789,6 +843,9 @@ pub struct Agent {
     /// Started with --detach: says on standard output how the start went
     #[arg(long, hide = true)]
     pub tell_start: bool,
+    /// Run each job as its owner, with what the owner may read; the account must be allowed to impersonate
+    #[arg(long, alias = "use_owner_token")]
+    pub use_owner_token: bool,
     /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed
     #[arg(long, hide = true)]
     pub builtin: bool,

@@ -12,8 +12,7 @@ use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, Session, User,
-    UserWithLink, Users,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, Session, User, UserWithLink, Users,
 };
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
@@ -112,23 +111,6 @@ impl Client {
         let path = format!("/api/v1/users/{}/password", segment(user));
         let _: Value = self.post(&path, change).await?;
         Ok(())
-    }
-
-    pub async fn service_accounts(&self, after: Option<&str>) -> Result<Page<User>> {
-        let filter = ListFilter {
-            after,
-            ..Default::default()
-        };
-        self.get_with("/api/v1/service-accounts", &filter).await
-    }
-
-    pub async fn create_service_account(&self, account: &NewServiceAccount) -> Result<TokenWithSecret> {
-        self.post("/api/v1/service-accounts", account).await
-    }
-
-    pub async fn remove_service_account(&self, account: &str) -> Result<User> {
-        let path = format!("/api/v1/service-accounts/{}", segment(account));
-        self.delete(&path).await
     }
 }
 

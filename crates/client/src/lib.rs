@@ -15,6 +15,7 @@ pub mod document;
 pub mod groups;
 pub mod requests;
 pub mod roles;
+pub mod service_accounts;
 pub mod workspaces;
 
 /// A server, and how to sign requests to it.

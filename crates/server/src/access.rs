@@ -155,13 +155,30 @@ impl Context {
         let known = self
             .bearer()
             .and_then(|bearer| self.shared.access.recognise(bearer, &self.origin, fresh));
-        match known {
+        let actor = match known {
             Some(actor) => {
                 self.who.store(actor.id.0, Ordering::Relaxed);
-                Ok(actor)
+                actor
             }
-            None => seldom(self.authenticate(fresh)).await,
+            None => seldom(self.authenticate(fresh)).await?,
+        };
+        if self.is_page() && actor.is_service() {
+            return Err(seldom(self.refuse_pages(&actor)).await);
         }
+        Ok(actor)
+    }
+
+    /// Pages are for people. A program that goes through them would do so in nobody's name, and stop when a page is made nicer.
+    async fn refuse_pages(&self, actor: &Actor) -> Failure {
+        let entry = Entry {
+            outcome: bailiwick_api::audit::Outcome::Denied,
+            ..Entry::new("sign-in", "page", "request", self.request.uri.path())
+        };
+        if let Err(why) = audit::record(actor, entry).await {
+            return why.into();
+        }
+        Failure::forbidden(format!("{} is a service account, and has no pages", actor.name()))
+            .hint("its key is for the interface under /api/v1, for `ml` and for agents")
     }
 
     async fn authenticate(&self, fresh: bool) -> Result<Actor, Failure> {
@@ -190,10 +207,13 @@ impl Context {
         Ok(actor)
     }
 
-    /// `access.md` §4: a job's token is for the job's own experiment, whatever its owner may see.
+    /// `access.md` §4: a job's token is for the job's own experiment, and to look at what its agent's account, or its owner, may see of others' work. What is
+    /// about people, roles and keys it does not come near, whatever its narrowing says.
     async fn refuse_beyond_job(&self, actor: &Actor) -> Result<(), Failure> {
         let path = self.request.uri.path();
-        if path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
+        let places = ["/api/v1/workspaces", "/api/v1/projects"];
+        let looks = self.request.method == Method::GET && places.iter().any(|place| path.starts_with(place));
+        if looks || path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
             return Ok(());
         }
         let entry = Entry {
@@ -202,7 +222,7 @@ impl Context {
         };
         audit::record(actor, entry).await?;
         let message = format!(
-            "Insufficient permissions: a job of {} may reach its own experiment and nothing else",
+            "Insufficient permissions: a job of {} may reach its own experiment, and look at others and where they lie",
             actor.name()
         );
         Err(Failure::forbidden(message).hint("for more, give the job an API key of its own"))

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bailiwick_access::{Basis, Explanation, Narrowing, ObjectKind, Scope, Target};
+use bailiwick_access::{Basis, Explanation, Job, Narrowing, ObjectKind, Scope, Target};
 use bailiwick_api::on::On;
 use bailiwick_api::permission::{Permit, RolePermissions};
 use bailiwick_api::server::AccessMode;
@@ -36,6 +36,15 @@ pub(crate) struct Credential {
     kind: CredentialKind,
     expires_at: Option<i64>,
     narrowing: Option<Narrowing>,
+    job: Option<JobOf>,
+}
+
+/// Whose a job is that signs a request, and whose agent runs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct JobOf {
+    pub(crate) experiment: i64,
+    pub(crate) owner: PrincipalId,
+    pub(crate) account: PrincipalId,
 }
 
 impl Credential {
@@ -81,6 +90,7 @@ pub struct Actor {
     pub credential_expires_at: Option<bailiwick_api::Time>,
     pub origin: Origin,
     narrowing: Option<Narrowing>,
+    pub(crate) job: Option<JobOf>,
     bearer_hash: Option<KeyHash>,
     /// When it was recognised.
     pub(crate) at: Time,
@@ -183,6 +193,17 @@ pub const NOWHERE: Target = Target {
     object: None,
     owner: Some(NOBODY),
 };
+/// What a job may do outside its own experiment, where it acts with the rights of its agent's account or of its owner: look, and change nothing.
+pub(crate) const JOB_READS: [Permission; 8] = [
+    Permission::ExperimentsRead,
+    Permission::ExperimentsReadArtifacts,
+    Permission::TasksRead,
+    Permission::WorkspacesRead,
+    Permission::ProjectsRead,
+    Permission::ModelsRead,
+    Permission::StacksRead,
+    Permission::QueuesRead,
+];
 /// Who asks while access control is off and there is no user.
 const STRANGER: i64 = -1;
 /// The last moment of all (µs since 1970): what is held then is held without an end.
@@ -333,6 +354,7 @@ impl Access {
             kind: CredentialKind::None,
             expires_at: None,
             narrowing: None,
+            job: None,
         };
         Ok(self.actor_with(nobodys, bearer_hash, origin, sight))
     }
@@ -351,6 +373,7 @@ impl Access {
             credential_expires_at: credential.expires_at.map(Time),
             origin,
             narrowing: credential.narrowing,
+            job: credential.job,
             bearer_hash,
             at,
             version,
@@ -392,40 +415,52 @@ impl Access {
                 kind,
                 expires_at: col(&row, "expires_at")?,
                 narrowing: narrowing(col(&row, "permissions")?, col(&row, "workspaces")?)?,
+                job: None,
             };
             let version = col(&row, "version")?;
             self.picture.remember(*hash, credential.clone(), version, now);
             return Ok(Some(credential));
         }
-        // A job's token lives exactly as long as its job and is never remembered here.
+        // A job's token lives exactly as long as its job and is never remembered here, so that a withdrawn impersonation ends it at once.
         let row = sqlx::query(
-            "SELECT j.experiment_id, e.owner_id FROM jobs j JOIN experiments e ON e.id = j.experiment_id
+            "SELECT j.experiment_id, e.owner_id, j.as_owner, a.principal_id, s.impersonates
+             FROM jobs j JOIN experiments e ON e.id = j.experiment_id JOIN agents a ON a.id = j.agent_id JOIN principals s ON s.id = a.principal_id
              WHERE j.token_hash = $1 AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')",
         )
         .bind(&text)
         .fetch_optional(&self.db.read)
         .await?;
         let Some(row) = row else { return Ok(None) };
-        let experiment: i64 = col(&row, "experiment_id")?;
+        let job = JobOf {
+            experiment: col(&row, "experiment_id")?,
+            owner: PrincipalId(col(&row, "owner_id")?),
+            account: PrincipalId(col(&row, "principal_id")?),
+        };
+        let as_owner = col::<i64>(&row, "as_owner")? == 1;
+        let withdrawn = as_owner && col::<i64>(&row, "impersonates")? == 0;
+        if withdrawn || !is_active(job.owner) || !is_active(job.account) {
+            return Ok(None);
+        }
         let permissions = [
             Permission::ExperimentsRead,
             Permission::ExperimentsReadArtifacts,
             Permission::ExperimentsUpdate,
         ];
-        let principal = PrincipalId(col(&row, "owner_id")?);
-        if !is_active(principal) {
-            return Ok(None);
-        }
         Ok(Some(Credential {
             id: TokenId(0),
-            principal,
+            principal: if as_owner { job.owner } else { job.account },
             kind: CredentialKind::Job,
             expires_at: None,
             narrowing: Some(Narrowing {
                 permissions: permissions.into_iter().collect::<PermissionSet>(),
                 workspaces: None,
-                object: Some((ObjectKind::Experiment, experiment)),
+                object: None,
+                job: Some(Job {
+                    experiment: job.experiment,
+                    beyond: JOB_READS.into_iter().collect(),
+                }),
             }),
+            job: Some(job),
         }))
     }
 
@@ -475,6 +510,7 @@ fn narrowing(permissions: Option<String>, workspaces: Option<String>) -> Result<
         permissions,
         workspaces: workspaces.map(|ids| ids.into_iter().map(WorkspaceId).collect()),
         object: None,
+        job: None,
     }))
 }
 
@@ -524,15 +560,14 @@ impl Actor {
         self.access.db.now()
     }
 
+    /// Whether it is a service account.
+    pub fn is_service(&self) -> bool {
+        self.picture().world().is_service(self.id)
+    }
+
     /// What the credential leaves of its owner's rights, if not all.
     pub fn narrowing(&self) -> Option<&Narrowing> {
         self.narrowing.as_ref()
-    }
-
-    /// The experiment whose job is asking, if the request is signed with a job's token.
-    pub(crate) fn job_of(&self) -> Option<i64> {
-        let (_, id) = self.narrowing.as_ref()?.object?;
-        (self.credential_kind == CredentialKind::Job).then_some(id)
     }
 
     /// Why (or that not) this actor may do this; nothing is recorded.

@@ -32,6 +32,9 @@ pub struct Serving {
     /// It was taken for gone, and is not.
     pub gone: bool,
     pub last_seen_at: Time,
+    /// Jobs are to run as their owners, and whether the account may still let them.
+    pub use_owner_token: bool,
+    pub impersonates: bool,
 }
 
 /// The queues by name, each of which this actor must be allowed to serve.
@@ -62,6 +65,17 @@ pub enum RegisterOutcome {
     Known(AgentId),
     /// Another agent of that name is there and holds jobs; its address.
     Taken(String),
+    /// It wants to run jobs as their owners, and its account is not allowed to.
+    MayNotImpersonate,
+}
+
+/// Whether the account of an agent may run jobs as their owners, as it is in this transaction.
+pub(crate) async fn may_impersonate(work: &mut Work, account: PrincipalId) -> Result<bool> {
+    let may: i64 = sqlx::query_scalar("SELECT impersonates FROM principals WHERE id = $1")
+        .bind(account.0)
+        .fetch_one(&mut ***work)
+        .await?;
+    Ok(may == 1)
 }
 
 /// Makes an agent known, or known again with other queues and slots. Two machines under one name would each be told that the other's jobs are lost: while the
@@ -80,6 +94,9 @@ pub async fn register(
     let hardware = serde_json::to_string(&new.hardware).map_err(|why| StoreError::Broken(why.to_string()))?;
     let queues = serde_json::to_string(&new.queues).map_err(|why| StoreError::Broken(why.to_string()))?;
     let mut work = actor.begin().await?;
+    if new.use_owner_token && !may_impersonate(&mut work, actor.id).await? {
+        return Ok(RegisterOutcome::MayNotImpersonate);
+    }
     let now = actor.now().0;
     let other = sqlx::query(
         "SELECT address FROM agents a WHERE principal_id = $1 AND name = $2 AND instance <> $3 AND last_seen_at > $4
@@ -95,9 +112,9 @@ pub async fn register(
         return Ok(RegisterOutcome::Taken(other.try_get(0)?));
     }
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10
+        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair, use_owner_token)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10, use_owner_token = $11
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -110,13 +127,16 @@ pub async fn register(
     .bind(&new.instance)
     .bind(now)
     .bind(i64::from(new.fair))
+    .bind(i64::from(new.use_owner_token))
     .fetch_one(&mut **work)
     .await?;
     let entry = Entry::new("queues:serve", "register", "agent", &new.name);
     audit::write(
         &mut work,
         actor,
-        entry.with(serde_json::json!({"queues": new.queues, "slots": new.slots.len()})),
+        entry.with(
+            serde_json::json!({"queues": new.queues, "slots": new.slots.len(), "use_owner_token": new.use_owner_token}),
+        ),
     )
     .await?;
     work.commit().await?;
@@ -129,13 +149,12 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         what: "agent",
         which: id.to_string(),
     };
-    let row = sqlx::query(
-        "SELECT name, queues, slots, principal_id, instance, gone_at, last_seen_at, fair, last_queue FROM agents WHERE id = $1",
-    )
-    .bind(id.0)
-    .fetch_optional(&actor.db().read)
-    .await?
-    .ok_or_else(missing)?;
+    let sql = "SELECT a.name, a.queues, a.slots, a.principal_id, a.instance, a.gone_at, a.last_seen_at, a.fair, a.last_queue, a.use_owner_token, p.impersonates FROM agents a JOIN principals p ON p.id = a.principal_id WHERE a.id = $1";
+    let row = sqlx::query(sql)
+        .bind(id.0)
+        .fetch_optional(&actor.db().read)
+        .await?
+        .ok_or_else(missing)?;
     if row.try_get::<i64, _>(3)? != actor.id.0 {
         return Err(missing());
     }
@@ -157,6 +176,8 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         instance: row.try_get(4)?,
         gone: row.try_get::<Option<i64>, _>(5)?.is_some(),
         last_seen_at: Time(row.try_get(6)?),
+        use_owner_token: row.try_get::<i64, _>(9)? == 1,
+        impersonates: row.try_get::<i64, _>(10)? == 1,
     })
 }
 

@@ -66,7 +66,7 @@ impl<'a> Entry<'a> {
 async fn insert(
     tx: &mut Tx,
     at: Time,
-    who: (Option<i64>, &str, Option<&str>),
+    who: Who<'_>,
     credential: Option<i64>,
     origin: &Origin,
     entry: Entry<'_>,
@@ -74,13 +74,13 @@ async fn insert(
     // Names come from outside: an object's text is bounded here, whoever wrote it.
     let object: String = entry.object.chars().take(300).collect();
     sqlx::query(
-        "INSERT INTO audit_events (at, principal_id, principal, on_behalf_of, credential_id, address, action, verb, object_kind, object, workspace_id, outcome, detail, request_id)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        "INSERT INTO audit_events (at, principal_id, principal, on_behalf_of, credential_id, address, action, verb, object_kind, object, workspace_id, outcome, detail, request_id, on_behalf_of_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
     )
     .bind(at.0)
-    .bind(who.0)
-    .bind(who.1)
-    .bind(who.2)
+    .bind(who.id)
+    .bind(who.name)
+    .bind(who.on_behalf_of.map(|(_, name)| name))
     .bind(credential)
     .bind(&*origin.address)
     .bind(entry.action)
@@ -91,28 +91,72 @@ async fn insert(
     .bind(entry.outcome.name())
     .bind(if entry.detail.is_null() { String::new() } else { entry.detail.to_string() })
     .bind(&*origin.request_id)
+    // Only to find it by; the name is what the chain covers.
+    .bind(who.on_behalf_of.map(|(id, _)| id))
     .execute(&mut **tx)
     .await?;
     Ok(())
 }
 
-/// Writes an event into the transaction of the change. What a job does with its token is the job's doing, on behalf of its owner.
+/// Who did it, and on whose behalf.
+struct Who<'a> {
+    id: Option<i64>,
+    name: &'a str,
+    on_behalf_of: Option<(i64, &'a str)>,
+}
+
+impl<'a> Who<'a> {
+    fn alone(id: Option<i64>, name: &'a str) -> Who<'a> {
+        Who {
+            id,
+            name,
+            on_behalf_of: None,
+        }
+    }
+}
+
+/// Writes an event into the transaction of the change. What a job does with its token is done by the account whose agent runs it, on behalf of its owner.
 pub async fn write(work: &mut Work, actor: &Actor, entry: Entry<'_>) -> Result<()> {
     let credential = actor.credential.map(|id| id.0).filter(|id| *id != 0);
-    let job = actor
-        .job_of()
-        .map(|experiment| format!("job of experiment {experiment}"));
-    let who = match &job {
-        Some(job) => (Some(actor.id.0), job.as_str(), Some(&*actor.name())),
-        None => (Some(actor.id.0), &*actor.name(), None),
+    let name = actor.name();
+    let Some(job) = actor.job else {
+        let who = Who::alone(Some(actor.id.0), &name);
+        return insert(work, actor.now(), who, credential, &actor.origin, entry).await;
     };
+    let picture = actor.picture();
+    let (account, owner) = (picture.principal_name(job.account), picture.principal_name(job.owner));
+    let who = Who {
+        id: Some(job.account.0),
+        name: &format!("{account} (job of experiment {})", job.experiment),
+        on_behalf_of: Some((job.owner.0, &owner)),
+    };
+    insert(work, actor.now(), who, credential, &actor.origin, entry).await
+}
+
+/// The same of an agent that acts for the owner of a job.
+pub async fn write_for(work: &mut Work, actor: &Actor, owner: PrincipalId, entry: Entry<'_>) -> Result<()> {
+    let (name, on_behalf_of) = (actor.name(), actor.picture().principal_name(owner));
+    let who = Who {
+        id: Some(actor.id.0),
+        name: &name,
+        on_behalf_of: Some((owner.0, &on_behalf_of)),
+    };
+    let credential = actor.credential.map(|id| id.0).filter(|id| *id != 0);
     insert(work, actor.now(), who, credential, &actor.origin, entry).await
 }
 
 /// Writes an event of the product's own doing.
 pub async fn write_system(work: &mut Work, system: &System, entry: Entry<'_>) -> Result<()> {
     let name = format!("system: {}", system.purpose);
-    insert(work, system.now(), (None, &name, None), None, &Origin::default(), entry).await
+    insert(
+        work,
+        system.now(),
+        Who::alone(None, &name),
+        None,
+        &Origin::default(),
+        entry,
+    )
+    .await
 }
 
 /// Records something that changed nothing: a refusal, a use of administrative rights for reading.
@@ -132,7 +176,7 @@ pub async fn write_stranger(
 ) -> Result<()> {
     let name: String = name.chars().take(64).collect();
     let now = work.now();
-    insert(work, now, (who.map(|id| id.0), &name, None), None, origin, entry).await
+    insert(work, now, Who::alone(who.map(|id| id.0), &name), None, origin, entry).await
 }
 
 /// Records what somebody did who is not signed in.
@@ -305,7 +349,7 @@ pub async fn list(
                 texts.push(user.clone());
                 let name = texts.len() + 1;
                 sql.push_str(&format!(
-                    " AND (principal_id = {id} OR (principal_id IS NULL AND principal = ${name}))"
+                    " AND (principal_id = {id} OR on_behalf_of_id = {id} OR (principal_id IS NULL AND principal = ${name}))"
                 ));
             }
             None => {

@@ -254,6 +254,7 @@ impl LinkMaker {
                     permissions: read.all,
                     workspaces: None,
                     object: None,
+                    job: None,
                 })
             }
         };
@@ -311,6 +312,7 @@ pub fn whole() -> Narrowing {
         permissions: PermissionSet::everything(),
         workspaces: None,
         object: None,
+        job: None,
     }
 }
 
@@ -541,7 +543,7 @@ pub struct NewKey<'a> {
     pub workspaces: Option<Vec<WorkspaceId>>,
 }
 
-pub async fn create_key(by: &Granted<permit::TokensCreate>, new: &NewKey<'_>) -> std::result::Result<Token, Refusal> {
+pub async fn create_key<P: Permit>(by: &Granted<P>, new: &NewKey<'_>) -> std::result::Result<Token, Refusal> {
     let mut work = by.begin().await?;
     let (actor, now) = (&by.actor, by.actor.now());
     let owner = actor.picture().principal_name(new.owner).to_string();
@@ -567,7 +569,7 @@ pub async fn create_key(by: &Granted<permit::TokensCreate>, new: &NewKey<'_>) ->
         workspaces: new.workspaces.as_ref().map(|ids| names(actor, ids)),
     };
     let detail = serde_json::json!({"after": {"owner": owner, "label": new.label, "expires_at": new.expires, "narrowed": narrowed}});
-    let entry = Entry::of::<permit::TokensCreate>("create", "token", id).with(detail);
+    let entry = Entry::of::<P>("create", "token", id).with(detail);
     audit::write(&mut work, actor, entry).await?;
     work.commit().await?;
     Ok(Token {
@@ -658,7 +660,7 @@ pub async fn get(by: &Granted<permit::TokensRead>, id: TokenId) -> std::result::
 }
 
 /// Newest first: live API keys; with `all` also sessions, and what is revoked or past its time.
-pub async fn list(by: &Granted<permit::TokensRead>, whose: PrincipalId, all: bool) -> Result<Page<Token>> {
+pub async fn list<P: Permit>(by: &Granted<P>, whose: PrincipalId, all: bool) -> Result<Page<Token>> {
     by.actor.access.keep_last_used().await?;
     let live = format!(
         " AND kind = 'key' AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > {})",

@@ -1,6 +1,7 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
 use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, Load, OnLostAgent, Report, StopOrder};
+use bailiwick_api::audit::Outcome;
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
 use bailiwick_api::queues::QueueState;
@@ -10,7 +11,7 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{Actor, Picture, Refusal, System, Work, queue_target};
-use crate::agents::{Serving, note_seen, takes_work};
+use crate::agents::{Serving, may_impersonate, note_seen, takes_work};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
@@ -113,6 +114,25 @@ pub struct LeaseRules {
     pub on_lost_agent: OnLostAgent,
 }
 
+/// What came of a look for work.
+pub enum Taken {
+    Job(Box<JobLease>),
+    /// It could not be run as its owner, and has failed with the reason; there may be another.
+    Failed(ExperimentId),
+    /// The agent's account may not run jobs as their owners any more.
+    MayNotImpersonate,
+}
+
+/// What came of an attempt to lease one job.
+enum Leased {
+    Job(JobLease),
+    /// Somebody was quicker.
+    Gone,
+    /// Its owner is not active; what is wrong with him.
+    NoOwner(ExperimentId, PrincipalId, String),
+    MayNotImpersonate,
+}
+
 /// Takes the first waiting job for this agent: strictly by priority, then by the queue's own turns, then age. A job too big for what is free keeps its place and blocks
 /// the ones behind it in its queue; one that is too big for the whole agent is left to others.
 ///
@@ -123,7 +143,7 @@ pub async fn take(
     free_slots: i64,
     rules: LeaseRules,
     token: &str,
-) -> std::result::Result<Option<JobLease>, Refusal> {
+) -> std::result::Result<Option<Taken>, Refusal> {
     let db = serving.actor.db();
     for queue in &serving.queues {
         // A look without a lock: most polls find nothing.
@@ -154,23 +174,31 @@ pub async fn take(
         if slots > free_slots {
             continue;
         }
-        let lease = lease(&mut work, serving, picture, JobId(id), rules, token, true).await?;
-        if let Some(lease) = &lease {
-            let cause = format!("taken by agent {}", serving.name);
-            change_state(
-                &mut work,
-                lease.experiment,
-                State::Starting,
-                &cause,
-                serving.actor.now(),
-            )
-            .await?;
-            let entry = Entry::new("queues:serve", "take", "experiment", lease.experiment);
-            let detail = serde_json::json!({"agent": serving.name, "fence": lease.fence, "owner": lease.owner});
-            audit::write(&mut work, &serving.actor, entry.with(detail)).await?;
-            work.commit().await?;
-            return Ok(Some(lease.clone()));
+        let lease = match lease(&mut work, serving, picture, JobId(id), rules, token, true).await? {
+            Leased::Job(lease) => lease,
+            Leased::Gone => continue,
+            Leased::MayNotImpersonate => return Ok(Some(Taken::MayNotImpersonate)),
+            Leased::NoOwner(experiment, owner, why) => {
+                fail_unowned(&mut work, serving, JobId(id), experiment, owner, &why).await?;
+                work.commit().await?;
+                return Ok(Some(Taken::Failed(experiment)));
+            }
+        };
+        let cause = format!("taken by agent {}", serving.name);
+        let now = serving.actor.now();
+        change_state(&mut work, lease.experiment, State::Starting, &cause, now).await?;
+        let entry = Entry::new("queues:serve", "take", "experiment", lease.experiment);
+        let detail = serde_json::json!({"agent": serving.name, "fence": lease.fence, "owner": lease.owner, "as_owner": serving.use_owner_token});
+        let entry = entry.with(detail);
+        match serving.use_owner_token {
+            true => {
+                let owner = owner_of(&mut work, lease.experiment).await?;
+                audit::write_for(&mut work, &serving.actor, owner, entry).await?;
+            }
+            false => audit::write(&mut work, &serving.actor, entry).await?,
         }
+        work.commit().await?;
+        return Ok(Some(Taken::Job(Box::new(lease))));
     }
     Ok(None)
 }
@@ -197,13 +225,42 @@ async fn next(work: &mut Work, actor: &Actor, queue: QueueId, peek: &str, size: 
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+async fn owner_of(work: &mut Work, experiment: ExperimentId) -> Result<PrincipalId> {
+    let owner = sqlx::query_scalar("SELECT owner_id FROM experiments WHERE id = $1").bind(experiment.0);
+    Ok(PrincipalId(owner.fetch_one(&mut ***work).await?))
+}
+
+/// A job that was to run as an owner who is not there any more: waiting would be for ever, and running it as somebody else is not what was asked for.
+async fn fail_unowned(
+    work: &mut Work,
+    serving: &Serving,
+    job: JobId,
+    experiment: ExperimentId,
+    owner: PrincipalId,
+    why: &str,
+) -> Result<()> {
+    sqlx::query("UPDATE jobs SET state = $2, fence = fence + 1, token_hash = NULL WHERE id = $1")
+        .bind(job.0)
+        .bind(State::Error.name())
+        .execute(&mut ***work)
+        .await?;
+    change_state(work, experiment, State::Error, why, serving.actor.now()).await?;
+    let entry = Entry {
+        outcome: Outcome::Denied,
+        ..Entry::new("queues:serve", "take", "experiment", experiment)
+    };
+    let detail = serde_json::json!({"agent": serving.name, "why": why});
+    audit::write_for(work, &serving.actor, owner, entry.with(detail)).await
+}
+
 /// Gives a lease again whose first answer was lost on the way: the same fencing number, another token.
 pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token: &str) -> Result<Option<JobLease>> {
     let picture = serving.actor.access.fresh().await?;
     let mut work = serving.actor.begin().await?;
     let lease = lease(&mut work, serving, picture, job, rules, token, false).await?;
+    let Leased::Job(lease) = lease else { return Ok(None) };
     work.commit().await?;
-    Ok(lease)
+    Ok(Some(lease))
 }
 
 async fn lease(
@@ -214,26 +271,45 @@ async fn lease(
     rules: LeaseRules,
     token: &str,
     new: bool,
-) -> Result<Option<JobLease>> {
+) -> Result<Leased> {
     if new && !takes_work(work, serving).await? {
-        return Ok(None);
+        return Ok(Leased::Gone);
+    }
+    if serving.use_owner_token && !may_impersonate(work, serving.actor.id).await? {
+        return Ok(Leased::MayNotImpersonate);
     }
     let hash = key::stored_hash(token)
         .map(|hash| key::hex(&hash))
         .expect("a fresh token is well formed");
     let sql = if new {
-        "UPDATE jobs SET state = 'STARTING', fence = fence + 1, agent_id = $2, renewals = 0, token_hash = $3 WHERE id = $1 AND state = 'QUEUED' RETURNING fence, experiment_id, slots"
+        "UPDATE jobs SET state = 'STARTING', fence = fence + 1, agent_id = $2, renewals = 0, token_hash = $3, as_owner = $4 WHERE id = $1 AND state = 'QUEUED' RETURNING fence, experiment_id, slots"
     } else {
-        "UPDATE jobs SET token_hash = $3 WHERE id = $1 AND agent_id = $2 AND state = 'STARTING' RETURNING fence, experiment_id, slots"
+        "UPDATE jobs SET token_hash = $3, as_owner = $4 WHERE id = $1 AND agent_id = $2 AND state = 'STARTING' RETURNING fence, experiment_id, slots"
     };
     let row = sqlx::query(sql)
         .bind(job.0)
         .bind(serving.id.0)
         .bind(hash)
+        .bind(i64::from(serving.use_owner_token))
         .fetch_optional(&mut ***work)
         .await?;
-    let Some(row) = row else { return Ok(None) };
+    let Some(row) = row else { return Ok(Leased::Gone) };
     let (fence, experiment, slots): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    // Read here and not from the picture: whoever is deactivated at this very moment comes before or after.
+    if serving.use_owner_token && new {
+        let owner = sqlx::query(
+            "SELECT p.id, p.name, p.state FROM experiments e JOIN principals p ON p.id = e.owner_id WHERE e.id = $1",
+        );
+        let owner = owner.bind(experiment).fetch_one(&mut ***work).await?;
+        let (id, name, state): (i64, String, String) = (owner.try_get(0)?, owner.try_get(1)?, owner.try_get(2)?);
+        if state != "active" {
+            let why = format!(
+                "agent {} runs jobs as their owners, and its owner {name} is {state}",
+                serving.name
+            );
+            return Ok(Leased::NoOwner(ExperimentId(experiment), PrincipalId(id), why));
+        }
+    }
     if new {
         if serving.fair {
             sqlx::query("UPDATE agents SET last_queue = (SELECT queue_id FROM jobs WHERE id = $2) WHERE id = $1")
@@ -258,7 +334,7 @@ async fn lease(
     .await?;
     let config: Config =
         serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    Ok(Some(JobLease {
+    Ok(Leased::Job(JobLease {
         job,
         fence,
         experiment: ExperimentId(experiment),

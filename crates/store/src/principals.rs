@@ -1,17 +1,19 @@
 //! Users and service accounts.
 
+use std::collections::HashMap;
+
 use bailiwick_access::{Scope, Target};
 use bailiwick_api::names::{LABEL_MAX, check_text, check_username, name_key};
-use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::users::{ChangeUser, NewUser, PrincipalKind, User, UserState};
-use bailiwick_api::{AssignmentId, GroupId, Page, Permission, PrincipalId, QueueId, Time};
+use bailiwick_api::permission::{Permit, RolePermissions, permit};
+use bailiwick_api::users::{ChangeServiceAccount, ChangeUser, NewUser, PrincipalKind, ServiceAccount, User, UserState};
+use bailiwick_api::{AssignmentId, GroupId, Page, Permission, PermissionSet, PrincipalId, QueueId, Time};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Access, Actor, Granted, Picture, Refusal, Touched, Work, scope_columns};
+use crate::access::{Access, Actor, Granted, JOB_READS, Picture, Refusal, Touched, Work, scope_columns};
 use crate::assignments::{is_last_admin_gone, place};
 use crate::audit::{self, Entry};
-use crate::db::{Result, StoreError, col};
+use crate::db::{Result, StoreError, col, id_list};
 use crate::requests::withdraw_all;
 use crate::seats;
 use crate::start::assign;
@@ -63,6 +65,12 @@ pub(crate) fn read_state(text: &str) -> UserState {
     }
 }
 
+/// Whether all is told of those of this kind. Service accounts are told to whoever may read them, and to whoever reads users.
+fn reads(actor: &Actor, kind: PrincipalKind) -> bool {
+    let may = |permission| actor.may(permission, &Target::default()).is_some();
+    may(Permission::UsersRead) || kind == PrincipalKind::Service && may(Permission::ServiceAccountsRead)
+}
+
 /// A user as this actor may see it: names for everybody, the rest for `users:read` and the user itself.
 fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
     let id = PrincipalId(row.try_get(0)?);
@@ -83,7 +91,7 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
         created_at: None,
         last_seen_at: None,
     };
-    if id != actor.id && actor.may(Permission::UsersRead, &Target::default()).is_none() {
+    if id != actor.id && !reads(actor, kind) {
         return Ok(user);
     }
     user.display_name = row.try_get(3)?;
@@ -145,7 +153,7 @@ pub struct Wanted<'a> {
 
 /// By id, oldest first.
 pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
-    let full = actor.may(Permission::UsersRead, &Target::default()).is_some();
+    let full = reads(actor, wanted.kind);
     let may_be = match (full, wanted.all || wanted.state.is_some()) {
         (true, true) => "'pending', 'active', 'deactivated', 'removed'",
         (true, false) => "'pending', 'active'",
@@ -190,6 +198,67 @@ pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
 pub(crate) fn holding(text: &str) -> String {
     let key = name_key(text);
     format!("%{}%", key.replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_"))
+}
+
+/// The same users as service accounts: what only these have.
+pub async fn accounts<P: Permit>(by: &Granted<P>, users: Vec<User>) -> Result<Vec<ServiceAccount>> {
+    let sql = format!(
+        "SELECT p.id, p.impersonates, (SELECT COUNT(*) FROM credentials c
+           WHERE c.principal_id = p.id AND c.kind = 'key' AND c.revoked_at IS NULL AND (c.expires_at IS NULL OR c.expires_at > $1))
+         FROM principals p WHERE p.kind = 'service' AND p.id IN ({})",
+        id_list(users.iter().map(|user| user.id.0))
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(by.actor.now().0);
+    let mut more = HashMap::new();
+    for row in rows.fetch_all(&by.db().read).await? {
+        let (impersonates, credentials): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        more.insert(row.try_get::<i64, _>(0)?, (impersonates == 1, credentials));
+    }
+    let with_more = |user: User| {
+        let (impersonates, credentials) = *more.get(&user.id.0)?;
+        Some(ServiceAccount {
+            user,
+            impersonates,
+            credentials,
+        })
+    };
+    Ok(users.into_iter().filter_map(with_more).collect())
+}
+
+/// The user behind a service account, by name or id.
+pub async fn find_account(actor: &Actor, which: &str) -> std::result::Result<User, Refusal> {
+    let missing = |which: &str| Refusal::NotFound {
+        what: "service account",
+        which: which.to_owned(),
+    };
+    match get(actor, which).await {
+        Ok(user) if user.kind == PrincipalKind::Service => Ok(user),
+        Ok(user) => Err(missing(&user.name)),
+        Err(Refusal::NotFound { which, .. }) => Err(missing(&which)),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// One service account by name or id.
+pub async fn account(
+    by: &Granted<permit::ServiceAccountsRead>,
+    which: &str,
+) -> std::result::Result<ServiceAccount, Refusal> {
+    by.actor.access.keep_last_used().await?;
+    let user = find_account(&by.actor, which).await?;
+    let found = accounts(by, vec![user]).await?;
+    Ok(found.into_iter().next().expect("it is a service account"))
+}
+
+/// Oldest first, as [`list`].
+pub async fn list_accounts(
+    by: &Granted<permit::ServiceAccountsRead>,
+    wanted: &Wanted<'_>,
+) -> Result<Page<ServiceAccount>> {
+    by.actor.access.keep_last_used().await?;
+    let Page { items, next } = list(&by.actor, wanted).await?;
+    let items = accounts(by, items).await?;
+    Ok(Page { items, next })
 }
 
 /// What goes wrong when a user is made, besides refusals.
@@ -271,10 +340,14 @@ pub async fn create_service_account(
     by: &Granted<permit::ServiceAccountsCreate>,
     name: &str,
     serve: &[QueueId],
+    impersonates: bool,
     key_hash: &str,
 ) -> std::result::Result<(bailiwick_api::TokenId, Option<Time>), CreateError> {
     check_username(name).map_err(CreateError::Invalid)?;
     let actor = &by.actor;
+    if impersonates {
+        may_let_impersonate(actor)?;
+    }
     for queue in serve {
         let role = actor
             .picture()
@@ -294,10 +367,13 @@ pub async fn create_service_account(
         display_name: None,
         state: UserState::Active,
         remote: false,
-        own_roles_only: true,
+        own_roles_only: !serve.is_empty(),
         password_hash: None,
     };
     let id = insert(&mut work, &row, now).await?;
+    if impersonates {
+        set_impersonates(&mut work, id, true).await?;
+    }
     let mut touched = vec![Touched::Principal(id)];
     for queue in serve {
         let assigned = assign(&mut work, Some(id.0), None, "QueueAgent", ("queue", queue.0), 0, now.0).await?;
@@ -306,12 +382,80 @@ pub async fn create_service_account(
     let end = crate::credentials::latest_end(actor);
     let token = crate::credentials::insert(&mut work, id, "key", key_hash, "first key", now, end).await?;
     let queues: Vec<i64> = serve.iter().map(|queue| queue.0).collect();
-    let detail = serde_json::json!({"after": {"serves_queues": queues}});
+    let detail = serde_json::json!({"after": {"serves_queues": queues, "impersonates": impersonates}});
     let entry = Entry::of::<permit::ServiceAccountsCreate>("create", "service account", name);
     audit::write(&mut work, actor, entry.with(detail)).await?;
     work.touches(&touched).await?;
     work.commit().await?;
     Ok((token, end))
+}
+
+/// Jobs of such an account read what their owners may read: nobody lets that happen who may not read all of it himself (`access.md` §4).
+fn may_let_impersonate(actor: &Actor) -> std::result::Result<(), Refusal> {
+    let role = RolePermissions {
+        all: JOB_READS.into_iter().collect(),
+        own: PermissionSet::EMPTY,
+    };
+    match actor.missing_to_hold(role, &Target::default(), None) {
+        Some(missing) => Err(actor.forbidden(missing, &Target::default())),
+        None => Ok(()),
+    }
+}
+
+async fn set_impersonates(work: &mut Work, id: PrincipalId, impersonates: bool) -> Result<()> {
+    sqlx::query("UPDATE principals SET impersonates = $1 WHERE id = $2")
+        .bind(i64::from(impersonates))
+        .bind(id.0)
+        .execute(&mut ***work)
+        .await?;
+    Ok(())
+}
+
+/// Renames a service account, or lets it impersonate or no more: all that is given, or nothing.
+pub async fn change_account(
+    by: &Granted<permit::ServiceAccountsUpdate>,
+    id: PrincipalId,
+    change: &ChangeServiceAccount,
+) -> std::result::Result<(), CreateError> {
+    if *change == ChangeServiceAccount::default() {
+        return Err(CreateError::Invalid(
+            "nothing to change is given: name or impersonate".into(),
+        ));
+    }
+    if let Some(name) = &change.name {
+        check_username(name).map_err(CreateError::Invalid)?;
+    }
+    if change.impersonate == Some(true) {
+        may_let_impersonate(&by.actor)?;
+    }
+    let mut work = by.begin().await?;
+    work.touches(&[Touched::Principal(id)]).await?;
+    let row = sqlx::query("SELECT name, impersonates, state FROM principals WHERE id = $1 AND kind = 'service'")
+        .bind(id.0)
+        .fetch_one(&mut **work)
+        .await?;
+    let (before, impersonated): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+    if row.try_get::<&str, _>(2)? == "removed" {
+        return Err(CreateError::Taken(format!("`{before}` has been removed")));
+    }
+    let after = change.name.as_ref().unwrap_or(&before);
+    let impersonates = change.impersonate.unwrap_or(impersonated == 1);
+    sqlx::query("UPDATE principals SET name = $1, name_key = $2 WHERE id = $3")
+        .bind(after)
+        .bind(name_key(after))
+        .bind(id.0)
+        .execute(&mut **work)
+        .await
+        .map_err(|why| taken(why, after))?;
+    set_impersonates(&mut work, id, impersonates).await?;
+    let detail = serde_json::json!({
+        "before": {"name": before, "impersonates": impersonated == 1},
+        "after": {"name": after, "impersonates": impersonates},
+    });
+    let entry = Entry::of::<permit::ServiceAccountsUpdate>("update", "service account", &before);
+    audit::write(&mut work, &by.actor, entry.with(detail)).await?;
+    work.commit().await?;
+    Ok(())
 }
 
 struct NewRow<'a> {
@@ -513,7 +657,7 @@ fn last_admin(name: &str) -> String {
     )
 }
 
-/// Every session, key and link, for good; and the tokens of jobs that run. The jobs themselves go on.
+/// Every session, key and link, for good; and the tokens of jobs that run, be they its own or run by its agents. The jobs themselves go on.
 pub(crate) async fn end_credentials(work: &mut Work, id: PrincipalId) -> Result<()> {
     let now = work.now();
     sqlx::query("UPDATE credentials SET revoked_at = $1 WHERE principal_id = $2 AND revoked_at IS NULL")
@@ -521,10 +665,13 @@ pub(crate) async fn end_credentials(work: &mut Work, id: PrincipalId) -> Result<
         .bind(id.0)
         .execute(&mut ***work)
         .await?;
-    sqlx::query("UPDATE jobs SET token_hash = NULL WHERE token_hash IS NOT NULL AND experiment_id IN (SELECT id FROM experiments WHERE owner_id = $1)")
-        .bind(id.0)
-        .execute(&mut ***work)
-        .await?;
+    for whose in [
+        "experiment_id IN (SELECT id FROM experiments WHERE owner_id = $1)",
+        "agent_id IN (SELECT id FROM agents WHERE principal_id = $1)",
+    ] {
+        let sql = format!("UPDATE jobs SET token_hash = NULL WHERE token_hash IS NOT NULL AND {whose}");
+        sqlx::query(AssertSqlSafe(sql)).bind(id.0).execute(&mut ***work).await?;
+    }
     Ok(())
 }
 

@@ -29,6 +29,7 @@ pub fn run_from_environment() -> i32 {
         },
         job_env: [("FROM_THE_AGENT".to_owned(), "yes".to_owned())].into(),
         protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
+        use_owner_token: variable("ML_TEST_USE_OWNER_TOKEN").is_some(),
         stop_on_stdin_end: variable("ML_TEST_STDIN").is_some(),
         tell_start: false,
     };

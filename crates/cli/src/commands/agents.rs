@@ -65,6 +65,7 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
         },
         job_env,
         protect: agent.protect.into_iter().map(whole).collect::<Result<_>>()?,
+        use_owner_token: agent.use_owner_token,
         stop_on_stdin_end: agent.builtin,
         tell_start: agent.tell_start,
     };

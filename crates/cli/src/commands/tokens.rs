@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result};
 use crate::output::{Column, Output, column, json, now, say, when, wide, write};
 use crate::prompt;
 
-const COLUMNS: &[Column<Token>] = &[
+pub const COLUMNS: &[Column<Token>] = &[
     column("ID", |token| token.id.0.into()),
     column("OWNER", |token| token.owner.as_str().into()),
     column("LABEL", |token| token.label.as_str().into()),
@@ -24,7 +24,7 @@ const COLUMNS: &[Column<Token>] = &[
     wide("WORKSPACES", |token| list_words(&token.narrowed.workspaces).into()),
 ];
 
-fn id(token: &Token) -> String {
+pub fn id(token: &Token) -> String {
     token.id.to_string()
 }
 
@@ -63,7 +63,7 @@ pub fn run(common: &Common, command: args::Token) -> Result<()> {
 }
 
 /// A duration counts by the server's clock, a date is a date.
-fn expiring(text: Option<&str>) -> Result<NewToken> {
+pub fn expiring(text: Option<&str>) -> Result<NewToken> {
     let mut token = NewToken::default();
     let Some(text) = text else { return Ok(token) };
     match (parse_duration_ms(text), Time::parse(text)) {

@@ -255,6 +255,99 @@ fn a_service_account_shows_its_key_alone_in_a_pipe() {
 }
 
 #[test]
+fn a_service_account_is_edited_and_gets_keys_for_ours_and_for_clearml() {
+    let place = Place::served_with(&["--no-agent"]);
+    let section = place.ml("service-account create robot --clearml").done();
+    let lines: Vec<&str> = section.lines().collect();
+    assert_eq!((lines[0], lines[lines.len() - 1]), ("api {", "}"), "{section}");
+    assert!(
+        section.contains(&format!("  api_server: {}\n", place.url())),
+        "{section}"
+    );
+    assert!(section.contains("    \"secret_key\" = \"ml_"), "{section}");
+    let key = place
+        .ml("service-account add-key robot --label rack --expires 90d")
+        .done();
+    assert!(key.starts_with("ml_") && key.lines().count() == 1, "{key}");
+    let shown = place.ml("service-account add-key robot -o table").done();
+    assert!(shown.contains("[worker]\napi_key = \"ml_"), "{shown}");
+    let said = place
+        .ml("service-account edit robot --name android --allow-impersonation true")
+        .done();
+    assert!(said.contains("android"), "{said}");
+    let listed = place.ml("service-account list").done();
+    assert!(listed.contains("\tandroid\tactive\tUsers\t3\tyes\t"), "{listed}");
+    let keys = place.ml("service-account keys android").done();
+    let rack = keys
+        .lines()
+        .find(|line| line.contains("\track\t"))
+        .expect("the key is listed");
+    let number = rack.split('\t').next().unwrap();
+    place
+        .ml_args(&["service-account", "revoke-key", "android", number, "--yes"])
+        .done();
+    let mut command = place.command(&["whoami"]);
+    command.env("ML_API_KEY", key.trim());
+    assert_eq!(finish(command).status, Some(4));
+    assert_eq!(
+        place.ml("service-account edit android").status,
+        Some(2),
+        "nothing to change"
+    );
+    assert!(
+        place
+            .ml("service-account describe android -o json")
+            .done()
+            .contains("\"credentials\": 2")
+    );
+}
+
+#[test]
+fn an_agent_that_may_not_use_owners_tokens_does_not_start_and_one_that_may_runs_jobs_as_their_owners() {
+    let place = Place::served_with(&["--no-agent"]);
+    let key = place.ml("service-account create machine-7 --serve default").done();
+    let agent = || {
+        let mut command = place.command(&[
+            "agent",
+            "--use-owner-token",
+            "--name",
+            "seven",
+            "--slots",
+            "1",
+            "--isolate",
+            "none",
+        ]);
+        command
+            .env("ML_API_KEY", key.trim())
+            .arg("--dir")
+            .arg(place.path("../agent-seven"));
+        command
+    };
+    let refused = finish(agent());
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(
+        refused
+            .err
+            .contains("ml service-account edit machine-7 --allow-impersonation true"),
+        "{refused:?}"
+    );
+    place
+        .ml("service-account edit machine-7 --allow-impersonation true")
+        .done();
+    let mut running = agent().spawn().unwrap();
+    place.write("train.py", "import os, urllib.request\nrequest = urllib.request.Request(os.environ['ML_SERVER'] + '/api/v1/me', headers={'Authorization': 'Bearer ' + os.environ['ML_API_KEY']})\nprint(urllib.request.urlopen(request).read().decode())\n");
+    let done = place.ml("run train.py --name whose --wait --timeout 60s");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(done.status, Some(0), "{done:?}");
+    let logs = place.ml("logs whose").done();
+    assert!(
+        logs.contains("\"credential\":\"job\"") && logs.contains("\"name\":\"admin\""),
+        "{logs}"
+    );
+}
+
+#[test]
 fn the_account_of_the_servers_own_agent_stays_as_long_as_there_is_that_agent() {
     let place = Place::served();
     let said = place.ml("service-account remove built-in-agent --yes");

@@ -6,7 +6,11 @@ use askama::Template;
 use bailiwick_access::Target;
 use bailiwick_api::access::DiffAnswer;
 use bailiwick_api::roles::AssignmentFilter;
-use bailiwick_api::users::{ChangeUser, Link, NewServiceAccount, NewUser, PrincipalKind, Seats, User, UserState};
+use bailiwick_api::tokens::{Credential, NewCredential, Token};
+use bailiwick_api::users::{
+    ChangeServiceAccount, ChangeUser, Link, NewServiceAccount, NewUser, PrincipalKind, Seats, ServiceAccount, User,
+    UserState,
+};
 use bailiwick_api::{Permission, Time, ids};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,6 +23,7 @@ use super::{Frame, ago};
 use crate::access::{Answer, Done, Form, Json, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 use crate::routes;
+use crate::routes::service_accounts::CredentialFilter;
 use crate::routes::users::UserFilter;
 
 /// How many stand on a page.
@@ -99,6 +104,8 @@ impl When {
 /// A row of the table.
 struct Row {
     it: User,
+    /// Of a service account: its keys, its groups, and whether it may impersonate.
+    account: Option<ServiceAccount>,
     /// Own ones, and those through groups other than `Users`, which all have.
     roles: Vec<Thing>,
     more_roles: usize,
@@ -134,7 +141,15 @@ impl Row {
             seen: When::ago(it.last_seen_at, now),
             since: When::ago(it.created_at, now),
             may_tick: it.id != actor.id && matches!(it.state, UserState::Active | UserState::Pending),
+            account: None,
             it,
+        }
+    }
+
+    fn of_account(door: &SignedIn, account: ServiceAccount) -> Row {
+        Row {
+            account: Some(account.clone()),
+            ..Row::new(door, account.user)
         }
     }
 }
@@ -237,6 +252,8 @@ pub struct UsersForm {
     /// Queues of a service account, apart by commas.
     #[serde(default)]
     serve: String,
+    #[serde(default)]
+    impersonate: String,
     /// Each tick by itself, as a browser without script sends them: `u12=on`.
     #[serde(flatten)]
     ticks: BTreeMap<String, String>,
@@ -398,6 +415,11 @@ struct UserPage {
     may_life: bool,
     may_link: bool,
     may_remove: bool,
+    /// A service account, for those who may read such.
+    account: Option<ServiceAccount>,
+    keys: Vec<Token>,
+    may_account: bool,
+    now: Time,
 }
 
 impl UserPage {
@@ -445,7 +467,23 @@ async fn user_page(door: &SignedIn, again: Again<UserForm>) -> Result<Answer, Fa
         words: name.clone(),
         path: Some(held::group_path(actor, name)),
     };
+    let (mut account, mut keys) = (None, Vec::new());
+    if is_service && may(door, Permission::ServiceAccountsRead) {
+        let path = [("user", &*user.id.to_string())];
+        let Json(shown) = door.context.ask(routes::service_accounts::show, &path, NoInput).await?;
+        account = Some(shown);
+        if may(door, Permission::ServiceAccountsUpdate) {
+            let filter = CredentialFilter::default();
+            let list = routes::service_accounts::credentials;
+            let Json(page) = door.context.ask(list, &path, Query(filter)).await?;
+            keys = page.items;
+        }
+    }
     let page = UserPage {
+        may_account: account.is_some() && is_there && may(door, Permission::ServiceAccountsUpdate),
+        account,
+        keys,
+        now,
         frame: Frame::new(door, "users", &user.name),
         groups: user.groups.iter().map(group).collect(),
         seen: When::ago(user.last_seen_at, now),
@@ -500,6 +538,12 @@ pub struct UserForm {
     reason: String,
     #[serde(default)]
     sure: String,
+    #[serde(default)]
+    impersonate: String,
+    #[serde(default)]
+    label: String,
+    #[serde(default)]
+    token: String,
 }
 
 /// Signed in; each act asks for what it needs.
@@ -543,13 +587,27 @@ async fn make(door: &SignedIn, form: &UserForm) -> Result<Acted, Failure> {
             must_be_sure(&form.sure)?;
             let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
             if user.kind == PrincipalKind::Service {
-                context
-                    .ask(routes::users::remove_service_account, &path, NoInput)
-                    .await?;
+                context.ask(routes::service_accounts::remove, &path, NoInput).await?;
                 return Ok(Answer::see("/service-accounts").into());
             }
             context.ask(routes::users::remove, &path, NoInput).await?;
             return Ok(Answer::see("/users").into());
+        }
+        "account" => {
+            let changed = ChangeServiceAccount {
+                name: given(&form.name),
+                impersonate: Some(form.impersonate == "yes"),
+            };
+            let change = routes::service_accounts::change;
+            let Json(account) = context.ask(change, &path, Json(changed)).await?;
+            Json(account.user)
+        }
+        "new-key" => return add_credential(door, form, &path).await.map(Acted::Done),
+        "revoke-key" => {
+            let (revoke, key) = (routes::service_accounts::revoke_credential, form.token.as_str());
+            let which = [path[0], ("token", key)];
+            context.ask(revoke, &which, NoInput).await?;
+            return Ok(Answer::see(&format!("/users/{}#keys", path[0].1)).into());
         }
         "give" | "preview-give" => {
             let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
@@ -584,7 +642,7 @@ pub async fn list_service_accounts(door: SignedIn, Query(wanted): Query<Wanted>)
 
 async fn services_page(door: &SignedIn, wanted: Wanted, again: Again<UsersForm>) -> Result<Answer, Failure> {
     let filter = wanted.filter()?;
-    let list = routes::users::list_service_accounts;
+    let list = routes::service_accounts::list;
     let Json(page) = door.context.ask(list, &[], Query(filter)).await?;
     let may_create = may(door, Permission::ServiceAccountsCreate);
     let mut queues = Vec::new();
@@ -598,10 +656,10 @@ async fn services_page(door: &SignedIn, wanted: Wanted, again: Again<UsersForm>)
         here: wanted.query(&wanted.after),
         first: wanted.query(""),
         next: page.next.map(|next| wanted.query(&next)),
-        rows: page.items.into_iter().map(|it| Row::new(door, it)).collect(),
+        rows: page.items.into_iter().map(|it| Row::of_account(door, it)).collect(),
         wanted,
         states: STATES,
-        reads: may(door, Permission::UsersRead),
+        reads: true,
         reads_services: true,
         may_create,
         may_update: false,
@@ -631,16 +689,28 @@ async fn make_service_account(door: &SignedIn, form: &UsersForm) -> Result<Answe
     let new = NewServiceAccount {
         name: form.name.trim().to_owned(),
         serve: names(&form.serve),
+        impersonate: form.impersonate == "yes",
     };
-    let create = routes::users::create_service_account;
+    let create = routes::service_accounts::create;
     let Json(made) = door.context.ask(create, &[], Json(new)).await?;
-    key_page(door, made)
+    key_page(door, made, "/service-accounts")
 }
 
-fn key_page(door: &SignedIn, made: bailiwick_api::tokens::TokenWithSecret) -> Result<Answer, Failure> {
+async fn add_credential(door: &SignedIn, form: &UserForm, path: &[(&str, &str)]) -> Result<Answer, Failure> {
+    let new = NewCredential {
+        label: form.label.trim().to_owned(),
+        until: held::until(&form.until, door.actor.now())?,
+        lifetime_ms: None,
+    };
+    let add = routes::service_accounts::add_credential;
+    let Json(made) = door.context.ask(add, path, Json(new)).await?;
+    key_page(door, made, &format!("/users/{}", path[0].1))
+}
+
+fn key_page(door: &SignedIn, made: Credential, back: &str) -> Result<Answer, Failure> {
     let (server, key) = (&door.context.shared.parts.public_url, &made.secret);
     let page = OncePage {
-        frame: Frame::new(door, "users", format!("The first key of {}", made.token.owner)),
+        frame: Frame::new(door, "users", format!("A new key of {}", made.token.owner)),
         words: "Whoever has this key acts as the account. Only a fingerprint of it is kept here.".into(),
         secrets: vec![
             Secret {
@@ -656,11 +726,16 @@ fn key_page(door: &SignedIn, made: bailiwick_api::tokens::TokenWithSecret) -> Re
             Secret {
                 id: "configuration",
                 label: "As ~/.ml/config.toml",
-                text: format!("server = \"{server}\"\n\n[worker]\napi_key = \"{key}\""),
+                text: made.config,
+            },
+            Secret {
+                id: "clearml",
+                label: "As clearml.conf",
+                text: made.clearml,
             },
         ],
         until: made.token.expires_at.map(|at| When { words: moment(at), at }),
-        back: "/service-accounts".into(),
+        back: back.to_owned(),
     };
     page.frame.answer(&page)
 }

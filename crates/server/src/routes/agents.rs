@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use bailiwick_access::Target;
 use bailiwick_api::agents::{
-    Agent, Happened, Held, JobLease, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report,
-    Service,
+    Agent, Happened, Held, JobUsage, LogsAt, LogsKept, Poll, PollAnswer, Register, Registered, Report, Service,
 };
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
-use bailiwick_api::permission::permit;
+use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::{AgentId, JobId, Page, Permission};
 use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
 use bailiwick_store::audit::{self, Entry};
-use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported};
+use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported, Taken};
 use bailiwick_store::logs;
 use bailiwick_store::logs::Kept;
 
@@ -129,6 +128,14 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             let message = format!("another agent `{}` of this account is at work, at {address}", new.name);
             return Err(Failure::conflict("conflict", message).hint("give each machine its own name with --name"));
         }
+        RegisterOutcome::MayNotImpersonate => {
+            audit::record(
+                &door.actor,
+                Entry::denied(permit::QueuesServe::PERMISSION, "agent", &new.name),
+            )
+            .await?;
+            return Err(may_not_impersonate(&door.actor.name()));
+        }
     };
     let hub = &door.context.shared.parts.hub;
     hub.agent_registered(agent, door.actor.now());
@@ -140,6 +147,17 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
         agent,
         lease_ms: door.context.shared.parts.lease_ms,
     }))
+}
+
+fn may_not_impersonate(account: &str) -> Failure {
+    let message = format!(
+        "Insufficient permissions: service account {account} may not run jobs as their owners (impersonation is not allowed to it)"
+    );
+    let mut failure = Failure::forbidden(message).hint(format!(
+        "ask an administrator for `ml service-account edit {account} --allow-impersonation true`, or start the agent without --use-owner-token"
+    ));
+    failure.code = "may_not_impersonate";
+    failure
 }
 
 pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>, Failure> {
@@ -156,11 +174,15 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
     let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());
     let mut first = true;
+    let mut knows = false;
     loop {
         work.mark_unchanged();
         let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
-        if over || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
+        // It is told at the end of each wait, and at once where it is new.
+        knows |= first && answer.refused.is_some();
+        let news = answer.refused.is_some() && !knows;
+        if over || news || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
             there.answered();
             return Ok(Json(answer));
         }
@@ -262,25 +284,36 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
             .iter()
             .any(|row| row.held.job == held.job && row.held.fence == held.fence)
     }));
-    if !poll.draining {
+    let may_take = serving.impersonates || !serving.use_owner_token;
+    if !may_take {
+        answer.refused = Some(why_refused(serving));
+    }
+    if !poll.draining && may_take {
         // What is given again takes its slots, too.
         let mut free = poll.free_slots - answer.start.iter().map(|lease| lease.slots).sum::<i64>();
         let mut turns = serving.clone();
         // Zero-slot jobs need no slot; the bound keeps one answer small.
         while answer.start.len() < 64 {
-            let Some(lease) = next(&mut turns, free, rules(parts)).await? else {
-                break;
-            };
-            free -= lease.slots;
-            parts.hub.wake_followers(lease.experiment);
-            answer.start.push(lease);
+            match next(&mut turns, free, rules(parts)).await? {
+                None => break,
+                Some(Taken::Job(lease)) => {
+                    free -= lease.slots;
+                    parts.hub.wake_followers(lease.experiment);
+                    answer.start.push(*lease);
+                }
+                Some(Taken::Failed(experiment)) => parts.hub.wake_followers(experiment),
+                Some(Taken::MayNotImpersonate) => {
+                    answer.refused = Some(why_refused(serving));
+                    break;
+                }
+            }
         }
     }
     Ok(answer)
 }
 
 /// The next job for an agent. Where its queues take turns, the one that gave it goes to the end.
-async fn next(serving: &mut Serving, free_slots: i64, rules: LeaseRules) -> Result<Option<JobLease>, Failure> {
+async fn next(serving: &mut Serving, free_slots: i64, rules: LeaseRules) -> Result<Option<Taken>, Failure> {
     if !serving.fair {
         return Ok(jobs::take(serving, free_slots, rules, &fresh_token()).await?);
     }
@@ -289,13 +322,18 @@ async fn next(serving: &mut Serving, free_slots: i64, rules: LeaseRules) -> Resu
             queues: vec![serving.queues[at]],
             ..serving.clone()
         };
-        let lease = jobs::take(&one, free_slots, rules, &fresh_token()).await?;
-        if lease.is_some() {
+        let taken = jobs::take(&one, free_slots, rules, &fresh_token()).await?;
+        if taken.is_some() {
             serving.queues.rotate_left(at + 1);
-            return Ok(lease);
+            return Ok(taken);
         }
     }
     Ok(None)
+}
+
+fn why_refused(serving: &Serving) -> String {
+    let Failure { message, hint, .. } = may_not_impersonate(&serving.actor.name());
+    format!("{message}; {}", hint.unwrap_or_default())
 }
 
 /// Writes down that the agent is there and renews its leases, unless that was done a moment ago.

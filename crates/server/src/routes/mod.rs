@@ -18,6 +18,7 @@ pub(crate) mod queues;
 pub(crate) mod requests;
 pub(crate) mod roles;
 pub(crate) mod server;
+pub(crate) mod service_accounts;
 pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod workspaces;
@@ -299,17 +300,42 @@ pub fn table() -> Routes {
     r.get(
         "/api/v1/service-accounts",
         "list service accounts",
-        users::list_service_accounts,
+        service_accounts::list,
     );
     r.post(
         "/api/v1/service-accounts",
         "make a service account with its first key",
-        users::create_service_account,
+        service_accounts::create,
+    );
+    r.get(
+        "/api/v1/service-accounts/{user}",
+        "show a service account",
+        service_accounts::show,
+    );
+    r.patch(
+        "/api/v1/service-accounts/{user}",
+        "rename a service account, let it impersonate or not",
+        service_accounts::change,
     );
     r.delete(
         "/api/v1/service-accounts/{user}",
         "remove a service account",
-        users::remove_service_account,
+        service_accounts::remove,
+    );
+    r.get(
+        "/api/v1/service-accounts/{user}/credentials",
+        "list the keys of a service account",
+        service_accounts::credentials,
+    );
+    r.post(
+        "/api/v1/service-accounts/{user}/credentials",
+        "make a key for a service account",
+        service_accounts::add_credential,
+    );
+    r.delete(
+        "/api/v1/service-accounts/{user}/credentials/{token}",
+        "revoke a key of a service account",
+        service_accounts::revoke_credential,
     );
     r.get("/api/v1/roles", "list roles", roles::list);
     r.post("/api/v1/roles", "make a role", roles::create);

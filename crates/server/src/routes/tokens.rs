@@ -71,7 +71,7 @@ pub async fn create(
 ) -> Result<Json<TokenWithSecret>, Failure> {
     let actor = &door.actor;
     check_text("the label", &new.label, LABEL_MAX).map_err(Failure::invalid)?;
-    let expires = end(&new, actor.now())?;
+    let expires = end(new.lifetime_ms, new.until, actor.now())?;
     let whose = whose(actor, new.user.as_deref()).await?;
     let granted = door
         .at(Target::owned_by(whose), "tokens of", &whose.to_string(), None)
@@ -83,17 +83,11 @@ pub async fn create(
             permissions: permissions.unwrap_or_else(PermissionSet::everything),
             workspaces: workspaces.clone(),
             object: None,
+            job: None,
         };
         must_cover_narrowed(actor, Permission::TokensCreate, whose, &narrowing).await?;
     }
-    if let Some(end) = credentials::latest_end(actor)
-        && expires.is_none_or(|expires| expires > end)
-    {
-        let message =
-            format!("Insufficient permissions: this key ends at {end}, and no key made with it may live longer");
-        let hint = "give the new key a shorter lifetime, or sign in with `ml login`";
-        return Err(exceeding(actor, whose, message, hint).await?);
-    }
+    must_not_outlive(actor, whose, expires).await?;
     let (secret, hash) = secret(KeyKind::Api);
     let key = NewKey {
         owner: whose,
@@ -111,8 +105,8 @@ pub async fn create(
 const LIFETIME_MAX_MS: i64 = 1000 * 365 * 86_400_000;
 
 /// When the new key ends.
-fn end(new: &NewToken, now: Time) -> Result<Option<Time>, Failure> {
-    match (new.lifetime_ms, new.until) {
+pub(super) fn end(lifetime_ms: Option<i64>, until: Option<Time>, now: Time) -> Result<Option<Time>, Failure> {
+    match (lifetime_ms, until) {
         (Some(_), Some(_)) => Err(Failure::invalid("give lifetime_ms or until, not both")),
         (Some(ms), None) if !(1000..=LIFETIME_MAX_MS).contains(&ms) => Err(Failure::invalid(
             "a key lives a second at least, and a thousand years at most",
@@ -123,6 +117,19 @@ fn end(new: &NewToken, now: Time) -> Result<Option<Time>, Failure> {
         }
         (Some(ms), None) => Ok(Some(now.plus_ms(ms))),
         (None, until) => Ok(until),
+    }
+}
+
+/// Refuses a key that would live longer than the one that makes it.
+pub(super) async fn must_not_outlive(actor: &Actor, whose: PrincipalId, expires: Option<Time>) -> Result<(), Failure> {
+    match credentials::latest_end(actor) {
+        Some(end) if expires.is_none_or(|expires| expires > end) => {
+            let message =
+                format!("Insufficient permissions: this key ends at {end}, and no key made with it may live longer");
+            let hint = "give the new key a shorter lifetime, or sign in with `ml login`";
+            Err(exceeding(actor, whose, message, hint).await?)
+        }
+        _ => Ok(()),
     }
 }
 

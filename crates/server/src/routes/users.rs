@@ -1,4 +1,4 @@
-//! Users, service accounts, signing in.
+//! Users, signing in.
 
 use std::time::Instant;
 
@@ -6,12 +6,11 @@ use bailiwick_access::Target;
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::permit;
-use bailiwick_api::tokens::{Token, TokenWithSecret};
 use bailiwick_api::users::{
-    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewServiceAccount, NewUser, PrincipalKind, Session,
-    User, UserState, UserWithLink, Users,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, PrincipalKind, Session, User, UserState,
+    UserWithLink, Users,
 };
-use bailiwick_api::{Page, Permission, PrincipalId, Time};
+use bailiwick_api::{Permission, PrincipalId, Time};
 use bailiwick_store::access::{Actor, CredentialKind, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials::{self, LinkUse};
@@ -269,7 +268,7 @@ pub struct UserFilter {
 }
 
 impl UserFilter {
-    fn wanted(&self, kind: PrincipalKind) -> Wanted<'_> {
+    pub(super) fn wanted(&self, kind: PrincipalKind) -> Wanted<'_> {
         Wanted {
             kind,
             all: self.all.unwrap_or(false),
@@ -340,7 +339,7 @@ pub async fn create(
 }
 
 /// A role that one may not hand out is on record before it is answered.
-async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>) -> Result<T, Failure> {
+pub(super) async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>) -> Result<T, Failure> {
     if let Err(CreateError::Refused(Refusal::Forbidden { permission, .. })) = &outcome {
         audit::record(actor, Entry::denied(*permission, "user", name)).await?;
     }
@@ -348,7 +347,7 @@ async fn recorded<T>(actor: &Actor, name: &str, outcome: Result<T, CreateError>)
 }
 
 /// The user as it stands after the change, by the picture of rights after the change. Told to whoever made the change, who need not be one that reads users.
-async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result<User, Failure> {
+pub(super) async fn fresh_user(context: &crate::access::Context, id: PrincipalId) -> Result<User, Failure> {
     let actor = context.actor_again().await?;
     Ok(principals::get_changed(&actor, id).await?)
 }
@@ -389,7 +388,7 @@ pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeU
     Ok(Json(User { display_name, ..fresh }))
 }
 
-async fn change_life<P: bailiwick_api::permission::Permit>(
+pub(super) async fn change_life<P: bailiwick_api::permission::Permit>(
     door: Allowed<P, Installation>,
     life: Life,
     kind: PrincipalKind,
@@ -439,13 +438,6 @@ pub async fn activate(door: Allowed<permit::UsersUpdate, Installation>, _: Json<
 
 pub async fn remove(door: Allowed<permit::UsersDelete, Installation>, _: NoInput) -> Result<Json<User>, Failure> {
     change_life(door, Life::Remove, PrincipalKind::User).await
-}
-
-pub async fn remove_service_account(
-    door: Allowed<permit::ServiceAccountsDelete, Installation>,
-    _: NoInput,
-) -> Result<Json<User>, Failure> {
-    change_life(door, Life::Remove, PrincipalKind::Service).await
 }
 
 pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done>) -> Result<Json<Link>, Failure> {
@@ -520,46 +512,6 @@ pub async fn change_password(
     let hash = new_hash(parts, &change.new_password, &user.name).await?;
     principals::set_password(&granted, user.id, &user.name, &hash).await?;
     Ok(Json(Done {}))
-}
-
-pub async fn list_service_accounts(
-    door: Allowed<permit::ServiceAccountsRead, Installation>,
-    Query(filter): Query<UserFilter>,
-) -> Result<Json<Page<User>>, Failure> {
-    Ok(Json(
-        principals::list(&door.granted.actor, &filter.wanted(PrincipalKind::Service)).await?,
-    ))
-}
-
-pub async fn create_service_account(
-    door: Allowed<permit::ServiceAccountsCreate, Installation>,
-    Json(new): Json<NewServiceAccount>,
-) -> Result<Json<TokenWithSecret>, Failure> {
-    let actor = &door.granted.actor;
-    let mut queues = Vec::new();
-    for name in &new.serve {
-        let found = actor.picture().find_queue(name);
-        let id = found.ok_or_else(|| Failure::not_found("queue", name))?;
-        if !queues.contains(&id) {
-            queues.push(id);
-        }
-    }
-    let (secret, hash) = secret(KeyKind::Api);
-    let created_at = actor.now();
-    let outcome = principals::create_service_account(&door.granted, &new.name, &queues, &hash).await;
-    let (id, expires_at) = recorded(actor, &new.name, outcome).await?;
-    let token = Token {
-        id,
-        owner: new.name,
-        kind: "key".into(),
-        label: "first key".into(),
-        created_at,
-        expires_at,
-        last_used_at: None,
-        revoked_at: None,
-        narrowed: Default::default(),
-    };
-    Ok(Json(TokenWithSecret { token, secret }))
 }
 
 impl From<LifeError> for Failure {

@@ -132,6 +132,7 @@ impl Stage {
         let account = NewServiceAccount {
             name: "machines".into(),
             serve: vec!["default".into()],
+            impersonate: false,
         };
         let made = world.admin.client.create_service_account(&account).await.unwrap();
         let client = world.admin.client.with_key(Some(&made.secret));
@@ -430,6 +431,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 let account = NewServiceAccount {
                     name: format!("account{number}"),
                     serve: Vec::new(),
+                    impersonate: false,
                 };
                 world.admin.client.create_service_account(&account).await.unwrap();
                 account.name
@@ -456,8 +458,20 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
             _ => "nemo".into(),
         };
         let path = route.split_once(' ').expect("a route is a method and a path").1;
-        let call = Call::to(path.replace("{user}", &name)).named(&name);
+        // A service account comes with one key.
+        let key = match aim {
+            Aim::Others if rest == "/credentials/{token}" => {
+                world.admin.client.credentials(&name, false).await.unwrap().items[0]
+                    .id
+                    .0
+            }
+            _ => 999_999,
+        };
+        let path = path.replace("{user}", &name).replace("{token}", &key.to_string());
+        let call = Call::to(path).named(&name);
         return match rest {
+            "/credentials" if route.starts_with("POST") => call.with(json!({"label": format!("Nr. {number}")})),
+            "" if service && route.starts_with("PATCH") => call.with(json!({"impersonate": true})),
             "/password" => call.with(json!({"old_password": PASSWORD, "new_password": PASSWORD})),
             "/deactivate" | "/activate" | "/link" => call.with(json!({})),
             _ if route.starts_with("PATCH") => call.with(json!({"display_name": format!("Nr. {number}")})),

@@ -780,6 +780,7 @@ fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_ke
         let new = bailiwick_api::users::NewServiceAccount {
             name: "machine".into(),
             serve: Vec::new(),
+            impersonate: false,
         };
         let made = world.admin.client.create_service_account(&new).await.unwrap();
         let machine = crate::world::Person::of(&world.admin.client, "machine", &made.secret).await;

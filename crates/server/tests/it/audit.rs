@@ -256,6 +256,7 @@ fn an_object_is_found_whose_kind_or_name_is_of_several_words() {
             let account = NewServiceAccount {
                 name: name.into(),
                 serve: Vec::new(),
+                impersonate: false,
             };
             admin.create_service_account(&account).await.unwrap();
         }

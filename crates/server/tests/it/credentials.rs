@@ -311,7 +311,7 @@ fn a_job_reads_its_own_experiment_and_nothing_else() {
         let event = &events["items"][0];
         assert_eq!(
             event["principal"],
-            format!("job of experiment {}", one.id),
+            format!("machine-1-account (job of experiment {})", one.id),
             "the job did it"
         );
         assert_eq!(event["on_behalf_of"], "boss");

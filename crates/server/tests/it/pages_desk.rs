@@ -32,6 +32,7 @@ fn no_user_is_made_or_let_in_beyond_the_seats() {
             let builder = NewServiceAccount {
                 name: "builder".into(),
                 serve: Vec::new(),
+                impersonate: false,
             };
             admin.create_service_account(&builder).await.unwrap();
             admin

@@ -325,6 +325,7 @@ impl World {
         let account = NewServiceAccount {
             name: format!("{name}-account"),
             serve: queues.clone(),
+            impersonate: false,
         };
         let made = self
             .admin
@@ -509,6 +510,7 @@ pub fn registration(name: &str, slots: u32) -> Register {
             .collect(),
         hardware: BTreeMap::new(),
         instance: "only".into(),
+        use_owner_token: false,
     }
 }
 
