@@ -125,7 +125,7 @@ pub enum Taken {
 
 /// What came of an attempt to lease one job.
 enum Leased {
-    Job(JobLease),
+    Job(Box<JobLease>),
     /// Somebody was quicker.
     Gone,
     /// Its owner is not active; what is wrong with him.
@@ -198,7 +198,7 @@ pub async fn take(
             false => audit::write(&mut work, &serving.actor, entry).await?,
         }
         work.commit().await?;
-        return Ok(Some(Taken::Job(Box::new(lease))));
+        return Ok(Some(Taken::Job(lease)));
     }
     Ok(None)
 }
@@ -260,7 +260,7 @@ pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token:
     let lease = lease(&mut work, serving, picture, job, rules, token, false).await?;
     let Leased::Job(lease) = lease else { return Ok(None) };
     work.commit().await?;
-    Ok(Some(lease))
+    Ok(Some(*lease))
 }
 
 async fn lease(
@@ -334,7 +334,7 @@ async fn lease(
     .await?;
     let config: Config =
         serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    Ok(Leased::Job(JobLease {
+    Ok(Leased::Job(Box::new(JobLease {
         job,
         fence,
         experiment: ExperimentId(experiment),
@@ -352,7 +352,7 @@ async fn lease(
         grace_ms: config.grace_ms,
         token: token.to_owned(),
         on_lost_agent: rules.on_lost_agent,
-    }))
+    })))
 }
 
 /// The answer to a report or a request in the name of a lease.
