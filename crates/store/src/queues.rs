@@ -132,11 +132,6 @@ fn access(open: bool, bound: bool) -> QueueAccess {
 
 /// The queue without its counts; of workspaces that it is bound to, those that this actor may see.
 fn view(actor: &Actor, row: &AnyRow, bound: &[WorkspaceId]) -> Result<Queue> {
-    let picture = actor.picture();
-    let seen = bound.iter().filter(|id| {
-        let target = picture.workspace_target(**id);
-        actor.may(Permission::WorkspacesRead, &target).is_some()
-    });
     let turns = turns(row)?;
     Ok(Queue {
         id: QueueId(row.try_get(0)?),
@@ -145,7 +140,7 @@ fn view(actor: &Actor, row: &AnyRow, bound: &[WorkspaceId]) -> Result<Queue> {
         is_default: row.try_get::<i64, _>(3)? == 1,
         state: turns.state,
         access: access(row.try_get::<i64, _>(5)? == 1, !bound.is_empty()),
-        workspaces: seen.map(|id| picture.workspace_name(*id).to_string()).collect(),
+        workspaces: seen(actor, bound),
         share: turns.share,
         max_running: turns.most[0],
         max_running_of_user: turns.most[1],
@@ -279,7 +274,7 @@ fn limit(given: Option<i64>, before: i64) -> Changed<i64> {
 }
 
 /// What becomes of a queue by these settings.
-fn changed(actor: &Actor, before: Queue, bound: Vec<WorkspaceId>, new: &QueueSettings) -> Changed<Wanted> {
+fn changed(actor: &Actor, before: Queue, bound: &[WorkspaceId], new: &QueueSettings) -> Changed<Wanted> {
     if let Some(name) = &new.name {
         check_name("a queue", name).map_err(ChangeError::Invalid)?;
         if name.contains(['#', ',']) || as_number(name).is_some() {
@@ -297,24 +292,29 @@ fn changed(actor: &Actor, before: Queue, bound: Vec<WorkspaceId>, new: &QueueSet
             before.name
         )));
     }
-    let (bound, access) = match (&new.workspaces, new.access) {
-        (Some(names), None | Some(QueueAccess::Bound)) if !names.is_empty() => {
-            (workspaces(actor, names)?, QueueAccess::Bound)
-        }
-        (None, Some(QueueAccess::Bound)) if before.access == QueueAccess::Bound => (bound, QueueAccess::Bound),
+    let names_some = new.workspaces.as_ref().is_some_and(|names| !names.is_empty());
+    if names_some && !matches!(new.access, None | Some(QueueAccess::Bound)) {
+        return Err(ChangeError::Invalid(
+            "workspaces are named for a queue that is bound to them, and for no other".into(),
+        ));
+    }
+    // What cannot be seen cannot be left out by not naming it.
+    let unseen = bound.iter().copied().filter(|id| !sees(actor, *id));
+    let named = match &new.workspaces {
+        Some(names) => Some(workspaces(actor, names, unseen)?),
+        None => None,
+    };
+    let (bound, access) = match (named, new.access) {
+        (Some(named), None | Some(QueueAccess::Bound)) if !named.is_empty() => (named, QueueAccess::Bound),
+        (None, Some(QueueAccess::Bound)) if before.access == QueueAccess::Bound => (bound.to_vec(), QueueAccess::Bound),
         (_, Some(QueueAccess::Bound)) => {
             return Err(ChangeError::Invalid(
                 "a queue is bound to at least one workspace: name it in `workspaces`".into(),
             ));
         }
-        (Some(names), Some(_)) if !names.is_empty() => {
-            return Err(ChangeError::Invalid(
-                "workspaces are named for a queue that is bound to them, and for no other".into(),
-            ));
-        }
         (Some(_), None) => (Vec::new(), QueueAccess::Assigned),
         (_, Some(access)) => (Vec::new(), access),
-        (None, None) => (bound, before.access),
+        (None, None) => (bound.to_vec(), before.access),
     };
     let queue = Queue {
         name: new.name.clone().unwrap_or(before.name),
@@ -322,10 +322,7 @@ fn changed(actor: &Actor, before: Queue, bound: Vec<WorkspaceId>, new: &QueueSet
         is_default: new.is_default.unwrap_or(before.is_default),
         state: new.state.unwrap_or(before.state),
         access,
-        workspaces: bound
-            .iter()
-            .map(|id| actor.picture().workspace_name(*id).to_string())
-            .collect(),
+        workspaces: seen(actor, &bound),
         share: new.share.unwrap_or(before.share),
         max_running: limit(new.max_running, before.max_running)?,
         max_running_of_user: limit(new.max_running_of_user, before.max_running_of_user)?,
@@ -335,20 +332,28 @@ fn changed(actor: &Actor, before: Queue, bound: Vec<WorkspaceId>, new: &QueueSet
     Ok(Wanted { queue, bound })
 }
 
-fn workspaces(actor: &Actor, names: &[String]) -> Changed<Vec<WorkspaceId>> {
+fn sees(actor: &Actor, id: WorkspaceId) -> bool {
+    let target = actor.picture().workspace_target(id);
+    actor.may(Permission::WorkspacesRead, &target).is_some()
+}
+
+/// The names of those that this actor may see.
+fn seen(actor: &Actor, bound: &[WorkspaceId]) -> Vec<String> {
+    let seen = bound.iter().filter(|id| sees(actor, **id));
+    seen.map(|id| actor.picture().workspace_name(*id).to_string()).collect()
+}
+
+/// Those that are named, and others that stay.
+fn workspaces(actor: &Actor, names: &[String], others: impl Iterator<Item = WorkspaceId>) -> Changed<Vec<WorkspaceId>> {
     if names.len() > WORKSPACES_MAX {
         return Err(ChangeError::Invalid(format!(
             "a queue is bound to at most {WORKSPACES_MAX} workspaces"
         )));
     }
-    let mut found = Vec::new();
+    let mut found: Vec<WorkspaceId> = others.collect();
     for name in names {
-        let id = actor.picture().find_workspace(name);
-        let seen = id.filter(|id| {
-            let target = actor.picture().workspace_target(*id);
-            actor.may(Permission::WorkspacesRead, &target).is_some()
-        });
-        let id = seen.ok_or_else(|| {
+        let id = actor.picture().find_workspace(name).filter(|id| sees(actor, *id));
+        let id = id.ok_or_else(|| {
             ChangeError::Refused(Refusal::NotFound {
                 what: "workspace",
                 which: name.clone(),
@@ -362,10 +367,12 @@ fn workspaces(actor: &Actor, names: &[String]) -> Changed<Vec<WorkspaceId>> {
     Ok(found)
 }
 
-fn words(queue: &Queue) -> Value {
+/// For the audit: with all workspaces, by number.
+fn words(queue: &Queue, bound: &[WorkspaceId]) -> Value {
+    let bound: Vec<i64> = bound.iter().map(|id| id.0).collect();
     json!({
         "name": queue.name, "description": queue.description, "default": queue.is_default, "state": queue.state, "access": queue.access,
-        "workspaces": queue.workspaces, "share": queue.share, "max_running": queue.max_running,
+        "workspaces": bound, "share": queue.share, "max_running": queue.max_running,
         "max_running_of_user": queue.max_running_of_user, "max_running_of_workspace": queue.max_running_of_workspace,
     })
 }
@@ -397,7 +404,7 @@ pub async fn create(by: &Granted<permit::QueuesCreate>, new: &QueueSettings) -> 
         waiting: 0,
         running: 0,
     };
-    let mut wanted = changed(&by.actor, fresh, Vec::new(), new)?;
+    let mut wanted = changed(&by.actor, fresh, &[], new)?;
     let mut work = by.begin().await?;
     let inserted = sqlx::query_scalar::<_, i64>(
         "INSERT INTO queues (name, name_key, open, created_at) VALUES ($1, $2, 1, $3) RETURNING id",
@@ -410,7 +417,12 @@ pub async fn create(by: &Granted<permit::QueuesCreate>, new: &QueueSettings) -> 
     wanted.queue.id = QueueId(inserted.map_err(StoreError::from).map_err(taken(&wanted.queue.name))?);
     write(&mut work, &wanted).await?;
     let entry = Entry::of::<permit::QueuesCreate>("create", "queue", &wanted.queue.name);
-    audit::write(&mut work, &by.actor, entry.with(json!({"after": words(&wanted.queue)}))).await?;
+    audit::write(
+        &mut work,
+        &by.actor,
+        entry.with(json!({"after": words(&wanted.queue, &wanted.bound)})),
+    )
+    .await?;
     work.commit().await?;
     Ok(wanted.queue)
 }
@@ -480,13 +492,13 @@ pub async fn update(by: &Granted<permit::QueuesUpdate>, id: QueueId, new: &Queue
     let mut work = by.begin().await?;
     work.touches(&[Touched::Queue(id)]).await?;
     let (before, bound) = hold(&mut work, &by.actor, id).await?;
-    let wanted = changed(&by.actor, before.clone(), bound, new)?;
+    let wanted = changed(&by.actor, before.clone(), &bound, new)?;
     write(&mut work, &wanted).await?;
     if before.name != wanted.queue.name {
         rename_at_agents(&mut work, &before.name, &wanted.queue.name).await?;
     }
     let entry = Entry::of::<permit::QueuesUpdate>("update", "queue", &before.name);
-    let detail = json!({"before": words(&before), "after": words(&wanted.queue)});
+    let detail = json!({"before": words(&before, &bound), "after": words(&wanted.queue, &wanted.bound)});
     audit::write(&mut work, &by.actor, entry.with(detail)).await?;
     work.commit().await?;
     let mut queues = [wanted.queue];
@@ -523,7 +535,7 @@ async fn rename_at_agents(work: &mut Work, before: &str, after: &str) -> Result<
 pub async fn delete(by: &Granted<permit::QueuesDelete>, id: QueueId) -> Changed<Queue> {
     let mut work = by.begin().await?;
     work.touches(&[Touched::Queue(id)]).await?;
-    let (queue, _) = hold(&mut work, &by.actor, id).await?;
+    let (queue, bound) = hold(&mut work, &by.actor, id).await?;
     if queue.is_default {
         return Err(ChangeError::Conflict(format!(
             "{} is the default queue: make another one the default first",
@@ -561,7 +573,7 @@ pub async fn delete(by: &Granted<permit::QueuesDelete>, id: QueueId) -> Changed<
     let touched = unassign(&mut work, "queue", &[id.0]).await?;
     work.touches(&touched).await?;
     let entry = Entry::of::<permit::QueuesDelete>("delete", "queue", &queue.name);
-    let detail = json!({"before": words(&queue), "assignments": touched.len()});
+    let detail = json!({"before": words(&queue, &bound), "assignments": touched.len()});
     audit::write(&mut work, &by.actor, entry.with(detail)).await?;
     work.commit().await?;
     Ok(queue)

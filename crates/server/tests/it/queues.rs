@@ -172,6 +172,16 @@ fn a_bound_queue_takes_jobs_of_its_workspaces_and_one_by_assignment_those_of_its
         let given = json!({"assignments": [{"user": "ana", "role": "Editor", "on": "queue:private"}]});
         assert_eq!(world.admin.post("/api/v1/assignments", given).await.status, 200);
         assert_eq!(ask("Speech", "private").await, 200);
+        // Who sees only some of the workspaces keeps the others in it, and is not told them.
+        let keeper = world.person_with("keeper", "QueueAdmin").await;
+        let renamed = QueueSettings {
+            description: Some("for pictures".into()),
+            workspaces: Some(Vec::new()),
+            ..Default::default()
+        };
+        let kept = keeper.client.update_queue("vision", &renamed).await.unwrap();
+        assert_eq!((kept.access, kept.workspaces.len()), (QueueAccess::Bound, 0));
+        assert_eq!(ana.client.queue("vision").await.unwrap().queue.workspaces, ["Vision"]);
         // Somebody of another workspace sees none of the two, and can't tell them from what is not there.
         let bob = world.person("bob").await;
         for queue in ["vision", "private", "nowhere"] {

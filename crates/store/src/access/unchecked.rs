@@ -19,6 +19,7 @@ impl Access {
             credential_expires_at: None,
             origin,
             narrowing: None,
+            job: None,
             bearer_hash: None,
             at: self.db.now(),
             version: self.picture().version(),
