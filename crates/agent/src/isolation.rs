@@ -183,6 +183,9 @@ pub fn arrange_mounts(view: &View) -> Result<(), String> {
         if cover.is_dir() {
             mount(Some("hidden"), cover, Some("tmpfs"), flags, Some("mode=755,size=1m"))
                 .map_err(failed("hiding a directory"))?;
+        } else if cover.is_file() {
+            // Still there, and empty.
+            mount(Some("/dev/null"), cover, NONE, MsFlags::MS_BIND, NONE).map_err(failed("hiding a file"))?;
         }
     }
     for (path, fd) in &shown {
@@ -228,7 +231,7 @@ fn everybodys_directories() -> Vec<PathBuf> {
     outermost
 }
 
-/// The hidden directories, parents first. A directory above the job's own that its user could not pass is hidden as a whole: this takes nothing away from the job
+/// The hidden directories and files, parents first. A directory above the job's own that its user could not pass is hidden as a whole: this takes nothing away from the job
 /// and lets it reach its own directory.
 fn covers(view: &View) -> Vec<PathBuf> {
     let mut covers: Vec<PathBuf> = view.hide.iter().filter_map(|path| path.canonicalize().ok()).collect();

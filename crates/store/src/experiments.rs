@@ -6,6 +6,7 @@ use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, State, StateChange, Stop, Trial, Usage, Used};
 use bailiwick_api::permission::{Permit, permit};
+use bailiwick_api::queues::QueueState;
 use bailiwick_api::{ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use serde::Deserialize;
 use sqlx::any::AnyRow;
@@ -15,6 +16,7 @@ use crate::access::{Actor, CredentialKind, Granted, NOWHERE, Picture, Refusal, W
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
 use crate::projects::archived;
+use crate::queues::Turns;
 use crate::workspaces::{Changed, PlaceError, gone, unassign};
 
 mod list;
@@ -118,10 +120,11 @@ impl ExperimentRow {
     }
 }
 
+/// Nothing comes into a queue that is deleted or being drained, from the moment at which that is acknowledged: the queue's row stays as it is until the commit.
 const INSERT_EXPERIMENT: &str =
     "INSERT INTO experiments (name, owner_id, workspace_id, project_id, queue_id, state, cause, slots, priority, restarts, max_restarts, created_at, code, config)
-     SELECT $1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11 FROM projects p JOIN workspaces w ON w.id = p.workspace_id
-     WHERE p.id = $4 AND w.id = $3 AND p.archived_at IS NULL AND w.archived_at IS NULL RETURNING id, owner_id, workspace_id, queue_id, priority, slots, created_at";
+     SELECT $1, $2, $3, $4, $5, 'QUEUED', 'waiting for an agent', $6, $7, 0, $8, $9, $10, $11 FROM projects p JOIN workspaces w ON w.id = p.workspace_id JOIN queues q ON q.id = $5 AND q.deleted_at IS NULL AND q.state <> 'draining'
+     WHERE p.id = $4 AND w.id = $3 AND p.archived_at IS NULL AND w.archived_at IS NULL{lock} RETURNING id, owner_id, workspace_id, queue_id, priority, slots, created_at";
 const INSERT_JOB: &str = "INSERT INTO jobs (kind, experiment_id, owner_id, workspace_id, queue_id, priority, slots, state) SELECT 'trial', id, owner_id, workspace_id, queue_id, priority, slots, 'QUEUED'";
 const INSERT_EVENT: &str = "INSERT INTO experiment_events (experiment_id, number, at, state, cause) SELECT id, 1, created_at, 'QUEUED', 'submitted'";
 
@@ -145,6 +148,19 @@ fn takes_nothing(actor: &Actor, (workspace, project): (WorkspaceId, ProjectId)) 
     }
 }
 
+/// That a queue takes jobs in, now and until the transaction ends.
+async fn takes_jobs(work: &mut Work, actor: &Actor, queue: QueueId) -> Changed<()> {
+    let turns = Turns::read(work, queue, actor.db().share_rows()).await?;
+    if turns.is_some_and(|turns| turns.state != QueueState::Draining) {
+        return Ok(());
+    }
+    let name = actor.picture().queue_name(queue);
+    Err(PlaceError::Conflict(
+        format!("queue {name} has just been deleted, or is being drained: it takes no more jobs in"),
+        "name another one; `ml queue list` shows those that there are",
+    ))
+}
+
 /// Puts an experiment and its job into the queue, in the project that was granted. Permission to use the queue is the caller's question.
 pub async fn create(
     by: &Granted<permit::ExperimentsCreate>,
@@ -158,12 +174,14 @@ pub async fn create(
     let now = by.actor.now();
     let command = serde_json::to_string(config).map_err(|why| StoreError::Broken(why.to_string()))?;
     let in_one = by.db().writes_in_one_statement();
+    let lock = if in_one { " FOR SHARE OF q" } else { "" };
+    let insert = INSERT_EXPERIMENT.replace("{lock}", lock);
     let sql = if in_one {
         format!(
-            "WITH new AS ({INSERT_EXPERIMENT}), job AS ({INSERT_JOB} FROM new), event AS ({INSERT_EVENT} FROM new) SELECT id FROM new"
+            "WITH new AS ({insert}), job AS ({INSERT_JOB} FROM new), event AS ({INSERT_EVENT} FROM new) SELECT id FROM new"
         )
     } else {
-        INSERT_EXPERIMENT.to_owned()
+        insert
     };
     let inserted = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(name)
@@ -184,6 +202,7 @@ pub async fn create(
         other => other?,
     };
     let Some(id) = id else {
+        takes_jobs(&mut work, &by.actor, queue).await?;
         return Err(takes_nothing(&by.actor, (workspace, project)));
     };
     if !in_one {
@@ -288,6 +307,9 @@ pub async fn move_job(
             "only a job that waits can be moved",
         )
     };
+    if queue != row.queue {
+        takes_jobs(&mut work, &by.actor, queue).await?;
+    }
     set(&mut work, row, "queue_id", queue.0, false, started).await?;
     let moved = set(&mut work, row, "priority", priority, false, started).await?;
     let waiting =

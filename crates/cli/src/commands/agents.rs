@@ -64,7 +64,7 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
             Isolate::None => bailiwick_agent::Isolate::None,
         },
         job_env,
-        protect: agent.protect.into_iter().map(whole).collect::<Result<_>>()?,
+        protect: protected(agent.protect, agent.key_file)?,
         use_owner_token: agent.use_owner_token,
         stop_on_stdin_end: agent.builtin,
         tell_start: agent.tell_start,
@@ -235,6 +235,14 @@ WantedBy=multi-user.target
 ",
         words = words.join(" ")
     ))
+}
+
+/// What jobs must not see besides the agent's own: what was named, the key, and the keys and sessions of whoever starts the agent.
+fn protected(named: Vec<PathBuf>, key_file: Option<PathBuf>) -> Result<Vec<PathBuf>> {
+    // Standard input is no file.
+    let key_file = key_file.filter(|file| file.as_os_str() != "-");
+    let files = named.into_iter().chain(key_file).map(whole);
+    files.chain([home()]).collect()
 }
 
 /// The way to the server.

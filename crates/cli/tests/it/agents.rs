@@ -234,3 +234,27 @@ fn a_unit_for_systemd_is_printed() {
     );
     assert!(!unit.contains("StateDirectory"), "{unit}");
 }
+
+#[test]
+fn a_job_reads_neither_the_agents_key_nor_the_sessions_of_who_started_it() {
+    let place = Place::served_with(&["--no-agent"]);
+    let holds = place.ml("agent doctor").out;
+    let isolates = |name: &str| holds.lines().any(|line| line.starts_with(&format!("{name}\tyes")));
+    if !isolates("namespaces") && !isolates("Landlock") {
+        eprintln!("neither namespaces nor Landlock hold on this machine: nothing to see here");
+        return;
+    }
+    let _agent = start(&place, "m1", &[]);
+    let key = place.path("../m1.key");
+    let sessions = place.home();
+    assert!(key.is_file() && std::fs::read_dir(&sessions).unwrap().count() > 0);
+    let script = format!(
+        "cat {} 2>/dev/null | grep -q . && echo SEEN key; ls -A {} 2>/dev/null | grep -v '^agent$' && echo SEEN sessions; \
+         cat /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n' | grep -v '^ML_API_KEY=' | grep -q 'ml_' && echo SEEN environment; echo looked",
+        key.display(),
+        sessions.display(),
+    );
+    place.write("code/look.sh", &script);
+    let log = place.ml("-u admin run code/look.sh --follow").done();
+    assert!(log.contains("looked") && !log.contains("SEEN"), "{log}");
+}

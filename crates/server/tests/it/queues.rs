@@ -345,6 +345,86 @@ fn a_fair_queue_lets_users_take_turns_and_keeps_to_priorities() {
 }
 
 #[test]
+fn a_queue_shared_by_workspaces_lets_the_one_with_fewer_slots_go_first() {
+    on_both(|world| async move {
+        for name in ["Vision", "Speech"] {
+            let made = world.admin.post("/api/v1/workspaces", json!({"name": name})).await;
+            assert_eq!(made.status, 200, "{}", made.message());
+        }
+        make(&world, "gpu", json!({"share": "workspaces"})).await;
+        let agent = world.agent_of("m1", 8, &["gpu"]).await;
+        for (name, workspace) in [
+            ("v1", "Vision"),
+            ("v2", "Vision"),
+            ("v3", "Vision"),
+            ("s1", "Speech"),
+            ("s2", "Speech"),
+        ] {
+            let config =
+                json!({"name": name, "entrypoint": "true", "workspace": workspace, "resources": {"queue": "gpu"}});
+            world.admin.submit_config(config).await;
+        }
+        assert_eq!(names(&agent, 8).await, ["v1", "s1", "v2", "s2", "v3"]);
+    });
+}
+
+#[test]
+fn a_submission_at_the_moment_of_a_drain_is_in_before_or_refused() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        make(&world, "gpu", json!({})).await;
+        let client = world.admin.client.clone();
+        let submissions = (0..20).map(|at| {
+            let config = json!({"name": format!("j{at}"), "entrypoint": "true", "resources": {"queue": "gpu"}});
+            ana.post("/api/v1/experiments", json!({"config": config}))
+        });
+        let drain = async {
+            let settings = QueueSettings {
+                state: Some(QueueState::Draining),
+                ..QueueSettings::default()
+            };
+            client.update_queue("gpu", &settings).await.unwrap();
+            world.count("jobs").await
+        };
+        let (answers, there) = tokio::join!(futures_util::future::join_all(submissions), drain);
+        let taken = answers.iter().filter(|answer| answer.status == 200).count() as i64;
+        assert!(answers.iter().all(|answer| [200, 409].contains(&answer.status)));
+        assert_eq!(
+            (world.count("jobs").await, there),
+            (taken, taken),
+            "nothing came in once the drain was acknowledged"
+        );
+    });
+}
+
+#[test]
+fn the_load_of_a_day_is_told_and_shown() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let minute = world.now().0 / 60_000_000;
+        for (ago, waiting, running) in [(2_000, 9, 9), (60, 3, 2), (1, 0, 5)] {
+            let sql = format!(
+                "INSERT INTO queue_load (queue_id, minute, waiting, running) VALUES (1, {}, {waiting}, {running})",
+                minute - ago
+            );
+            world.sql(sql).await.unwrap();
+        }
+        let load = ana.client.queue("default").await.unwrap().load;
+        let load: Vec<_> = load
+            .iter()
+            .map(|one| (minute - one.minute, one.waiting, one.running))
+            .collect();
+        assert_eq!(load, [(60, 3, 2), (1, 0, 5)]);
+        let page = ana.get("/queues/1").await;
+        assert!(
+            page.status == 200 && page.text.contains("<polyline") && page.text.contains("the top is 5"),
+            "{}",
+            page.text
+        );
+    });
+}
+
+#[test]
 fn limits_hold_while_many_agents_ask_at_once() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
