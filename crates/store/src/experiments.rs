@@ -198,7 +198,10 @@ pub async fn create(
         .fetch_optional(&mut **work)
         .await;
     let id: Option<i64> = match inserted {
-        Err(sqlx::Error::Database(why)) if why.is_foreign_key_violation() => None,
+        // Nothing more can be asked in this transaction.
+        Err(sqlx::Error::Database(why)) if why.is_foreign_key_violation() => {
+            return Err(takes_nothing(&by.actor, (workspace, project)));
+        }
         other => other?,
     };
     let Some(id) = id else {

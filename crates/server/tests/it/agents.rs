@@ -779,9 +779,12 @@ fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_ke
     on_both(|world| async move {
         let new = bailiwick_api::users::NewServiceAccount {
             name: "machine".into(),
-            serve: Vec::new(),
+            serve: vec!["elsewhere".into()],
             impersonate: false,
         };
+        let elsewhere = json!({"name": "elsewhere", "access": "assigned"});
+        let elsewhere = world.admin.post("/api/v1/queues", elsewhere).await;
+        assert_eq!(elsewhere.status, 200, "{}", elsewhere.text);
         let made = world.admin.client.create_service_account(&new).await.unwrap();
         let machine = crate::world::Person::of(&world.admin.client, "machine", &made.secret).await;
         let words = json!({"name": "m", "queues": ["default"], "slots": []});
