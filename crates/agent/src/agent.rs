@@ -376,6 +376,7 @@ impl Agent {
             hardware: slots::hardware(),
             instance: self.instance.clone(),
             use_owner_token: self.options.use_owner_token,
+            vaults: false,
         };
         match self.client.register_agent(&register).await {
             Ok(registered) => {

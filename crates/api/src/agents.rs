@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::experiments::{Stop, Usage};
 use crate::{AgentId, ExperimentId, JobId, Time};
@@ -49,6 +50,9 @@ pub struct Register {
     /// Run each job as its owner. Refused (`may_not_impersonate`) where the account is not allowed to.
     #[serde(default)]
     pub use_owner_token: bool,
+    /// It applies what vaults give ([`JobLease::vault`]). Another agent is given no job that a vault has something for: one never goes without silently.
+    #[serde(default)]
+    pub vaults: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +60,12 @@ pub struct Registered {
     pub agent: AgentId,
     /// A lease not renewed for so long ends; the agent ends such a job itself before that.
     pub lease_ms: i64,
+    /// The section `agent` of the vaults of the agent's own account, merged: stands above the agent's configuration file and below its command line.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub settings: Value,
+    /// The same of the enforced vaults alone: stands above the command line, too.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub enforced: Value,
 }
 
 /// A job and the fencing number of its lease.
@@ -184,6 +194,48 @@ pub struct JobLease {
     /// For `ML_API_KEY`: dead when the job ends.
     pub token: String,
     pub on_lost_agent: OnLostAgent,
+    /// What vaults give it.
+    #[serde(default, skip_serializing_if = "LeaseVault::is_empty")]
+    pub vault: LeaseVault,
+}
+
+/// What the vaults that apply to a job give it, already merged by the server. Whose personal vault counts: the owner's where the agent uses owner tokens, else
+/// that of the agent's account.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LeaseVault {
+    /// Variables: above the agent's configuration file, below its `--job-env` and the experiment's own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Variables of enforced vaults: above everything but what the agent itself sets (`ML_…`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub enforced_env: BTreeMap<String, String>,
+    /// Written into the job's directory before its program starts, after its code.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<LeaseFile>,
+    /// What is shown as eight asterisks in its log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+}
+
+impl LeaseVault {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file of a vault.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseFile {
+    /// Relative to the directory in which the job starts; no part of it is `..` or empty.
+    pub path: String,
+    /// Permission bits, at most 0o777.
+    pub mode: u32,
+    /// Base64.
+    pub content: String,
+    /// Of an enforced vault: replaces a file of the code. Another one that is in the way stops the job with a reason.
+    #[serde(default)]
+    pub enforced: bool,
 }
 
 /// Limits on one job; what is left out is not limited (processes: the agent's own default).

@@ -1,6 +1,6 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
-use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, Load, OnLostAgent, Report, StopOrder};
+use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, LeaseVault, Load, OnLostAgent, Report, StopOrder};
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
@@ -352,6 +352,7 @@ async fn lease(
         grace_ms: config.grace_ms,
         token: token.to_owned(),
         on_lost_agent: rules.on_lost_agent,
+        vault: LeaseVault::default(),
     })))
 }
 

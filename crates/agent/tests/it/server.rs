@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use bailiwick_api::agents::{Happened, Held, JobLease, Limits, Load, OnLostAgent, Poll, PollAnswer, Report, StopOrder};
+use bailiwick_api::agents::{
+    Happened, Held, JobLease, LeaseVault, Limits, Load, OnLostAgent, Poll, PollAnswer, Report, StopOrder,
+};
 use bailiwick_api::experiments::{LogLine, Stop, Stream, Usage, log_text};
 use bailiwick_api::{AgentId, ExperimentId, JobId};
 use serde_json::{Value, json};
@@ -204,6 +206,7 @@ pub fn lease(job: i64, script: &str) -> JobLease {
         grace_ms: 15_000,
         token: "mlj_test".into(),
         on_lost_agent: OnLostAgent::Fail,
+        vault: LeaseVault::default(),
     }
 }
 

@@ -146,6 +146,8 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
     Ok(Json(Registered {
         agent,
         lease_ms: door.context.shared.parts.lease_ms,
+        settings: serde_json::Value::Null,
+        enforced: serde_json::Value::Null,
     }))
 }
 

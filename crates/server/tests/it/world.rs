@@ -511,6 +511,7 @@ pub fn registration(name: &str, slots: u32) -> Register {
         hardware: BTreeMap::new(),
         instance: "only".into(),
         use_owner_token: false,
+        vaults: true,
     }
 }
 
