@@ -80,6 +80,8 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Option<Basis>> {
+        // First, since nothing else waits for it: the reads of memory go on at the same time.
+        let shared = target.object.filter(|(kind, id)| self.is_shared(*kind, *id));
         let head = *self.heads.get(who.0)?;
         let now = now.max(self.latest);
         if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
@@ -92,7 +94,7 @@ impl World {
         let workspace = workspace.unwrap_or(GLOBAL);
         let mut bits = globally(SetId::from(head.global))?
             | globally(self.of_users.global)?
-            | below(self.rows.get(head.row, workspace))?;
+            | below(self.rows.get_narrow(head.row, workspace))?;
         if self.users_at & filter(workspace) != 0 {
             bits |= below(self.rows.get(self.of_users.row, workspace))?;
         }
@@ -101,13 +103,13 @@ impl World {
         let basis = (bits != 0).then_some(Basis {
             administrative: bits & 0b0011 == 0,
         });
-        if let Some((kind, id)) = target.object
-            && self.is_shared(kind, id) & (bits & 0b0011 == 0)
-        {
-            let asked = Asked::new(permission, owned);
-            return Some(self.decide_shared(basis, who, (kind, id), permission, asked, now));
+        match shared {
+            Some(object) if bits & 0b0011 == 0 => {
+                let asked = Asked::new(permission, owned);
+                Some(self.decide_shared(basis, who, object, permission, asked, now))
+            }
+            _ => Some(basis),
         }
-        Some(basis)
     }
 
     /// What the assignments on the object itself add to an answer.

@@ -89,33 +89,92 @@ impl Default for Head {
 #[repr(Rust, packed(2))]
 pub(crate) struct Row {
     at: u32,
+    /// With [`WIDE`] where its slots have 64 bits.
     lines: u16,
 }
+
+const WIDE: u16 = 1 << 15;
 
 impl Row {
     pub(crate) fn is_empty(self) -> bool {
         self.lines == 0
     }
 
-    /// Multiplying spreads ids that follow each other; a second one brings the product into the length.
-    #[inline(always)]
-    fn place(self, key: Key) -> usize {
-        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        ((spread * u64::from(self.lines)) >> 32) as usize
+    /// Something in it does not fit into 32 bits.
+    pub(crate) fn is_wide(self) -> bool {
+        self.lines & WIDE != 0
     }
 
+    fn lines(self) -> u16 {
+        self.lines & !WIDE
+    }
+
+    /// Multiplying spreads ids that follow each other; a second one brings the product into the length.
     #[inline(always)]
-    fn line(self, key: Key) -> usize {
-        self.at as usize + self.place(key)
+    fn place(lines: u16, key: Key) -> usize {
+        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        ((spread * u64::from(lines)) >> 32) as usize
+    }
+
+    fn slots_in_a_line(self) -> usize {
+        if self.is_wide() { HALVES / 2 } else { HALVES }
     }
 }
 
-/// Eight slots of 44 bits of key and 20 bits of set, or 0: a cache line.
+/// A cache line: sixteen slots of 20 bits of a workspace's id and 12 bits of set, or, in a wide row, eight of 44 bits of key and 20 bits of set (low half first).
+/// An empty slot is 0.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(64))]
-struct Line([u64; SLOTS]);
+struct Line([u32; HALVES]);
 
-const SLOTS: usize = 8;
+const HALVES: usize = 16;
+const NARROW_ID_BITS: u32 = 20;
+const NARROW_SET_BITS: u32 = 32 - NARROW_ID_BITS;
+const NARROW_SET_MASK: u32 = (1 << NARROW_SET_BITS) - 1;
+
+/// What stands in the upper bits of a narrow slot for this workspace; more than fits there for a project and for what has too high an id.
+#[inline(always)]
+fn narrow_id(key: Key) -> u32 {
+    key as u32 ^ 1 << ID_BITS
+}
+
+fn fits_narrow(key: Key, set: SetId) -> bool {
+    narrow_id(key) < 1 << NARROW_ID_BITS && set <= NARROW_SET_MASK
+}
+
+impl Line {
+    fn slot(&self, wide: bool, at: usize) -> (Key, SetId) {
+        if wide {
+            let slot = u64::from(self.0[at * 2]) | u64::from(self.0[at * 2 + 1]) << 32;
+            return (slot >> SET_BITS, (slot & SET_MASK) as SetId);
+        }
+        let slot = self.0[at];
+        if slot == 0 {
+            return (GLOBAL, 0);
+        }
+        (
+            1 << ID_BITS | u64::from(slot >> NARROW_SET_BITS),
+            slot & NARROW_SET_MASK,
+        )
+    }
+
+    fn put(&mut self, wide: bool, at: usize, key: Key, set: SetId) {
+        if wide {
+            let slot = key << SET_BITS | u64::from(set);
+            (self.0[at * 2], self.0[at * 2 + 1]) = (slot as u32, (slot >> 32) as u32);
+        } else {
+            self.0[at] = narrow_id(key) << NARROW_SET_BITS | set;
+        }
+    }
+
+    fn clear(&mut self, wide: bool, at: usize) {
+        if wide {
+            self.0[at * 2..at * 2 + 2].fill(0);
+        } else {
+            self.0[at] = 0;
+        }
+    }
+}
 
 /// The lines of all rows, in pages: growing moves nothing. Line 0 stays empty: it is where an empty row looks.
 #[derive(Debug, Clone, Default)]
@@ -136,16 +195,22 @@ impl Rows {
         if entries.is_empty() {
             return Some(Row::default());
         }
-        let mut lines = entries.len() / 6 + 1;
+        let wide = if entries.iter().all(|(key, set)| fits_narrow(*key, *set)) {
+            0
+        } else {
+            WIDE
+        };
+        let slots = Row { at: 0, lines: wide }.slots_in_a_line();
+        let mut lines = entries.len() / (slots * 3 / 4) + 1;
         while lines <= (entries.len() * 8).min(LINES_IN_A_PAGE) {
-            let mut row = Row {
-                at: 0,
-                lines: lines as u16,
-            };
             let mut used = vec![0_usize; lines];
-            entries.iter().for_each(|(key, _)| used[row.place(*key)] += 1);
-            if used.iter().all(|used| *used <= SLOTS) {
-                row.at = self.take(row.lines)?;
+            let places = entries.iter().map(|(key, _)| Row::place(lines as u16, *key));
+            places.for_each(|place| used[place] += 1);
+            if used.iter().all(|used| *used <= slots) {
+                let row = Row {
+                    at: self.take(lines as u16)?,
+                    lines: lines as u16 | wide,
+                };
                 entries.iter().for_each(|(key, set)| {
                     self.put(row, *key, *set);
                 });
@@ -186,7 +251,7 @@ impl Rows {
 
     pub(crate) fn give_back(&mut self, row: Row) {
         if !row.is_empty() {
-            self.free.entry(row.lines).or_default().push(row.at);
+            self.free.entry(row.lines()).or_default().push(row.at);
         }
     }
 
@@ -196,41 +261,60 @@ impl Rows {
     }
 
     #[inline(always)]
-    pub(crate) fn get(&self, row: Row, key: Key) -> SetId {
-        let line = row.line(key);
-        let Some(page) = self.pages.get(line / LINES_IN_A_PAGE) else {
+    fn line(&self, at: usize) -> Option<&Line> {
+        Some(&self.pages.get(at / LINES_IN_A_PAGE)?[at % LINES_IN_A_PAGE])
+    }
+
+    /// The set at a workspace, in a row that is not wide.
+    #[inline(always)]
+    pub(crate) fn get_narrow(&self, row: Row, workspace: Key) -> SetId {
+        let Some(line) = self.line(row.at as usize + Row::place(row.lines, workspace)) else {
             return 0;
         };
-        // At most one of them has the key.
-        let slots = page[line % LINES_IN_A_PAGE].0.iter();
-        let found = slots.map(|slot| if slot >> SET_BITS == key { *slot } else { 0 });
-        (found.fold(0, |all, one| all | one) & SET_MASK) as SetId
+        let id = narrow_id(workspace);
+        // At most one of them has the id.
+        let found = line
+            .0
+            .iter()
+            .map(|slot| if slot >> NARROW_SET_BITS == id { *slot } else { 0 });
+        found.fold(0, |all, one| all | one) & NARROW_SET_MASK
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, row: Row, key: Key) -> SetId {
+        if !row.is_wide() {
+            return self.get_narrow(row, key);
+        }
+        let Some(line) = self.line(row.at as usize + Row::place(row.lines(), key)) else {
+            return 0;
+        };
+        let mut slots = (0..row.slots_in_a_line()).map(|at| line.slot(true, at));
+        slots.find(|(there, _)| *there == key).map_or(0, |(_, set)| set)
     }
 
     pub(crate) fn iter(&self, row: Row) -> impl Iterator<Item = (Key, SetId)> {
         let from = row.at as usize % LINES_IN_A_PAGE;
         let page = self.pages.get(row.at as usize / LINES_IN_A_PAGE);
-        let lines = page.map_or(&[][..], |page| &page[from..from + usize::from(row.lines)]);
-        let used = lines.iter().flat_map(|line| line.0).filter(|slot| *slot != 0);
-        used.map(|slot| (slot >> SET_BITS, (slot & SET_MASK) as SetId))
+        let lines = page.map_or(&[][..], |page| &page[from..from + usize::from(row.lines())]);
+        let slots = move |line| (0..row.slots_in_a_line()).map(move |at| Line::slot(line, row.is_wide(), at));
+        lines.iter().flat_map(slots).filter(|(key, _)| *key != GLOBAL)
     }
 
     /// Puts, changes or (with the empty set) takes away; false if there is no place for it.
     fn put(&mut self, row: Row, key: Key, set: SetId) -> bool {
-        if row.is_empty() {
+        let wide = row.is_wide();
+        if row.is_empty() || !wide && !fits_narrow(key, set) {
             return set == 0;
         }
-        let slots = &mut self.lines(row.line(key) as u32, 1)[0].0;
-        let there = slots.iter().position(|slot| *slot != 0 && slot >> SET_BITS == key);
-        let free = || slots.iter().position(|slot| *slot == 0);
-        let value = if set == 0 { 0 } else { key << SET_BITS | u64::from(set) };
-        match there.or_else(free) {
-            Some(at) => {
-                slots[at] = value;
-                true
-            }
-            None => set == 0,
+        let place = row.at + Row::place(row.lines(), key) as u32;
+        let line = &mut self.lines(place, 1)[0];
+        let find = |wanted: Key| (0..row.slots_in_a_line()).find(|at| line.slot(wide, *at).0 == wanted);
+        match (find(key), find(GLOBAL)) {
+            (Some(at), _) if set == 0 => line.clear(wide, at),
+            (Some(at), _) | (None, Some(at)) if set != 0 => line.put(wide, at, key, set),
+            _ => return set == 0,
         }
+        true
     }
 
     /// As [`Rows::put`], with more room if it needs it.

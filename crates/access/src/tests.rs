@@ -647,7 +647,33 @@ fn rows_of_every_length_are_kept_apart_and_their_room_is_used_again() {
     }
     made.push((grown, 3_000, 0));
     right(&rows, &made);
-    assert!(rows.make(&entries(40_000, 1)).is_none());
+    assert!(rows.make(&entries(70_000, 1)).is_none());
+    // A project, a workspace with a high id and a set with a high number need wide slots, in a row of their own or when they come into another.
+    let key = |scope| crate::flat::key(scope).unwrap();
+    let high = key(Scope::Workspace(WorkspaceId(1 << 20)));
+    let odd = [
+        (key(Scope::Project(ProjectId(1))), 7),
+        (high, 7),
+        (key(Scope::Workspace(WorkspaceId(70_001))), 1 << 12),
+    ];
+    assert_eq!((rows.get(grown, high), rows.get(grown, odd[0].0)), (0, 0));
+    for (at, set) in odd {
+        let mut row = rows.make(&entries(20, 1)).unwrap();
+        assert!(!row.is_wide() && rows.set(&mut row, at, 0) && !row.is_wide());
+        assert!(rows.set(&mut row, at, set) && row.is_wide());
+        assert_eq!(rows.get(row, at), set);
+        assert!(entries(20, 1).iter().all(|(key, set)| rows.get(row, *key) == *set));
+        assert_eq!(rows.get(row, crate::flat::GLOBAL), 0);
+        assert!(rows.set(&mut row, at, 0));
+        assert_eq!((rows.get(row, at), rows.iter(row).count()), (0, 20));
+        rows.give_back(row);
+    }
+    let last = (key(Scope::Workspace(WorkspaceId((1 << 20) - 1))), (1 << 12) - 1);
+    let row = rows.make(&[last]).unwrap();
+    assert_eq!(
+        (row.is_wide(), rows.get(row, last.0), rows.iter(row).next()),
+        (false, last.1, Some(last))
+    );
     assert!(rows.set(&mut grown, entries(1, 1)[0].0, 0));
     assert_eq!(rows.get(grown, entries(1, 1)[0].0), 0);
     assert!(rows.get(Default::default(), entries(1, 1)[0].0) == 0 && rows.iter(Default::default()).next().is_none());

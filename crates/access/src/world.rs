@@ -856,7 +856,8 @@ impl Flat {
         let usual = self.state == State::Active
             && self.of_users == OfUsers::Everything
             && self.until != STALE
-            && !self.has_projects;
+            && !self.has_projects
+            && !self.row.is_wide();
         Head {
             row: self.row,
             global: u16::try_from(self.global)
