@@ -11,12 +11,17 @@ use bailiwick_store::{StoreError, agents, assignments, audit, queues, requests, 
 
 use crate::access::Shared;
 
+/// How long what another server has done may stay unseen by agents that wait here.
+const OTHERS_PAUSE: Duration = Duration::from_millis(200);
+const OTHERS_WHOLE: Duration = Duration::from_secs(5);
+
 /// Starts everything; each ends by itself when the server is ending.
 pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::JoinHandle<()>> {
     vec![
         tokio::spawn(seal(access.clone(), shared.clone())),
         tokio::spawn(watch_leases(access.clone(), shared.clone())),
         tokio::spawn(watch_agents(access.clone(), shared.clone())),
+        tokio::spawn(watch_others(access.clone(), shared.clone())),
         tokio::spawn(keep_last_used(access.clone(), shared.clone())),
         tokio::spawn(keep_shadow(access.clone(), shared.clone())),
         tokio::spawn(clear_ended_assignments(access.clone(), shared.clone())),
@@ -119,10 +124,10 @@ async fn watch_leases(access: Arc<Access>, shared: Arc<Shared>) {
                 "its agent was not heard of for {}",
                 bailiwick_api::time::duration_words(shared.parts.lease_ms)
             );
-            if let Some(Some(experiment)) = complaint.note(jobs::expire(&system, one, &words, rules).await) {
+            if let Some(Some((experiment, queue))) = complaint.note(jobs::expire(&system, one, &words, rules).await) {
                 tracing::warn!(job = one.held.job.0, fence = one.held.fence, "lease ended: agent lost");
                 shared.parts.hub.wake_followers(experiment);
-                shared.parts.hub.wake_agents();
+                shared.parts.hub.work.wake_queue(queue);
             }
         }
         seen = next;
@@ -150,6 +155,45 @@ async fn watch_agents(access: Arc<Access>, shared: Arc<Shared>) {
             // One try: whoever asks later goes by how long ago it was.
             complaint.note(agents::note_gone(&system, agent, last_seen_at).await);
         }
+    }
+}
+
+/// Other servers that write to the same database wake nobody here: one look for all who wait, instead of one by each of them.
+async fn watch_others(access: Arc<Access>, shared: Arc<Shared>) {
+    if !shared.parts.others_write {
+        return;
+    }
+    let system = access.system("watcher of other servers");
+    let work = &shared.parts.hub.work;
+    let mut complaint = Complaint {
+        what: "watching what other servers do",
+        failing: false,
+    };
+    let (mut version, mut fronts, mut whole) = (access.picture().version(), HashMap::new(), Instant::now());
+    while pause(&shared, OTHERS_PAUSE).await {
+        let look = async {
+            let picture = access.fresh().await?;
+            let fronts = jobs::fronts(&system, &work.waited_for()).await?;
+            Ok((picture.version(), fronts, jobs::to_stop(&system).await?))
+        };
+        let Some((version_now, fronts_now, to_stop)) = complaint.note(look.await) else {
+            continue;
+        };
+        if std::mem::replace(&mut version, version_now) != version_now {
+            work.wake_everyone();
+        }
+        // What is not seen in the fronts, room for another job of an owner say, is found a little later.
+        let every = whole.elapsed() > OTHERS_WHOLE;
+        if every {
+            whole = Instant::now();
+        }
+        for (queue, front) in &fronts_now {
+            if every || fronts.get(queue) != Some(front) {
+                work.wake_queue(*queue);
+            }
+        }
+        fronts = fronts_now;
+        to_stop.into_iter().for_each(|agent| work.wake_agent(agent));
     }
 }
 

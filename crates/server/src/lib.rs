@@ -27,6 +27,7 @@ mod parts;
 mod password;
 mod routes;
 mod wire;
+mod work;
 
 use access::Shared;
 use config::Config;

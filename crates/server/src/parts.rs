@@ -13,6 +13,7 @@ use bailiwick_api::{AgentId, ExperimentId, JobId, RoleId, Time};
 use tokio::sync::{Semaphore, watch};
 
 use crate::code::CodeFiles;
+use crate::work::Work;
 
 pub struct Parts {
     pub hub: Hub,
@@ -44,7 +45,7 @@ pub struct Parts {
 
 /// Wakes those who wait.
 pub struct Hub {
-    work: watch::Sender<u64>,
+    pub work: Work,
     logs: Mutex<HashMap<ExperimentId, watch::Sender<u64>>>,
     /// True once the server is ending: long polls and streams answer at once.
     pub ending: watch::Sender<bool>,
@@ -115,7 +116,7 @@ impl Drop for PollGuard<'_> {
 impl Default for Hub {
     fn default() -> Self {
         Hub {
-            work: watch::channel(0).0,
+            work: Work::default(),
             logs: Mutex::default(),
             ending: watch::channel(false).0,
             missing: Mutex::default(),
@@ -129,11 +130,6 @@ impl Default for Hub {
 }
 
 impl Hub {
-    /// There may be something to do for an agent.
-    pub fn wake_agents(&self) {
-        self.work.send_modify(|count| *count += 1);
-    }
-
     /// Held while one of an agent's polls looks.
     pub fn turn(&self, agent: AgentId) -> Arc<tokio::sync::Mutex<()>> {
         self.turns
@@ -186,10 +182,6 @@ impl Hub {
         let mut presence = self.presence.lock().expect("no panic while the lock is held");
         let gone = presence.extract_if(|_, one| one.open == 0 && one.gone_at <= now);
         gone.map(|(agent, one)| (agent, one.last_seen_at)).collect()
-    }
-
-    pub fn agent_waits(&self) -> watch::Receiver<u64> {
-        self.work.subscribe()
     }
 
     /// An experiment has more log or another state.

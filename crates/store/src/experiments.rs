@@ -7,7 +7,7 @@ use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{Attempt, Experiment, ExperimentDetail, State, StateChange, Stop, Trial, Usage, Used};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::queues::QueueState;
-use bailiwick_api::{ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
+use bailiwick_api::{AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId};
 use serde::Deserialize;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -460,12 +460,12 @@ pub async fn find_to_stop(actor: &Actor, which: &str) -> std::result::Result<Sto
     })
 }
 
-/// Stops it: at once while it waits, else by telling its agent. Stopping what has ended changes nothing.
+/// Stops it: at once while it waits, else by telling its agent, which is given. Stopping what has ended changes nothing.
 pub async fn stop(
     by: &Granted<permit::ExperimentsUpdate>,
     row: ExperimentRow,
     how: Stop,
-) -> std::result::Result<Experiment, Refusal> {
+) -> std::result::Result<(Experiment, Option<AgentId>), Refusal> {
     let mut work = by.begin().await?;
     let (word, verb) = match how {
         Stop::Cancel => ("cancel", "cancel"),
@@ -473,6 +473,7 @@ pub async fn stop(
     };
     let who = by.actor.name().to_string();
     let cause = format!("{} by {who}", if how == Stop::Kill { "killed" } else { "canceled" });
+    let mut held: Option<i64> = None;
     // In two statements, since a waiting job may be taken between them; the second look then finds it held.
     for _ in 0..2 {
         let waiting: Option<i64> = sqlx::query_scalar(
@@ -487,9 +488,9 @@ pub async fn stop(
             change_state(&mut work, row.id, State::Canceled, &cause, by.actor.now()).await?;
             break;
         }
-        let held: Option<i64> = sqlx::query_scalar(
+        held = sqlx::query_scalar(
             "UPDATE jobs SET wanted = $2, wanted_by = $3, state = 'STOPPING'
-             WHERE experiment_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND wanted <> 'kill' RETURNING id",
+             WHERE experiment_id = $1 AND state IN ('STARTING', 'RUNNING', 'STOPPING') AND wanted <> 'kill' RETURNING agent_id",
         )
         .bind(row.id.0)
         .bind(word)
@@ -514,7 +515,7 @@ pub async fn stop(
             .await?,
     )?;
     work.commit().await?;
-    Ok(after.view(by.actor.picture()))
+    Ok((after.view(by.actor.picture()), held.map(AgentId)))
 }
 
 /// Puts an experiment into another project. Its owner stays; who may see it there may see it from now on.

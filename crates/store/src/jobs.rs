@@ -1,5 +1,7 @@
 //! Jobs: leases with fencing numbers. A job runs once because only one lease of it can be live, and every report names the lease it speaks for.
 
+use std::collections::HashMap;
+
 use bailiwick_api::agents::{Happened, Held, JobLease, JobUsage, LeaseVault, Load, OnLostAgent, Report, StopOrder};
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::config::Config;
@@ -359,8 +361,8 @@ async fn lease(
 /// The answer to a report or a request in the name of a lease.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reported {
-    /// Noted (or noted before); the experiment it was about.
-    Kept(ExperimentId),
+    /// Noted (or noted before); the experiment it was about, and the queue of its job.
+    Kept { experiment: ExperimentId, queue: QueueId },
     /// The lease is not this agent's any more.
     LeaseLost,
 }
@@ -385,7 +387,7 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
     let (fence, what) = (report.fence, &report.what);
     let mut work = serving.actor.begin().await?;
     // Takes the row, so that a cancel at the same moment comes before or after and never between.
-    let row = sqlx::query("UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND agent_id = $3 RETURNING experiment_id, state, wanted, wanted_by")
+    let row = sqlx::query("UPDATE jobs SET renewals = renewals + 1 WHERE id = $1 AND fence = $2 AND agent_id = $3 RETURNING experiment_id, state, wanted, wanted_by, queue_id")
         .bind(job.0)
         .bind(fence)
         .bind(serving.id.0)
@@ -393,12 +395,16 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
         .await?;
     let Some(row) = row else { return Ok(Reported::LeaseLost) };
     let experiment = ExperimentId(row.try_get(0)?);
+    let kept = Reported::Kept {
+        experiment,
+        queue: QueueId(row.try_get(4)?),
+    };
     let state = parse_state(row.try_get::<&str, _>(1)?)?;
     let (wanted, wanted_by): (String, String) = (row.try_get(2)?, row.try_get(3)?);
     match what {
         // Said before, or overtaken by a stop.
         Happened::Started { .. } if state != State::Starting && state != State::Stopping => {
-            return Ok(Reported::Kept(experiment));
+            return Ok(kept);
         }
         Happened::Started { .. } => {
             sqlx::query("UPDATE experiments SET started_at = COALESCE(started_at, $2) WHERE id = $1")
@@ -423,7 +429,7 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
                 change_state(&mut work, experiment, State::Running, &cause, serving.actor.now()).await?;
             }
         }
-        Happened::Ended { .. } if state.is_ended() => return Ok(Reported::Kept(experiment)),
+        Happened::Ended { .. } if state.is_ended() => return Ok(kept),
         Happened::Ended {
             exit_code,
             signal,
@@ -461,7 +467,7 @@ pub async fn report(serving: &Serving, job: JobId, report: &Report, rules: Lease
         }
     }
     work.commit().await?;
-    Ok(Reported::Kept(experiment))
+    Ok(kept)
 }
 
 /// Whose order it was that ended a job, where somebody wanted it ended.
@@ -563,12 +569,12 @@ pub async fn live_leases(system: &System) -> Result<Vec<LiveLease>> {
 }
 
 /// Ends a lease that was not renewed in time (or that its agent knows nothing of): the job is queued again or fails. False if it was renewed meanwhile.
-pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: LeaseRules) -> Result<Option<ExperimentId>> {
+pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: LeaseRules) -> Result<Option<(ExperimentId, QueueId)>> {
     let mut work = system.begin().await?;
     let row = sqlx::query(
         // The fencing number moves on, so that nothing that the lost agent still says is heard, also when the job is not queued again.
         "UPDATE jobs SET fence = fence + 1 WHERE id = $1 AND fence = $2 AND renewals = $3 AND state IN ('STARTING', 'RUNNING', 'STOPPING')
-         RETURNING experiment_id, wanted, wanted_by",
+         RETURNING experiment_id, wanted, wanted_by, queue_id",
     )
     .bind(lease.held.job.0)
     .bind(lease.held.fence)
@@ -578,6 +584,7 @@ pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: Lease
     let Some(row) = row else { return Ok(None) };
     let experiment = ExperimentId(row.try_get(0)?);
     let (wanted, wanted_by): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    let queue = QueueId(row.try_get(3)?);
     let ending = Ending {
         job: lease.held.job,
         fence: lease.held.fence,
@@ -593,7 +600,42 @@ pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: Lease
     let detail = serde_json::json!({"agent": lease.agent, "fence": lease.held.fence, "why": words});
     audit::write_system(&mut work, system, entry.with(detail)).await?;
     work.commit().await?;
-    Ok(Some(experiment))
+    Ok(Some((experiment, queue)))
+}
+
+/// Whether anything waits in a queue, for whomever.
+pub async fn any_waits(serving: &Serving, queue: QueueId) -> Result<bool> {
+    let sql = "SELECT 1 FROM jobs WHERE state = 'QUEUED' AND queue_id = $1 LIMIT 1";
+    let row = sqlx::query(sql).bind(queue.0);
+    Ok(row.fetch_optional(&serving.actor.db().read).await?.is_some())
+}
+
+/// Of those of these queues in which something waits: what is next and what came last. Two that differ mean that there may be something to do.
+pub async fn fronts(system: &System, queues: &[QueueId]) -> Result<HashMap<QueueId, (i64, i64)>> {
+    let mut fronts = HashMap::new();
+    if queues.is_empty() {
+        return Ok(fronts);
+    }
+    let ids = queues.iter().map(|queue| queue.0.to_string()).collect::<Vec<_>>();
+    let sql = format!(
+        "SELECT q.id, (SELECT j.id FROM jobs j WHERE j.state = 'QUEUED' AND j.queue_id = q.id ORDER BY j.priority, j.id LIMIT 1),
+           (SELECT j.id FROM jobs j WHERE j.state = 'QUEUED' AND j.queue_id = q.id ORDER BY j.priority DESC, j.id DESC LIMIT 1)
+         FROM queues q WHERE q.id IN ({})",
+        ids.join(", ")
+    );
+    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&system.db().read).await? {
+        if let (Some(first), Some(last)) = (row.try_get(1)?, row.try_get(2)?) {
+            fronts.insert(QueueId(row.try_get(0)?), (first, last));
+        }
+    }
+    Ok(fronts)
+}
+
+/// Agents that hold a job which is to stop.
+pub async fn to_stop(system: &System) -> Result<Vec<AgentId>> {
+    let sql = "SELECT DISTINCT agent_id FROM jobs WHERE agent_id IS NOT NULL AND wanted <> '' AND state IN ('STARTING', 'RUNNING', 'STOPPING')";
+    let agents: Vec<i64> = sqlx::query_scalar(sql).fetch_all(&system.db().read).await?;
+    Ok(agents.into_iter().map(AgentId).collect())
 }
 
 /// Waiting, and running jobs; for `/metrics`.

@@ -94,7 +94,7 @@ async fn set_service(door: &Managing, service: Service) -> Result<Json<Agent>, F
         hub.wake_followers(experiment);
     }
     // It is told to stop what it holds, or may take what waits.
-    hub.wake_agents();
+    hub.work.wake_agent(agent.id);
     let agent = agents::get(&door.actor, &agent.id.to_string(), LOST_AFTER_MS).await?;
     Ok(Json(agent))
 }
@@ -174,12 +174,19 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     let parts = &door.context.shared.parts;
     let there = parts.hub.agent_polls(serving.id, serving.last_seen_at);
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
-    let (mut work, mut ending) = (parts.hub.agent_waits(), parts.hub.ending.subscribe());
+    let takes = if poll.draining { Vec::new() } else { serving.queues.clone() };
+    let (mut turn, mut ending) = (parts.hub.work.join(serving.id, takes), parts.hub.ending.subscribe());
+    let mut owed = turn.look();
     let mut first = true;
     let mut knows = false;
     loop {
-        work.mark_unchanged();
         let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
+        for queue in owed.queues.clone() {
+            if !jobs::any_waits(&serving, queue).await? {
+                owed.emptied(queue);
+            }
+        }
+        drop(owed);
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
         // It is told at the end of each wait, and at once where it is new.
         knows |= first && answer.refused.is_some();
@@ -189,13 +196,11 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
             return Ok(Json(answer));
         }
         first = false;
-        // Where other servers write to the database, nobody wakes us for what they do.
-        let look_again = Duration::from_millis(if parts.others_write { 500 } else { 60_000 });
-        tokio::select! {
-            _ = work.changed() => {}
-            _ = ending.changed() => {}
-            _ = tokio::time::sleep_until(until.min(tokio::time::Instant::now() + look_again)) => {}
-        }
+        owed = tokio::select! {
+            owed = turn.woken() => owed,
+            _ = ending.changed() => turn.look(),
+            _ = tokio::time::sleep_until(until) => turn.look(),
+        };
         // Whoever has waited asks again by the rights of now.
         let actor = door.context.actor_again().await?;
         serving = Arc::new(recorded(&actor, agents::serving(&actor, serving.id).await).await?);
@@ -220,7 +225,7 @@ async fn look_whole(
         }
         let answer = look(&shared.parts, &serving, &poll, first).await;
         if send.send(answer).is_err() {
-            shared.parts.hub.wake_agents();
+            shared.parts.hub.work.wake_agent(serving.id);
         }
     });
     receive
@@ -428,9 +433,9 @@ async fn report_ended(parts: &Parts, serving: &Serving, held: Held, what: &Happe
         usage: None,
         what: what.clone(),
     };
-    if let Reported::Kept(experiment) = jobs::report(serving, held.job, &report, rules(parts)).await? {
+    if let Reported::Kept { experiment, queue } = jobs::report(serving, held.job, &report, rules(parts)).await? {
         parts.hub.wake_followers(experiment);
-        parts.hub.wake_agents();
+        parts.hub.work.wake_queue(queue);
     }
     Ok(())
 }
@@ -440,11 +445,11 @@ pub async fn report(door: Door, Json(report): Json<Report>) -> Result<Json<Done>
     let job = JobId(door.context.path_id("job")?);
     let parts = &door.context.shared.parts;
     match jobs::report(&serving, job, &report, rules(parts)).await? {
-        Reported::Kept(experiment) => {
+        Reported::Kept { experiment, queue } => {
             parts.hub.wake_followers(experiment);
-            // A job that is tried again waits for an agent.
+            // It may be tried again, or another may run in its place.
             if matches!(report.what, Happened::Ended { .. }) {
-                parts.hub.wake_agents();
+                parts.hub.work.wake_queue(queue);
             }
             Ok(Json(Done {}))
         }

@@ -39,7 +39,7 @@ pub async fn take(
     let places = places(old.assignments.iter().map(|one| &one.on));
     let taken = assignments::take_all(&door.actor, &old).await;
     let items = recorded(&door.actor, "assignment", &places, taken).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(Page { items, next: None }))
 }
 
@@ -50,7 +50,7 @@ pub async fn change(
     let id = AssignmentId(door.context.path_id("assignment")?);
     let changed = assignments::change(&door.actor, id, &change).await;
     let changed = recorded(&door.actor, "assignment", &id.to_string(), changed).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(changed))
 }
 
@@ -58,6 +58,6 @@ pub async fn take_by_id(door: Asked<permit::RolesAssign>, _: NoInput) -> Result<
     let id = AssignmentId(door.context.path_id("assignment")?);
     let taken = assignments::take_by_id(&door.actor, id).await;
     let taken = recorded(&door.actor, "assignment", &id.to_string(), taken).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(taken))
 }

@@ -36,7 +36,7 @@ pub async fn apply(
     let actor = &door.granted.actor;
     let applied = document::apply(actor, apply).await;
     let applied = recorded_change(actor, applied).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(applied))
 }
 

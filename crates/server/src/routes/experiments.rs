@@ -57,7 +57,7 @@ pub async fn create(
     }
     let name = checked.name.clone().unwrap_or_else(|| "experiment".into());
     let experiment = experiments::create(&granted, queue, &name, &checked, new.code.as_deref()).await?;
-    parts.hub.wake_agents();
+    parts.hub.work.wake_queue(queue);
     Ok(Json(experiment))
 }
 
@@ -169,7 +169,7 @@ pub async fn move_job(
         None => None,
     };
     let moved = experiments::move_job(&door.granted, row, queue, to.priority).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_queue(queue.unwrap_or(row.queue));
     Ok(Json(moved))
 }
 
@@ -228,9 +228,9 @@ async fn stop(door: Asked<permit::ExperimentsUpdate>, how: Stop) -> Result<Json<
         StopTarget::Found(found) => {
             let (granted, row) = *found;
             let id = row.id;
-            let experiment = experiments::stop(&granted, row, how).await?;
+            let (experiment, agent) = experiments::stop(&granted, row, how).await?;
             let hub = &door.context.shared.parts.hub;
-            hub.wake_agents();
+            agent.into_iter().for_each(|agent| hub.work.wake_agent(agent));
             hub.wake_followers(id);
             Ok(Json(experiment))
         }

@@ -36,7 +36,7 @@ pub async fn update(
     let changed = queues::update(&door.granted, id, &change).await;
     let changed = recorded(&door.granted.actor, "queue", which, changed).await?;
     // One that goes on again has work.
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(changed))
 }
 

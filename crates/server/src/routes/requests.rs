@@ -55,7 +55,7 @@ pub async fn approve(
     let id = named(&door.context)?;
     let approved = requests::approve(&door.actor, id, &approve).await;
     let approved = recorded(&door.actor, OBJECT, &id.to_string(), approved).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(approved))
 }
 

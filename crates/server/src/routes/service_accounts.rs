@@ -79,7 +79,7 @@ pub async fn change(
     let outcome = principals::change_account(&door.granted, account.id, &change).await;
     recorded(actor, &account.name, outcome).await?;
     // Its agents hear at once that they may, or may no more.
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     let user = fresh_user(&door.context, account.id).await?;
     let changed = principals::accounts(&door.granted, vec![user]).await?;
     Ok(Json(changed.into_iter().next().expect("it is a service account")))
@@ -157,6 +157,6 @@ pub async fn revoke_credential(
     }
     let token = credentials::revoke(&door.granted, id).await?;
     // An agent that waits with it asks again, and is refused.
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     Ok(Json(token))
 }

@@ -374,7 +374,7 @@ pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeU
         principals::change(&granted, &user, &change).await
     };
     let changed = outcome?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     let ended = changed.state != UserState::Active || changed.remote != user.remote;
     if user.id == actor.id && ended {
         // One has just ended one's own session, and cannot look any more.
@@ -413,7 +413,7 @@ pub(super) async fn change_life<P: bailiwick_api::permission::Permit>(
         return Err(Failure::conflict("conflict", why).hint("start the server with `--no-agent` first"));
     }
     principals::change_life(&door.granted, user.id, &user.name, kind, life).await?;
-    door.context.shared.parts.hub.wake_agents();
+    door.context.shared.parts.hub.work.wake_everyone();
     if user.id != door.granted.actor.id {
         return Ok(Json(fresh_user(&door.context, user.id).await?));
     }
