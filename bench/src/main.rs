@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod can_i;
 mod fill;
+mod fleet;
 mod get;
 mod ground;
 mod idle;
@@ -81,6 +82,8 @@ enum What {
     },
     /// Cold start, memory at rest, start of the command line
     Idle,
+    /// A thousand agents of a hundred queues: at rest, at work, silent, killed
+    Fleet(fleet::Options),
     /// Kill server and agent at random moments and count what is lost
     Torture(torture::Options),
     /// A server in which one route has a twin without checks
@@ -142,6 +145,7 @@ async fn run(cli: Cli) -> Outcome<()> {
             What::CanI => can_i::run(&bench).await,
             What::Leaks { requests } => leaks::run(&bench, requests).await,
             What::Idle => idle::run(&bench).await,
+            What::Fleet(options) => fleet::run(&bench, options).await,
             What::Torture(options) => torture::run(&bench, options).await,
             What::All => {
                 idle::run(&bench).await?;
@@ -153,7 +157,8 @@ async fn run(cli: Cli) -> Outcome<()> {
                 lists::run(&bench, 1_000_000).await?;
                 pages::run(&bench, 1_000_000).await?;
                 can_i::run(&bench).await?;
-                leaks::run(&bench, 2_000).await
+                leaks::run(&bench, 2_000).await?;
+                fleet::run(&bench, fleet::Options::default()).await
             }
             #[cfg(feature = "unchecked")]
             What::ServeUnchecked { .. } => unreachable!("handled before"),

@@ -227,7 +227,9 @@ mod tests {
         let mut turns: Vec<Turn> = (1..=3).map(|id| work.join(AgentId(id), vec![QUEUE])).collect();
         let mut other = work.join(AgentId(9), vec![QueueId(2)]);
         work.wake_queue(QUEUE);
-        let mut owed = is_woken(&mut turns[0]).await.expect("the one that waited longest is woken");
+        let mut owed = is_woken(&mut turns[0])
+            .await
+            .expect("the one that waited longest is woken");
         assert!(is_woken(&mut turns[1]).await.is_none() && is_woken(&mut other).await.is_none());
         owed.emptied(QUEUE);
         drop(owed);

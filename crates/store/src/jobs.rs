@@ -569,7 +569,12 @@ pub async fn live_leases(system: &System) -> Result<Vec<LiveLease>> {
 }
 
 /// Ends a lease that was not renewed in time (or that its agent knows nothing of): the job is queued again or fails. False if it was renewed meanwhile.
-pub async fn expire(system: &System, lease: LiveLease, words: &str, rules: LeaseRules) -> Result<Option<(ExperimentId, QueueId)>> {
+pub async fn expire(
+    system: &System,
+    lease: LiveLease,
+    words: &str,
+    rules: LeaseRules,
+) -> Result<Option<(ExperimentId, QueueId)>> {
     let mut work = system.begin().await?;
     let row = sqlx::query(
         // The fencing number moves on, so that nothing that the lost agent still says is heard, also when the job is not queued again.

@@ -174,7 +174,11 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     let parts = &door.context.shared.parts;
     let there = parts.hub.agent_polls(serving.id, serving.last_seen_at);
     let until = tokio::time::Instant::now() + Duration::from_millis(poll.wait_ms.clamp(0, 60_000) as u64);
-    let takes = if poll.draining { Vec::new() } else { serving.queues.clone() };
+    let takes = if poll.draining {
+        Vec::new()
+    } else {
+        serving.queues.clone()
+    };
     let (mut turn, mut ending) = (parts.hub.work.join(serving.id, takes), parts.hub.ending.subscribe());
     let mut owed = turn.look();
     let mut first = true;

@@ -169,7 +169,12 @@ pub async fn move_job(
         None => None,
     };
     let moved = experiments::move_job(&door.granted, row, queue, to.priority).await?;
-    door.context.shared.parts.hub.work.wake_queue(queue.unwrap_or(row.queue));
+    door.context
+        .shared
+        .parts
+        .hub
+        .work
+        .wake_queue(queue.unwrap_or(row.queue));
     Ok(Json(moved))
 }
 
