@@ -42,6 +42,7 @@ ids! {
     JobId,
     QueueId,
     AgentId,
+    VaultId,
     AuditId,
     /// A request for a role, or a use of break-glass.
     AccessRequestId,

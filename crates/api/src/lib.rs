@@ -24,6 +24,8 @@ pub mod server;
 pub mod time;
 pub mod tokens;
 pub mod users;
+pub mod vault;
+pub mod vaults;
 pub mod workspaces;
 
 pub use error::{ErrorBody, ErrorEnvelope};

@@ -182,6 +182,7 @@ pub struct Access {
     pub(crate) shadow: crate::shadow::Shadow,
     /// How many users may be active or pending at once, where that is limited.
     seats: std::sync::OnceLock<i64>,
+    vault_keys: std::sync::OnceLock<crate::sealing::KeyFile>,
 }
 
 /// Who owns what is not there: it is asked about as if it were, so that time tells nothing of it.
@@ -238,6 +239,7 @@ impl Access {
             unsaved: Mutex::default(),
             shadow: crate::shadow::Shadow::default(),
             seats: std::sync::OnceLock::new(),
+            vault_keys: std::sync::OnceLock::new(),
         });
         access.refresh();
         Ok(access)
@@ -258,6 +260,16 @@ impl Access {
 
     pub(crate) fn seats(&self) -> Option<i64> {
         self.seats.get().copied()
+    }
+
+    /// Where the keys of vaults lie. The first one counts.
+    pub fn seal_vaults_with(&self, file: std::path::PathBuf) {
+        let _ = self.vault_keys.set(crate::sealing::KeyFile::new(file));
+    }
+
+    pub(crate) fn vault_keys(&self) -> Result<&crate::sealing::KeyFile> {
+        let missing = || StoreError::Sealed("no key file of vaults is configured".into());
+        self.vault_keys.get().ok_or_else(missing)
     }
 
     pub fn is_sqlite(&self) -> bool {

@@ -35,6 +35,8 @@ pub struct Serving {
     /// Jobs are to run as their owners, and whether the account may still let them.
     pub use_owner_token: bool,
     pub impersonates: bool,
+    /// It applies what vaults give.
+    pub vaults: bool,
 }
 
 /// The queues by name, each of which this actor must be allowed to serve.
@@ -112,9 +114,9 @@ pub async fn register(
         return Ok(RegisterOutcome::Taken(other.try_get(0)?));
     }
     let id: i64 = sqlx::query_scalar(
-        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair, use_owner_token)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11)
-         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10, use_owner_token = $11
+        "INSERT INTO agents (principal_id, name, queues, slots, slot_kind, hardware, address, instance, created_at, last_seen_at, fair, use_owner_token, vaults)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, $10, $11, $12)
+         ON CONFLICT (principal_id, name) DO UPDATE SET queues = $3, slots = $4, slot_kind = $5, hardware = $6, address = $7, instance = $8, last_seen_at = $9, gone_at = NULL, fair = $10, use_owner_token = $11, vaults = $12
          RETURNING id",
     )
     .bind(actor.id.0)
@@ -128,6 +130,7 @@ pub async fn register(
     .bind(now)
     .bind(i64::from(new.fair))
     .bind(i64::from(new.use_owner_token))
+    .bind(i64::from(new.vaults))
     .fetch_one(&mut **work)
     .await?;
     let entry = Entry::new("queues:serve", "register", "agent", &new.name);
@@ -149,7 +152,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         what: "agent",
         which: id.to_string(),
     };
-    let sql = "SELECT a.name, a.queues, a.slots, a.principal_id, a.instance, a.gone_at, a.last_seen_at, a.fair, a.last_queue, a.use_owner_token, p.impersonates FROM agents a JOIN principals p ON p.id = a.principal_id WHERE a.id = $1";
+    let sql = "SELECT a.name, a.queues, a.slots, a.principal_id, a.instance, a.gone_at, a.last_seen_at, a.fair, a.last_queue, a.use_owner_token, p.impersonates, a.vaults FROM agents a JOIN principals p ON p.id = a.principal_id WHERE a.id = $1";
     let row = sqlx::query(sql)
         .bind(id.0)
         .fetch_optional(&actor.db().read)
@@ -178,6 +181,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         last_seen_at: Time(row.try_get(6)?),
         use_owner_token: row.try_get::<i64, _>(9)? == 1,
         impersonates: row.try_get::<i64, _>(10)? == 1,
+        vaults: row.try_get::<i64, _>(11)? == 1,
     })
 }
 

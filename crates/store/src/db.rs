@@ -21,13 +21,18 @@ pub enum StoreError {
     Conflict(String),
     /// The database is not there, full, or refuses; the request may be repeated later.
     Unavailable(String),
+    /// What is sealed cannot be opened, since its key is not where it should be.
+    Sealed(String),
     /// A fault of ours or in the data.
     Broken(String),
 }
 
 impl std::fmt::Display for StoreError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (StoreError::Conflict(text) | StoreError::Unavailable(text) | StoreError::Broken(text)) = self;
+        let (StoreError::Conflict(text)
+        | StoreError::Unavailable(text)
+        | StoreError::Sealed(text)
+        | StoreError::Broken(text)) = self;
         f.write_str(text)
     }
 }
@@ -401,6 +406,7 @@ impl Db {
             ("0005_queues", include_str!("migrations/0005_queues.sql"), "", ""),
             ("0006_agents", include_str!("migrations/0006_agents.sql"), "", ""),
             ("0007_accounts", include_str!("migrations/0007_accounts.sql"), "", ""),
+            ("0008_vaults", include_str!("migrations/0008_vaults.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

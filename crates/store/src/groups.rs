@@ -17,6 +17,7 @@ use crate::assignments::{LAST_ADMIN, is_last_admin_gone};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::principals::{holding, read_state};
+use crate::vaults;
 
 /// Most assignments shown beside a group.
 const ROLES_SHOWN: usize = 1000;
@@ -380,6 +381,7 @@ pub async fn delete(by: &Granted<permit::GroupsDelete>, id: GroupId) -> Outcome<
         return Err(built_in(&name, "deleted"));
     }
     let members = members(&mut work, id, None).await?;
+    let vaults = vaults::remove(&mut work, vaults::Of::Group(id)).await?;
     for sql in [
         "DELETE FROM assignments WHERE group_id = $1",
         "DELETE FROM group_members WHERE group_id = $1",
@@ -388,7 +390,7 @@ pub async fn delete(by: &Granted<permit::GroupsDelete>, id: GroupId) -> Outcome<
         sqlx::query(sql).bind(id.0).execute(&mut **work).await?;
     }
     keep_an_admin(&mut work).await?;
-    let detail = serde_json::json!({"before": {"description": description, "users": names(&members)}});
+    let detail = serde_json::json!({"before": {"description": description, "users": names(&members), "vaults": vaults}});
     let entry = Entry::of::<permit::GroupsDelete>("delete", "group", &name).with(detail);
     audit::write(&mut work, &by.actor, entry).await?;
     work.commit().await?;

@@ -18,6 +18,7 @@ use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::{change_state, parse_state};
 use crate::queues::{self, Turns};
+use crate::vaults;
 
 /// Beside `cancel` and `kill`, what may be wanted of a held job: that its agent ends it and hands it back, as if the agent were lost.
 /// Then `wanted_by` holds the whole reason.
@@ -123,16 +124,20 @@ pub enum Taken {
     Failed(ExperimentId),
     /// The agent's account may not run jobs as their owners any more.
     MayNotImpersonate,
+    /// Vaults have something for the job, and the agent is too old to apply it.
+    KnowsNoVaults,
 }
 
 /// What came of an attempt to lease one job.
 enum Leased {
-    Job(Box<JobLease>),
+    /// With the names of the vaults that give it something.
+    Job(Vec<String>, Box<JobLease>),
     /// Somebody was quicker.
     Gone,
-    /// Its owner is not active; what is wrong with him.
-    NoOwner(ExperimentId, PrincipalId, String),
+    /// It cannot run: its owner is not active, or a vault cannot be read or applied. Whose it is, and what is wrong.
+    Unfit(ExperimentId, PrincipalId, String),
     MayNotImpersonate,
+    KnowsNoVaults,
 }
 
 /// Takes the first waiting job for this agent: strictly by priority, then by the queue's own turns, then age. A job too big for what is free keeps its place and blocks
@@ -176,12 +181,13 @@ pub async fn take(
         if slots > free_slots {
             continue;
         }
-        let lease = match lease(&mut work, serving, picture, JobId(id), rules, token, true).await? {
-            Leased::Job(lease) => lease,
+        let (vaults, lease) = match lease(&mut work, serving, picture, JobId(id), rules, token, true).await? {
+            Leased::Job(vaults, lease) => (vaults, lease),
             Leased::Gone => continue,
             Leased::MayNotImpersonate => return Ok(Some(Taken::MayNotImpersonate)),
-            Leased::NoOwner(experiment, owner, why) => {
-                fail_unowned(&mut work, serving, JobId(id), experiment, owner, &why).await?;
+            Leased::KnowsNoVaults => return Ok(Some(Taken::KnowsNoVaults)),
+            Leased::Unfit(experiment, owner, why) => {
+                fail_unfit(&mut work, serving, JobId(id), experiment, owner, &why).await?;
                 work.commit().await?;
                 return Ok(Some(Taken::Failed(experiment)));
             }
@@ -190,7 +196,7 @@ pub async fn take(
         let now = serving.actor.now();
         change_state(&mut work, lease.experiment, State::Starting, &cause, now).await?;
         let entry = Entry::new("queues:serve", "take", "experiment", lease.experiment);
-        let detail = serde_json::json!({"agent": serving.name, "fence": lease.fence, "owner": lease.owner, "as_owner": serving.use_owner_token});
+        let detail = serde_json::json!({"agent": serving.name, "fence": lease.fence, "owner": lease.owner, "as_owner": serving.use_owner_token, "vaults": vaults});
         let entry = entry.with(detail);
         match serving.use_owner_token {
             true => {
@@ -227,13 +233,47 @@ async fn next(work: &mut Work, actor: &Actor, queue: QueueId, peek: &str, size: 
     row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
 }
 
+/// Why a job's vaults cannot be had: for now (it stays where it is), or as they are.
+enum VaultTrouble {
+    Store(StoreError),
+    Unfit(String),
+}
+
+/// Most bytes of what vaults give to one job.
+const VAULT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What the vaults of somebody give a job, and their names.
+async fn vault_of(
+    work: &mut Work,
+    picture: &Picture,
+    whose: PrincipalId,
+    foreign: bool,
+) -> std::result::Result<(Vec<String>, LeaseVault), VaultTrouble> {
+    let name = picture.principal_name(whose);
+    let (applied, effective) = vaults::effective(work, picture, whose).await.map_err(|why| match why {
+        StoreError::Sealed(words) => VaultTrouble::Unfit(format!("a vault that applies to {name} cannot be read: {words}")),
+        other => VaultTrouble::Store(other),
+    })?;
+    let vault = effective.for_job(foreign);
+    let vault = vault.map_err(|why| VaultTrouble::Unfit(format!("the vaults that apply to {name} cannot be applied: {why}")))?;
+    let bytes = serde_json::to_vec(&vault).map_or(usize::MAX, |text| text.len());
+    if bytes > VAULT_BYTES_MAX {
+        return Err(VaultTrouble::Unfit(format!(
+            "the vaults that apply to {name} come to more than {} MiB",
+            VAULT_BYTES_MAX / 1024 / 1024
+        )));
+    }
+    Ok((applied, vault))
+}
+
 async fn owner_of(work: &mut Work, experiment: ExperimentId) -> Result<PrincipalId> {
     let owner = sqlx::query_scalar("SELECT owner_id FROM experiments WHERE id = $1").bind(experiment.0);
     Ok(PrincipalId(owner.fetch_one(&mut ***work).await?))
 }
 
-/// A job that was to run as an owner who is not there any more: waiting would be for ever, and running it as somebody else is not what was asked for.
-async fn fail_unowned(
+/// A job that was to run as an owner who is not there any more, or with a vault that cannot be had: waiting would be for ever, and running it otherwise is not what
+/// was asked for.
+async fn fail_unfit(
     work: &mut Work,
     serving: &Serving,
     job: JobId,
@@ -260,7 +300,7 @@ pub async fn give_again(serving: &Serving, job: JobId, rules: LeaseRules, token:
     let picture = serving.actor.access.fresh().await?;
     let mut work = serving.actor.begin().await?;
     let lease = lease(&mut work, serving, picture, job, rules, token, false).await?;
-    let Leased::Job(lease) = lease else { return Ok(None) };
+    let Leased::Job(_, lease) = lease else { return Ok(None) };
     work.commit().await?;
     Ok(Some(*lease))
 }
@@ -309,7 +349,7 @@ async fn lease(
                 "agent {} runs jobs as their owners, and its owner {name} is {state}",
                 serving.name
             );
-            return Ok(Leased::NoOwner(ExperimentId(experiment), PrincipalId(id), why));
+            return Ok(Leased::Unfit(ExperimentId(experiment), PrincipalId(id), why));
         }
     }
     if new {
@@ -336,12 +376,24 @@ async fn lease(
     .await?;
     let config: Config =
         serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    Ok(Leased::Job(Box::new(JobLease {
+    let owner = PrincipalId(row.try_get(1)?);
+    let whose = if serving.use_owner_token { owner } else { serving.actor.id };
+    let (applied, vault) = match vault_of(work, picture, whose, whose != serving.actor.id).await {
+        Ok(found) => found,
+        Err(VaultTrouble::Store(StoreError::Broken(why))) | Err(VaultTrouble::Unfit(why)) => {
+            return Ok(Leased::Unfit(ExperimentId(experiment), owner, why));
+        }
+        Err(VaultTrouble::Store(why)) => return Err(why),
+    };
+    if !vault.is_empty() && !serving.vaults {
+        return Ok(Leased::KnowsNoVaults);
+    }
+    Ok(Leased::Job(applied, Box::new(JobLease {
         job,
         fence,
         experiment: ExperimentId(experiment),
         name: row.try_get(0)?,
-        owner: picture.principal_name(PrincipalId(row.try_get(1)?)).to_string(),
+        owner: picture.principal_name(owner).to_string(),
         workspace: picture.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
         project: picture.project_name(ProjectId(row.try_get(3)?)).to_string(),
         slots,
@@ -354,7 +406,7 @@ async fn lease(
         grace_ms: config.grace_ms,
         token: token.to_owned(),
         on_lost_agent: rules.on_lost_agent,
-        vault: LeaseVault::default(),
+        vault,
     })))
 }
 

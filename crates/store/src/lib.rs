@@ -22,9 +22,11 @@ pub mod questions;
 pub mod queues;
 pub mod requests;
 pub mod roles;
+mod sealing;
 pub mod seats;
 pub mod shadow;
 pub mod start;
+pub mod vaults;
 pub mod workspaces;
 
 pub use db::{Clock, Db, Kind, Result, StoreError, Tx};

@@ -17,6 +17,7 @@ use crate::db::{Result, StoreError, col, id_list};
 use crate::requests::withdraw_all;
 use crate::seats;
 use crate::start::assign;
+use crate::vaults;
 
 const COLUMNS: &str = "id, kind, name, display_name, state, remote, created_at, last_seen_at";
 
@@ -617,6 +618,7 @@ pub async fn change_life<P: Permit>(
             .bind(id.0)
             .execute(&mut **work)
             .await?;
+        vaults::remove(&mut work, vaults::Of::Principal(id)).await?;
         sqlx::query("UPDATE principals SET password_hash = NULL WHERE id = $1")
             .bind(id.0)
             .execute(&mut **work)

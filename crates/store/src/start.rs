@@ -20,7 +20,14 @@ const FIRST_ROLES: &[(&str, &str, &[&str])] = &[
     (
         "Member",
         "changes its own data and manages its own API keys",
-        &["me:update", "tokens:create:own", "tokens:read:own", "tokens:revoke:own"],
+        &[
+            "me:update",
+            "tokens:create:own",
+            "tokens:read:own",
+            "tokens:revoke:own",
+            "vaults:read:own",
+            "vaults:update:own",
+        ],
     ),
     (
         "QueueAgent",

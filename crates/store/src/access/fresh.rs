@@ -46,6 +46,10 @@ impl Work {
         self.access.picture()
     }
 
+    pub(crate) fn access(&self) -> Arc<Access> {
+        self.access.clone()
+    }
+
     pub(crate) fn db(&self) -> &Db {
         &self.access.db
     }
