@@ -139,6 +139,9 @@ impl Stream {
     }
 
     fn write(&mut self, through: usize, out: &mut Vec<u8>) {
+        if through == 0 {
+            return;
+        }
         let text = &self.waiting;
         let mut at = 0;
         let mut covered = 0;
