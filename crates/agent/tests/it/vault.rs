@@ -135,6 +135,34 @@ fn files_are_the_jobs_own_with_their_mode_beside_its_code() {
 }
 
 #[test]
+fn what_vaults_give_one_job_is_seen_by_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let checks = bailiwick_agent::doctor(dir.path());
+    if !checks.iter().any(|check| check.name == "namespaces" && check.holds) {
+        eprintln!("namespaces do not hold on this machine: nothing to see here");
+        return;
+    }
+    let server = Server::start();
+    let agent = Agent::start(&server);
+    for (job, stays) in [(1, "true"), (2, "sleep 1000")] {
+        let mut given = with_files(job, &format!("cat key; echo up; {stays}"), vec![file("key", 0o644, "canary-file")]);
+        given.vault.env = map([("KEY", "canary-env")]);
+        given.vault.enforced_env = map([("FORCED", "canary-forced")]);
+        server.submit(given);
+        server.wait_line(job, "up");
+    }
+    server.wait_end(1, 1);
+    let top = agent.dir.canonicalize().unwrap();
+    let script = format!(
+        "grep -rash 'canar[y]-' {} /tmp /dev/shm /run /proc/[0-9]*/environ /proc/[0-9]*/cmdline /proc/[0-9]*/cwd/; env | grep canar[y]; echo looked",
+        top.display()
+    );
+    server.submit(lease(3, &script));
+    assert!(server.wait_end(3, 1).exit_code.is_some());
+    assert_eq!(server.printed(3), ["looked"]);
+}
+
+#[test]
 fn a_file_that_cannot_be_written_ends_the_job_with_the_reason_and_no_link_of_its_code_is_followed() {
     let server = Server::start();
     let agent = Agent::start(&server);

@@ -364,8 +364,8 @@ fn whether_an_agent_runs_jobs_as_their_owners_is_shown() {
     let mut command = place.command(&["agent", "--server", place.url(), "--name", "m2", "--use-owner-token", "--slots", "1"]);
     command.arg("--key-file").arg(key).arg("--dir").arg(place.path("../m2"));
     let _owners = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    shows(&place, "agent describe m1", "as owner\tno\n");
-    shows(&place, "agent describe m2", "as owner\tyes\n");
+    shows(&place, "agent describe m1", "as_owner\tno\n");
+    shows(&place, "agent describe m2", "as_owner\tyes\n");
     let wide = place.ml("agent list -o wide").done();
     assert!(wide.contains("AS OWNER") && wide.contains("yes"), "{wide}");
 }

@@ -30,6 +30,9 @@ secret = re.compile(rb'canary-[a-z]+|ml[sl]?_[A-Za-z0-9]{30,}')
 
 def look(path):
     try:
+        # A pipe would keep it waiting.
+        if not os.path.isfile(path):
+            return
         with open(path, 'rb') as file:
             for found in set(secret.findall(file.read(50000000))) - {key}:
                 print('SEEN', found.decode(), path, flush=True)
@@ -47,8 +50,7 @@ for process in glob.glob('/proc/[0-9]*') + ['/proc/' + pid for pid in pids]:
     for name in ['environ', 'cmdline', 'cwd/mine.txt', 'root' + place + '/data/bailiwick.db']:
         look(process + '/' + name)
     for fd in glob.glob(process + '/fd/*'):
-        if os.path.isfile(fd):
-            look(fd)
+        look(fd)
 print('looked everywhere', flush=True)
 
 # What may be written of what is not its own.
@@ -197,6 +199,51 @@ fn refused_whoever_it_runs_as(log: &str) {
     answers(log, "POST /experiments ", &["403", "404"]);
     for about in ["GET /vault", "GET /users", "GET /service-accounts", "GET /audit", "GET /tokens"] {
         answers(log, about, &["401", "403", "404"]);
+    }
+}
+
+/// The attempts are real ones: where an agent keeps nothing apart, and is root as the test is, they succeed.
+#[test]
+fn without_isolation_the_same_job_sees_and_harms_others() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("not root: what a job without isolation could do is not tried");
+        return;
+    }
+    let place = Place::served_outside_tmp();
+    place.user("ana", "");
+    place.user("mal", "");
+    let machine = agent(&place, "machine", "machine", &["--isolate", "none"]);
+    place.write("victim.py", VICTIM);
+    place.write("hostile.py", HOSTILE);
+    let run = "run victim.py -u ana --queue machine --name canary-runs --env SECRET=canary-env -- stay";
+    let victim = place.ml(run).done().trim().to_owned();
+    shows(&place, &format!("logs {victim} -u ana"), "ready");
+    let mut bystander = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let top = place.path("..").canonicalize().unwrap();
+    let (top, pid) = (top.to_str().unwrap(), bystander.id().to_string());
+    let process = eventually("the victim's first process", || first_process(&place, &victim));
+    // It looks at this place alone, and not through all of the machine; and what it sees of a process does not make that its own.
+    let processes = format!("['/proc/{}', '/proc/{}']", machine.0.id(), process.trim());
+    let hostile = HOSTILE
+        .replace("[place, '/tmp', '/var/tmp', '/dev/shm', '/run', '/root/.ml']", "[place]")
+        .replace("glob.glob('/proc/[0-9]*')", &processes)
+        .replace("if os.path.exists('/proc/%d' % pid):", "if False:");
+    place.write("hostile.py", &hostile);
+    let words = [
+        "run", "hostile.py", "-u", "mal", "--queue", "machine", "--follow", "--", top, &pid, &victim, &victim,
+    ];
+    let said = place.ml_args(&words);
+    let _ = bystander.kill();
+    bystander.wait().unwrap();
+    place.ml(&format!("kill {victim} -u ana")).done();
+    shows(&place, &format!("experiment describe {victim} -u ana"), "CANCELED");
+    drop(machine);
+    let log = said.out;
+    for seen in ["SEEN canary-file ", "SEEN canary-env ", "SEEN canary-host ", "SEEN canary-runs ", "SEEN ml_"] {
+        assert!(log.contains(seen), "{seen}: {log}");
+    }
+    for done in [format!("DONE ptrace {pid}"), format!("DONE kill {pid}")] {
+        assert!(log.contains(&done), "{done}: {log}");
     }
 }
 
