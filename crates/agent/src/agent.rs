@@ -15,7 +15,6 @@ use bailiwick_client::{Client, Error};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::{Isolate, Options, Settings, doctor};
 use crate::cgroup::Cgroups;
 use crate::code::Cache;
 use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words, write_whole};
@@ -24,6 +23,7 @@ use crate::settings::{InForce, Section};
 use crate::slots::{self, Slots};
 use crate::tree;
 use crate::watch::Watch;
+use crate::{Isolate, Options, Settings, doctor};
 
 /// Longest wait of a poll.
 const WAIT_MS: i64 = 30_000;
@@ -494,7 +494,9 @@ impl Agent {
             eprintln!("agent: {message}");
         };
         for (queue, why) in not_served.iter().filter(|(queue, _)| !before.contains_key(*queue)) {
-            say(format!("takes nothing from the queue `{queue}` any more, and goes on with the others: {why}"));
+            say(format!(
+                "takes nothing from the queue `{queue}` any more, and goes on with the others: {why}"
+            ));
         }
         for queue in before.keys().filter(|queue| !not_served.contains_key(*queue)) {
             say(format!("takes jobs from the queue `{queue}` again"));
@@ -680,7 +682,11 @@ impl Agent {
             .values()
             .filter(|entry| !entry.ended && entry.slots_wanted == 0)
             .count();
-        if slots.len() < wanted || (wanted == 0 && slotless >= SLOTLESS_JOBS_MAX) || state.disk_full || state.unusable.is_some() {
+        if slots.len() < wanted
+            || (wanted == 0 && slotless >= SLOTLESS_JOBS_MAX)
+            || state.disk_full
+            || state.unusable.is_some()
+        {
             return false;
         }
         slots.truncate(wanted);

@@ -640,8 +640,15 @@ impl Job {
     /// In place of a shim: the last line and the end.
     async fn write_end(&self, line: &str, reason: &str, lost: bool) {
         // It may have come to its end before there was a `spec.json`, and then there is nothing to mask either.
-        let mask = self.dir.spec().ok().and_then(|spec| Mask::of(&spec.lease.vault.secrets).ok()?);
-        let masked = |text: &str| mask.as_ref().map_or(text.to_owned(), |mask| mask.text(text).into_owned());
+        let mask = self
+            .dir
+            .spec()
+            .ok()
+            .and_then(|spec| Mask::of(&spec.lease.vault.secrets).ok()?);
+        let masked = |text: &str| {
+            mask.as_ref()
+                .map_or(text.to_owned(), |mask| mask.text(text).into_owned())
+        };
         let (line, reason) = (masked(line), masked(reason));
         let mut backoff = Backoff::default();
         loop {

@@ -214,7 +214,9 @@ mod tests {
 
     #[test]
     fn a_hundred_secrets_are_masked_as_fast_as_a_job_prints() {
-        let secrets: Vec<String> = (0..100).map(|number| format!("secret-{number:03}-{number:03}")).collect();
+        let secrets: Vec<String> = (0..100)
+            .map(|number| format!("secret-{number:03}-{number:03}"))
+            .collect();
         let mask = Mask::of(&secrets).unwrap().unwrap();
         let line = "epoch 12 loss 0.123 accuracy 0.987 secret-secre secret-017-017 ".repeat(16);
         let began = std::time::Instant::now();

@@ -163,14 +163,18 @@ mod tests {
 
     #[test]
     fn the_stronger_place_counts_and_protected_directories_add_up() {
-        let configured = read(json!({"isolate": "none", "fair": true, "protect": ["/a"], "job_env": {"A": "file", "B": 1}}));
+        let configured =
+            read(json!({"isolate": "none", "fair": true, "protect": ["/a"], "job_env": {"A": "file", "B": 1}}));
         let vault = read(json!({"isolate": "auto", "protect": ["/b", "/a"], "job_env": {"A": "vault"}}));
         let given = read(json!({"fair": false, "job_env": {"A": "given"}}));
         let none = Settings::default();
         let force = InForce::of(&configured, &vault, &given, &none);
         assert_eq!((force.isolate, force.fair), (Isolate::Auto, false));
         assert_eq!(force.protect, [PathBuf::from("/a"), PathBuf::from("/b")]);
-        assert_eq!((&force.default_env["A"][..], &force.default_env["B"][..]), ("vault", "1"));
+        assert_eq!(
+            (&force.default_env["A"][..], &force.default_env["B"][..]),
+            ("vault", "1")
+        );
         assert_eq!(force.job_env["A"], "given");
         let enforced = read(json!({"isolate": "require", "fair": true, "job_env": {"A": "enforced"}}));
         let force = InForce::of(&configured, &vault, &given, &enforced);

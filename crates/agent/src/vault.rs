@@ -7,9 +7,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use bailiwick_api::agents::{LeaseFile, LeaseVault};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bailiwick_api::agents::{LeaseFile, LeaseVault};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
@@ -25,8 +25,7 @@ const PATH_BYTES_MAX: usize = 4096;
 pub fn write_files(work: &Path, files: &[LeaseFile], user: Option<u32>) -> Result<(), String> {
     let (enforced, others): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.enforced);
     for file in others.into_iter().chain(enforced) {
-        write_file(work, file, user)
-            .map_err(|why| format!("the file `{}` of a vault: {why}", shown(&file.path)))?;
+        write_file(work, file, user).map_err(|why| format!("the file `{}` of a vault: {why}", shown(&file.path)))?;
     }
     Ok(())
 }
@@ -38,8 +37,7 @@ pub fn write_files(work: &Path, files: &[LeaseFile], user: Option<u32>) -> Resul
 pub fn check_variables(vault: &LeaseVault) -> Result<(), String> {
     let maps: [&BTreeMap<String, String>; 2] = [&vault.env, &vault.enforced_env];
     for (name, value) in maps.into_iter().flatten() {
-        check_variable(name, value)
-            .map_err(|why| format!("the variable `{}` of a vault: {why}", shown(name)))?;
+        check_variable(name, value).map_err(|why| format!("the variable `{}` of a vault: {why}", shown(name)))?;
     }
     Ok(())
 }
@@ -193,7 +191,16 @@ mod tests {
         symlink(outside.path().join("target"), at("link")).unwrap();
         symlink(outside.path().join("new"), at("dangling")).unwrap();
         symlink(outside.path(), at("way")).unwrap();
-        for path in ["file", "directory", "link", "dangling", "way", "way/new", "file/below", "way/target"] {
+        for path in [
+            "file",
+            "directory",
+            "link",
+            "dangling",
+            "way",
+            "way/new",
+            "file/below",
+            "way/target",
+        ] {
             let why = write_files(work.path(), &[file(path, "s3cret")], None).unwrap_err();
             assert!(why.contains(&format!("`{path}`")) && !why.contains("s3cret"), "{why}");
         }
@@ -214,7 +221,18 @@ mod tests {
     #[test]
     fn a_path_mode_or_content_that_cannot_be_is_refused() {
         let work = tempfile::tempdir().unwrap();
-        for path in ["", "/etc/x", "../x", "a/../../x", "a//x", "a/", "./x", "a/./x", ".", "a\0b"] {
+        for path in [
+            "",
+            "/etc/x",
+            "../x",
+            "a/../../x",
+            "a//x",
+            "a/",
+            "./x",
+            "a/./x",
+            ".",
+            "a\0b",
+        ] {
             let why = write_files(work.path(), &[enforced(path, "")], None).unwrap_err();
             assert!(why.starts_with("the file `"), "{path}: {why}");
         }

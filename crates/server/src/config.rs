@@ -202,7 +202,9 @@ impl Config {
             })
             .collect();
         // What the agent would refuse is refused here: it would be started again and again.
-        if let Some(isolate) = text("agent.isolate").filter(|isolate| !["auto", "require", "none"].contains(&isolate.as_str())) {
+        if let Some(isolate) =
+            text("agent.isolate").filter(|isolate| !["auto", "require", "none"].contains(&isolate.as_str()))
+        {
             return Err(format!("agent.isolate is `{isolate}`; it is auto, require or none"));
         }
         if let Some(gpus) =

@@ -65,7 +65,9 @@ pub fn what_to_ask(refusal: &Refusal, who: &str) -> Option<String> {
             who,
             on,
             ..
-        } => Some(format!("ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`")),
+        } => Some(format!(
+            "ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`"
+        )),
         // A queue that is gone and one that is hidden are told in the same words.
         Refusal::NotFound { what: "queue", which } => Some(format!(
             "it is gone (deleted or renamed), or {who} may not see it: take it out of the agent's --queue, or, where it is there, ask an administrator: `ml rbac assign-role QueueAgent -u {who} --on queue:{which}`"

@@ -23,11 +23,20 @@ pub fn run_from_environment() -> i32 {
         slots: Some(variable("ML_TEST_SLOTS").map_or(2, |slots| slots.parse().unwrap_or(2))),
         gpus: None,
         configured: Settings {
-            job_env: [("LAYER", "file"), ("FILE", "file"), ("VAULT", "file")].map(owned).into(),
+            job_env: [("LAYER", "file"), ("FILE", "file"), ("VAULT", "file")]
+                .map(owned)
+                .into(),
             ..Settings::default()
         },
         given: Settings {
-            job_env: [("FROM_THE_AGENT", "yes"), ("LAYER", "flag"), ("FLAG", "flag"), ("OVER", "flag")].map(owned).into(),
+            job_env: [
+                ("FROM_THE_AGENT", "yes"),
+                ("LAYER", "flag"),
+                ("FLAG", "flag"),
+                ("OVER", "flag"),
+            ]
+            .map(owned)
+            .into(),
             isolate: variable("ML_TEST_ISOLATE").and_then(|word| Isolate::parse(&word)),
             protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
             fair: None,
@@ -111,7 +120,9 @@ fn a_server_that_forgot_the_agent_gets_it_registered_again() {
     let _agent = Agent::start(&server);
     server.wait("a poll", |known| (known.polls > 0).then_some(()));
     server.change(|known| known.forget_agent = true);
-    server.wait("a second registration", |known| (known.registered.len() > 1).then_some(()));
+    server.wait("a second registration", |known| {
+        (known.registered.len() > 1).then_some(())
+    });
     server.submit(lease(1, "echo fine"));
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
 }

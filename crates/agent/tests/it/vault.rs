@@ -46,7 +46,10 @@ fn code(server: &Server, files: &[(&str, &str)], links: &[(&str, &str)]) -> Stri
         builder.append_link(&mut header, name, target).unwrap();
     }
     let archive = builder.into_inner().unwrap().finish().unwrap();
-    let digest: String = Sha256::digest(&archive).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = Sha256::digest(&archive)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     server.change(|known| {
         known.code.insert(digest.clone(), archive);
     });
@@ -70,10 +73,19 @@ fn variables_come_from_the_file_the_vault_the_flags_the_experiment_and_what_is_e
             ("LANG", "C"),
             ("ML_API_KEY", "vault"),
         ]),
-        enforced_env: map([("ENFORCED", "enforced"), ("LAYER", "enforced"), ("ML_JOB_ID", "enforced")]),
+        enforced_env: map([
+            ("ENFORCED", "enforced"),
+            ("LAYER", "enforced"),
+            ("ML_JOB_ID", "enforced"),
+        ]),
         ..LeaseVault::default()
     };
-    job.env = map([("EXPERIMENT", "experiment"), ("OVER", "experiment"), ("LAYER", "experiment"), ("ENFORCED", "no")]);
+    job.env = map([
+        ("EXPERIMENT", "experiment"),
+        ("OVER", "experiment"),
+        ("LAYER", "experiment"),
+        ("ENFORCED", "no"),
+    ]);
     server.submit(job);
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
     assert_eq!(
@@ -124,13 +136,20 @@ fn files_are_the_jobs_own_with_their_mode_beside_its_code() {
     );
     // Where the agent keeps it, nobody else reads it; no command line of any process has it.
     let spec = agent.job_dir(1, 1).join("spec.json");
-    assert!(std::fs::read_to_string(&spec).unwrap().contains("a secret of the vault"));
+    assert!(
+        std::fs::read_to_string(&spec)
+            .unwrap()
+            .contains("a secret of the vault")
+    );
     assert_eq!(std::fs::metadata(&spec).unwrap().permissions().mode() & 0o777, 0o600);
     let own = std::process::id().to_string();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        assert!(process.file_name() == *own || !line.contains("a secret of the vault"), "{line}");
+        assert!(
+            process.file_name() == *own || !line.contains("a secret of the vault"),
+            "{line}"
+        );
     }
 }
 
@@ -145,7 +164,11 @@ fn what_vaults_give_one_job_is_seen_by_no_other() {
     let server = Server::start();
     let agent = Agent::start(&server);
     for (job, stays) in [(1, "true"), (2, "sleep 1000")] {
-        let mut given = with_files(job, &format!("cat key; echo up; {stays}"), vec![file("key", 0o644, "canary-file")]);
+        let mut given = with_files(
+            job,
+            &format!("cat key; echo up; {stays}"),
+            vec![file("key", 0o644, "canary-file")],
+        );
         given.vault.env = map([("KEY", "canary-env")]);
         given.vault.enforced_env = map([("FORCED", "canary-forced")]);
         server.submit(given);
@@ -166,7 +189,11 @@ fn what_vaults_give_one_job_is_seen_by_no_other() {
 fn a_file_that_cannot_be_written_ends_the_job_with_the_reason_and_no_link_of_its_code_is_followed() {
     let server = Server::start();
     let agent = Agent::start(&server);
-    let archive = code(&server, &[("taken", "code\n"), ("sub/x", "")], &[("link", "taken"), ("way", "sub")]);
+    let archive = code(
+        &server,
+        &[("taken", "code\n"), ("sub/x", "")],
+        &[("link", "taken"), ("way", "sub")],
+    );
     let ran = agent.dir.with_file_name("ran");
     let script = format!("touch {}; echo ran", ran.display());
     for (job, path, part) in [
@@ -176,7 +203,11 @@ fn a_file_that_cannot_be_written_ends_the_job_with_the_reason_and_no_link_of_its
         (4, "../file", "no part that is"),
         (5, "sub", "has something of that name"),
     ] {
-        let mut job_with = with_files(job, &script, vec![file("fine", 0o600, ""), file(path, 0o600, "hunter2")]);
+        let mut job_with = with_files(
+            job,
+            &script,
+            vec![file("fine", 0o600, ""), file(path, 0o600, "hunter2")],
+        );
         job_with.code = Some(archive.clone());
         server.submit(job_with);
         let end = server.wait_end(job, 1);
@@ -193,7 +224,10 @@ fn a_file_that_cannot_be_written_ends_the_job_with_the_reason_and_no_link_of_its
     wrong.vault.env = map([("A=B", "hunter2")]);
     server.submit(wrong);
     let reason = server.wait_end(6, 1).reason.unwrap();
-    assert!(reason.contains("the variable `A=B` of a vault") && !reason.contains("hunter2"), "{reason}");
+    assert!(
+        reason.contains("the variable `A=B` of a vault") && !reason.contains("hunter2"),
+        "{reason}"
+    );
     assert!(!ran.exists());
     let mut enforced = with_files(
         7,
@@ -230,7 +264,10 @@ fn secrets_are_asterisks_in_the_log_and_in_reasons() {
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
     let printed = server.printed(1);
     let all = printed.concat();
-    assert!(!all.contains("horse") && !all.contains("battery") && !all.contains("MIIE"), "{all}");
+    assert!(
+        !all.contains("horse") && !all.contains("battery") && !all.contains("MIIE"),
+        "{all}"
+    );
     assert!(printed.contains(&"key=********".to_owned()), "{printed:?}");
     // Shown when it had waited long enough, but for what a secret might begin with.
     assert!(all.contains("torn ********"), "{printed:?}");
@@ -282,7 +319,10 @@ fn settings_of_vaults_stand_between_file_and_flags_and_enforced_ones_above() {
         assert_eq!(told, [(true, false), (true, true)], "once more, for the turns");
     });
     let log = agent.log();
-    assert!(log.contains("settings from vaults: job_env (LAYER, FILE, VAULT, N), isolate, fair"), "{log}");
+    assert!(
+        log.contains("settings from vaults: job_env (LAYER, FILE, VAULT, N), isolate, fair"),
+        "{log}"
+    );
     assert!(log.contains("settings from enforced vaults: "), "{log}");
     assert!(log.contains("stand on the command line: slots, worker_name"), "{log}");
     assert!(!log.contains("=enforced") && !log.contains("settings\""), "{log}");
@@ -308,7 +348,10 @@ fn settings_that_cannot_be_used_stop_the_agent_from_taking_work_until_they_are_m
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
     assert_eq!(server.printed(1), ["mended"]);
     let said = server.said(1);
-    assert!(said[0].contains("namespaces") || said[0].contains("Landlock"), "{said:?}");
+    assert!(
+        said[0].contains("namespaces") || said[0].contains("Landlock"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -323,5 +366,7 @@ fn an_agent_says_which_of_its_queues_was_taken_away_and_goes_on_with_the_others(
     server.change(|known| known.not_served.clear());
     server.submit(lease(2, "true"));
     assert_eq!(server.wait_end(2, 1).exit_code, Some(0));
-    eventually("the other word", || agent.log().contains("from the queue `gpu` again").then_some(()));
+    eventually("the other word", || {
+        agent.log().contains("from the queue `gpu` again").then_some(())
+    });
 }

@@ -252,9 +252,7 @@ fn a_unit_for_systemd_is_printed() {
         assert!(unit.contains(part), "`{part}` is not in {unit}");
     }
     verify(&place, &unit);
-    let wrong = place
-        .ml_args(&["agent", "unit", "--job-env", "hunter2"])
-        .failed(2);
+    let wrong = place.ml_args(&["agent", "unit", "--job-env", "hunter2"]).failed(2);
     assert!(wrong.contains("KEY=VALUE") && !wrong.contains("hunter2"), "{wrong}");
 }
 
@@ -307,8 +305,14 @@ fn an_agent_that_loses_one_of_its_queues_says_which_and_goes_on_with_the_others(
     let role = "-u m1 --on queue:gpu";
     place.ml(&format!("rbac unassign-role QueueAgent {role}")).done();
     runs("without");
-    let log = says(&place, "takes nothing from the queue `gpu` any more, and goes on with the others");
-    assert!(log.contains("ml rbac assign-role QueueAgent -u m1 --on queue:gpu"), "{log}");
+    let log = says(
+        &place,
+        "takes nothing from the queue `gpu` any more, and goes on with the others",
+    );
+    assert!(
+        log.contains("ml rbac assign-role QueueAgent -u m1 --on queue:gpu"),
+        "{log}"
+    );
     place.ml(&format!("rbac assign-role QueueAgent {role}")).done();
     says(&place, "takes jobs from the queue `gpu` again");
     place.ml_args(&["queue", "delete", "gpu", "--yes"]).done();
@@ -337,7 +341,9 @@ fn an_agent_whose_key_was_revoked_or_whose_account_is_gone_says_so_and_takes_not
             "key" => {
                 let keys = place.ml("service-account keys m1").done();
                 let number = keys.split('\t').next().unwrap().to_owned();
-                place.ml_args(&["service-account", "revoke-key", "m1", &number, "--yes"]).done();
+                place
+                    .ml_args(&["service-account", "revoke-key", "m1", &number, "--yes"])
+                    .done();
             }
             _ => {
                 place.ml_args(&["service-account", "remove", "m1", "--yes"]).done();
@@ -345,7 +351,9 @@ fn an_agent_whose_key_was_revoked_or_whose_account_is_gone_says_so_and_takes_not
         }
         let log = says(&place, "refuses this agent, which takes no work until then");
         assert!(
-            log.contains("those that run end with their leases: its key was revoked or has ended, or its account was removed"),
+            log.contains(
+                "those that run end with their leases: its key was revoked or has ended, or its account was removed"
+            ),
             "{log}"
         );
         place.write("work.sh", "true\n");
@@ -361,7 +369,16 @@ fn whether_an_agent_runs_jobs_as_their_owners_is_shown() {
     let _plain = start(&place, "m1", &["--isolate", "none"]);
     let key = account(&place, "m2");
     place.ml("service-account edit m2 --allow-impersonation true").done();
-    let mut command = place.command(&["agent", "--server", place.url(), "--name", "m2", "--use-owner-token", "--slots", "1"]);
+    let mut command = place.command(&[
+        "agent",
+        "--server",
+        place.url(),
+        "--name",
+        "m2",
+        "--use-owner-token",
+        "--slots",
+        "1",
+    ]);
     command.arg("--key-file").arg(key).arg("--dir").arg(place.path("../m2"));
     let _owners = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     shows(&place, "agent describe m1", "as_owner\tno\n");

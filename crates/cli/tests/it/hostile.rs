@@ -106,9 +106,13 @@ print('done', flush=True)
 /// Starts an agent with a key in its environment, and something of the host's beside it.
 fn agent(place: &Place, name: &str, queue: &str, flags: &[&str]) -> Agent {
     place.ml(&format!("-u admin queue create {queue}")).done();
-    let key = place.ml(&format!("-u admin service-account create {name} --serve {queue}")).done();
+    let key = place
+        .ml(&format!("-u admin service-account create {name} --serve {queue}"))
+        .done();
     place
-        .ml(&format!("-u admin service-account edit {name} --allow-impersonation true"))
+        .ml(&format!(
+            "-u admin service-account edit {name} --allow-impersonation true"
+        ))
         .done();
     let mut command = place.command(&["agent", "--server", place.url(), "--name", name, "--queue", queue]);
     command
@@ -151,16 +155,33 @@ fn attempt(place: &Place, queue: &str, agent: &str) -> String {
     place.write("plain.py", "print('plain')\n");
     let run = |line: &str| place.ml(line).done().trim().to_owned();
     let env = "--env SECRET=canary-env";
-    run(&format!("run victim.py -u ana --queue {queue} --name canary-ended {env} --wait --timeout 60s"));
-    let victim = run(&format!("run victim.py -u ana --queue {queue} --name canary-runs {env} -- stay"));
+    run(&format!(
+        "run victim.py -u ana --queue {queue} --name canary-ended {env} --wait --timeout 60s"
+    ));
+    let victim = run(&format!(
+        "run victim.py -u ana --queue {queue} --name canary-runs {env} -- stay"
+    ));
     shows(place, &format!("logs {victim} -u ana"), "ready");
     let process = eventually("the victim's first process", || first_process(place, &victim));
-    let other = run(&format!("run plain.py -u mal --queue {queue} --name mals-other --wait --timeout 60s"));
+    let other = run(&format!(
+        "run plain.py -u mal --queue {queue} --name mals-other --wait --timeout 60s"
+    ));
     let top = place.path("..").canonicalize().unwrap();
     let pids = format!("{agent},{}", process.trim());
     let top = top.to_str().unwrap();
     let words = [
-        "run", "hostile.py", "-u", "mal", "--queue", queue, "--follow", "--", top, &pids, &victim, &other,
+        "run",
+        "hostile.py",
+        "-u",
+        "mal",
+        "--queue",
+        queue,
+        "--follow",
+        "--",
+        top,
+        &pids,
+        &victim,
+        &other,
     ];
     let said = place.ml_args(&words);
     assert_eq!(said.status, Some(0), "{said:?}");
@@ -169,13 +190,21 @@ fn attempt(place: &Place, queue: &str, agent: &str) -> String {
         assert!(log.contains(there), "{log}");
     }
     assert!(!log.contains("SEEN") && !log.contains("DONE"), "{log}");
-    for new in ["../data/new", "../data/agent/jobs/new", "../agent/jobs/new", "../home/new"] {
+    for new in [
+        "../data/new",
+        "../data/agent/jobs/new",
+        "../agent/jobs/new",
+        "../home/new",
+    ] {
         assert!(!place.path(new).exists(), "{new}");
     }
     // Unharmed, and as it was.
     for pid in [agent, process.trim()] {
         let status = std::fs::read_to_string(Path::new("/proc").join(pid).join("status")).unwrap();
-        assert!(!status.contains("State:\tT") && !status.contains("State:\tZ"), "{status}");
+        assert!(
+            !status.contains("State:\tT") && !status.contains("State:\tZ"),
+            "{status}"
+        );
     }
     let described = place.ml(&format!("experiment describe {victim} -u ana")).done();
     assert!(described.contains("RUNNING"), "{described}");
@@ -185,7 +214,10 @@ fn attempt(place: &Place, queue: &str, agent: &str) -> String {
 
 /// That each line of the interface about this experiment, or this path, has one of these answers.
 fn answers(log: &str, about: &str, allowed: &[&str]) {
-    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with("API ") && line.contains(about)).collect();
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| line.starts_with("API ") && line.contains(about))
+        .collect();
     assert!(!lines.is_empty(), "nothing about {about}: {log}");
     for line in lines {
         let status = line.rsplit(' ').next().unwrap();
@@ -197,7 +229,13 @@ fn refused_whoever_it_runs_as(log: &str) {
     answers(log, "/experiments/VICTIM", &["403", "404"]);
     answers(log, "GET /experiments/VICTIM", &["404"]);
     answers(log, "POST /experiments ", &["403", "404"]);
-    for about in ["GET /vault", "GET /users", "GET /service-accounts", "GET /audit", "GET /tokens"] {
+    for about in [
+        "GET /vault",
+        "GET /users",
+        "GET /service-accounts",
+        "GET /audit",
+        "GET /tokens",
+    ] {
         answers(log, about, &["401", "403", "404"]);
     }
 }
@@ -225,12 +263,26 @@ fn without_isolation_the_same_job_sees_and_harms_others() {
     // It looks at this place alone, and not through all of the machine; and what it sees of a process does not make that its own.
     let processes = format!("['/proc/{}', '/proc/{}']", machine.0.id(), process.trim());
     let hostile = HOSTILE
-        .replace("[place, '/tmp', '/var/tmp', '/dev/shm', '/run', '/root/.ml']", "[place]")
+        .replace(
+            "[place, '/tmp', '/var/tmp', '/dev/shm', '/run', '/root/.ml']",
+            "[place]",
+        )
         .replace("glob.glob('/proc/[0-9]*')", &processes)
         .replace("if os.path.exists('/proc/%d' % pid):", "if False:");
     place.write("hostile.py", &hostile);
     let words = [
-        "run", "hostile.py", "-u", "mal", "--queue", "machine", "--follow", "--", top, &pid, &victim, &victim,
+        "run",
+        "hostile.py",
+        "-u",
+        "mal",
+        "--queue",
+        "machine",
+        "--follow",
+        "--",
+        top,
+        &pid,
+        &victim,
+        &victim,
     ];
     let said = place.ml_args(&words);
     let _ = bystander.kill();
@@ -239,7 +291,13 @@ fn without_isolation_the_same_job_sees_and_harms_others() {
     shows(&place, &format!("experiment describe {victim} -u ana"), "CANCELED");
     drop(machine);
     let log = said.out;
-    for seen in ["SEEN canary-file ", "SEEN canary-env ", "SEEN canary-host ", "SEEN canary-runs ", "SEEN ml_"] {
+    for seen in [
+        "SEEN canary-file ",
+        "SEEN canary-env ",
+        "SEEN canary-host ",
+        "SEEN canary-runs ",
+        "SEEN ml_",
+    ] {
         assert!(log.contains(seen), "{seen}: {log}");
     }
     for done in [format!("DONE ptrace {pid}"), format!("DONE kill {pid}")] {

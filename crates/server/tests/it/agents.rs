@@ -832,7 +832,10 @@ fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_ke
 fn an_agent_that_may_not_serve_one_of_its_queues_any_more_gets_work_from_the_others_and_is_told_why() {
     on_both(|world| async move {
         for name in ["elsewhere", "third"] {
-            let made = world.admin.post("/api/v1/queues", json!({"name": name, "access": "assigned"})).await;
+            let made = world
+                .admin
+                .post("/api/v1/queues", json!({"name": name, "access": "assigned"}))
+                .await;
             assert_eq!(made.status, 200, "{}", made.text);
         }
         let new = bailiwick_api::users::NewServiceAccount {
@@ -851,12 +854,18 @@ fn an_agent_that_may_not_serve_one_of_its_queues_any_more_gets_work_from_the_oth
         assert!(machine.post(&poll, wait(0)).await.json().get("not_served").is_none());
         // Taken away while a poll waits: told at once.
         let take = |queue: &str| json!({"assignments": [{"role": "QueueAgent", "user": "machine", "on": format!("queue:{queue}")}]});
-        let (told, taken) = tokio::join!(machine.post(&poll, wait(60_000)), async {
-            tokio::task::yield_now().await;
+        let (told, taken) = tokio::join!(machine.post(&poll, wait(10_000)), async {
+            // Most likely the poll waits by now; else its end tells it.
+            for _ in 0..3 {
+                world.admin.get("/api/v1/me").await;
+            }
             world.admin.post("/api/v1/assignments/remove", take("elsewhere")).await
         });
         assert_eq!((told.status, taken.status), (200, 200), "{} {}", told.text, taken.text);
-        let why = told.json()["not_served"]["elsewhere"].as_str().unwrap_or_default().to_owned();
+        let why = told.json()["not_served"]["elsewhere"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         assert!(
             why.contains("it is gone (deleted or renamed), or machine may not see it")
                 && why.contains("`ml rbac assign-role QueueAgent -u machine --on queue:elsewhere`"),
@@ -871,7 +880,9 @@ fn an_agent_that_may_not_serve_one_of_its_queues_any_more_gets_work_from_the_oth
         let mut other = both.clone();
         other["name"] = json!("other");
         assert_eq!(machine.post("/api/v1/agents", other).await.status, 404);
-        let more = machine.post("/api/v1/agents", words(&["elsewhere", "default", "third"])).await;
+        let more = machine
+            .post("/api/v1/agents", words(&["elsewhere", "default", "third"]))
+            .await;
         assert!(more.status == 404 && more.text.contains("third"), "{}", more.text);
         // Without any it is refused as ever.
         let taken = world.admin.post("/api/v1/assignments/remove", take("default")).await;
