@@ -815,7 +815,7 @@ pub struct AgentFlags {
     /// Only these GPUs, as in 0,1
     #[arg(long, value_delimiter = ',', value_name = "INDEX")]
     pub gpus: Option<Vec<u32>>,
-    /// Whether to keep jobs apart from each other and from the agent: as far as the machine allows; by namespaces or Landlock or not run at all; not [default: auto]
+    /// auto: keep jobs apart from each other and from the agent as far as the machine allows; require: by namespaces or Landlock, or run none; none: not at all [default: auto]
     #[arg(long, value_enum)]
     pub isolate: Option<Isolate>,
     /// A variable in the environment of every job

@@ -309,7 +309,7 @@ fn settings_of_vaults_stand_between_file_and_flags_and_enforced_ones_above() {
     job.vault.env = map([("VAULT", "vault")]);
     job.env = map([("OVER", "experiment")]);
     server.submit(job);
-    assert_eq!(server.wait_end(1, 1).exit_code.is_some(), true);
+    assert!(server.wait_end(1, 1).exit_code.is_some());
     assert_eq!(
         server.printed(1),
         ["LAYER=flag", "FILE=settings", "VAULT=vault", "N=4", "OVER=enforced"]
