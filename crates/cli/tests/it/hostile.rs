@@ -209,6 +209,8 @@ fn attempt(place: &Place, queue: &str, agent: &str) -> String {
     let described = place.ml(&format!("experiment describe {victim} -u ana")).done();
     assert!(described.contains("RUNNING"), "{described}");
     place.ml(&format!("kill {victim} -u ana")).done();
+    // Nothing of it is left running when the test ends.
+    shows(place, &format!("experiment describe {victim} -u ana"), "CANCELED");
     log
 }
 
