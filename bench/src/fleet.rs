@@ -43,7 +43,8 @@ impl Default for Options {
     }
 }
 
-const LEASE: Duration = Duration::from_secs(40);
+/// Four polls, as real agents have it.
+const LEASE: Duration = Duration::from_secs(120);
 const SILENCE: Duration = Duration::from_secs(30);
 const POLL_MS: i64 = 30_000;
 const AT_REST: Duration = Duration::from_secs(30);
@@ -51,7 +52,7 @@ const STARTS: usize = 200;
 const SUBMITTERS: usize = 16;
 /// How long jobs run while agents are silent or killed.
 const LONG: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is asked of all agents.
 #[derive(Clone, Copy, PartialEq)]

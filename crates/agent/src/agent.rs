@@ -8,26 +8,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use bailiwick_api::agents::{Held, JobLease, JobUsage, Poll, PollAnswer, Register, StopOrder};
+use bailiwick_api::agents::{Held, JobLease, JobUsage, Poll, PollAnswer, Register, Registered, StopOrder};
 use bailiwick_api::experiments::{Stop, Usage};
 use bailiwick_api::{AgentId, JobId};
 use bailiwick_client::{Client, Error};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::Options;
 use crate::cgroup::Cgroups;
 use crate::code::Cache;
 use crate::job_dir::{JobDir, StopFile, boot_ms, disk_use, exact_duration, size_words, write_whole};
 use crate::load::Meter;
+use crate::settings::{InForce, Section};
 use crate::slots::{self, Slots};
 use crate::tree;
 use crate::watch::Watch;
+use crate::{Isolate, Options, Settings, doctor};
 
 /// Longest wait of a poll.
 const WAIT_MS: i64 = 30_000;
 /// What jobs use is told at most this often.
 const USAGE_PAUSE_MS: i64 = 5000;
+/// Settings that could not be used are asked for again after so long.
+const LOOK_AGAIN_MS: i64 = 30_000;
 /// Jobs that need no slot.
 const SLOTLESS_JOBS_MAX: usize = 64;
 /// A predecessor gets so long to let go of the directory.
@@ -87,7 +90,6 @@ pub struct Agent {
     pub cache: Cache,
     pub watch: Option<Watch>,
     meter: Meter,
-    pub hide: Vec<PathBuf>,
     /// Tells this agent from another one of the same name; kept in its directory.
     instance: String,
     /// Something in the state changed that the server should hear of.
@@ -103,6 +105,13 @@ pub struct State {
     pub jobs: BTreeMap<(JobId, i64), Entry>,
     /// The server has answered a poll: what it did not want dropped is ours.
     pub answered: bool,
+    /// What holds for jobs that begin from now on.
+    pub in_force: InForce,
+    /// Why the settings that vaults give it cannot be used: it takes no work until they can.
+    unusable: Option<String>,
+    registered_ms: i64,
+    /// Queues that it was told it may not serve (any more), and why.
+    not_served: BTreeMap<String, String>,
     /// Why the server lets it not even begin.
     refused: Option<String>,
     disk_full: bool,
@@ -152,8 +161,11 @@ impl Agent {
         let watch = Watch::new()
             .inspect_err(|why| tracing::warn!(%why, "files cannot be watched; logs arrive a little later"))
             .ok();
-        let mut hide = options.protect.clone();
-        hide.push(dir.clone());
+        let none = Settings::default();
+        let in_force = InForce::of(&options.configured, &none, &options.given, &none);
+        if in_force.isolate == Isolate::Require {
+            doctor::can_isolate(&dir)?;
+        }
         let agent = Agent {
             client,
             meter: Meter::new(&dir, &slots.list),
@@ -161,10 +173,12 @@ impl Agent {
             cgroups: Cgroups::prepare(),
             cache: Cache::open(dir.join("code")).map_err(at)?,
             watch,
-            hide,
             instance: instance(&dir).map_err(at)?,
             changed: Notify::new(),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                in_force,
+                ..State::default()
+            }),
             dir,
             options,
         };
@@ -239,7 +253,16 @@ impl Agent {
             };
             let lease_ms = self.state().lease_ms;
             // Two polls must fit into a lease with room to spare: the second one's answer renews what the first one's sending began.
-            let most = if self.uses_more() || !self.meter.is_whole() {
+            let (unusable, registered_ms) = {
+                let state = self.state();
+                (state.unusable.is_some(), state.registered_ms)
+            };
+            if unusable && boot_ms() - registered_ms >= LOOK_AGAIN_MS {
+                // Somebody may have mended the vault.
+                self.state().agent = None;
+                continue;
+            }
+            let most = if unusable || self.uses_more() || !self.meter.is_whole() {
                 USAGE_PAUSE_MS
             } else {
                 WAIT_MS
@@ -271,6 +294,7 @@ impl Agent {
                             .said
                             .retain(|message| !message.starts_with("takes no jobs"));
                     }
+                    self.note_queues(&answer.not_served);
                     self.renew(&poll.held, &answer.drop, sent_ms, lease_ms);
                     let news = self.obey(answer, sent_ms, lease_ms);
                     self.note_answered();
@@ -368,23 +392,38 @@ impl Agent {
         if let Some(agent) = self.state().agent {
             return Some(agent);
         }
-        let register = Register {
+        let mut register = Register {
             name: self.options.name.clone(),
             queues: self.options.queues.clone(),
-            fair: self.options.fair,
+            fair: self.state().in_force.fair,
             slots: self.slots.list.clone(),
             hardware: slots::hardware(),
             instance: self.instance.clone(),
             use_owner_token: self.options.use_owner_token,
-            vaults: false,
+            vaults: true,
         };
-        match self.client.register_agent(&register).await {
+        let mut answer = self.client.register_agent(&register).await;
+        if let Ok(registered) = &answer {
+            self.take_settings(registered).await;
+            let fair = self.state().in_force.fair;
+            if fair != register.fair {
+                // The server deals out the work: it is told what its own answer has changed.
+                register.fair = fair;
+                answer = self.client.register_agent(&register).await;
+            }
+        }
+        match answer {
             Ok(registered) => {
                 backoff.reset();
                 self.forgive();
-                self.tell_start("registered", &registered.agent.to_string());
+                let unusable = self.state().unusable.clone();
+                match unusable {
+                    Some(why) => self.tell_start("refused", &why),
+                    None => self.tell_start("registered", &registered.agent.to_string()),
+                }
                 let mut state = self.state();
                 state.agent = Some(registered.agent);
+                state.registered_ms = boot_ms();
                 state.lease_ms = registered.lease_ms.max(1000);
                 tracing::info!(agent = registered.agent.0, slots = self.slots.list.len(), "registered");
                 // Reports that were refused in the meantime can go on.
@@ -407,11 +446,69 @@ impl Agent {
         }
     }
 
+    /// What the vaults of its account say for it, from now on. It never goes on without what cannot be used.
+    async fn take_settings(&self, registered: &Registered) {
+        let read = |section| Section::read(section);
+        let of_vaults = read(&registered.settings).and_then(|vault| Ok((vault, read(&registered.enforced)?)));
+        let usable = match of_vaults {
+            Ok((vault, enforced)) => self.put_in_force(&vault, &enforced).await,
+            Err(why) => Err(why),
+        };
+        match &usable {
+            Ok(()) => self.state().said.retain(|message| !message.starts_with(UNUSABLE)),
+            Err(why) => self.say_once(format!(
+                "{UNUSABLE}: {why}; it takes no work until that is mended in the vault of its account (or of one of its groups)"
+            )),
+        }
+        self.state().unusable = usable.err();
+    }
+
+    async fn put_in_force(&self, vault: &Section, enforced: &Section) -> Result<(), String> {
+        let (configured, given) = (&self.options.configured, &self.options.given);
+        let force = InForce::of(configured, &vault.settings, given, &enforced.settings);
+        if force.isolate == Isolate::Require {
+            let dir = self.dir.clone();
+            let held = tokio::task::spawn_blocking(move || doctor::can_isolate(&dir)).await;
+            held.unwrap_or_else(|why| Err(why.to_string()))?;
+        }
+        self.state().in_force = force;
+        for (section, words) in [(vault, "from vaults"), (enforced, "from enforced vaults")] {
+            if !section.names.is_empty() {
+                self.say_once(format!("settings {words}: {}", section.names.join(", ")));
+            }
+            if !section.ignored.is_empty() {
+                let ignored = section.ignored.join(", ");
+                self.say_once(format!(
+                    "settings {words} left out, which describe the machine and stand on the command line: {ignored}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which queues have been taken from it, and which it has again.
+    fn note_queues(&self, not_served: &BTreeMap<String, String>) {
+        let before = std::mem::replace(&mut self.state().not_served, not_served.clone());
+        let say = |message: String| {
+            tracing::warn!("{message}");
+            eprintln!("agent: {message}");
+        };
+        for (queue, why) in not_served.iter().filter(|(queue, _)| !before.contains_key(*queue)) {
+            say(format!(
+                "takes nothing from the queue `{queue}` any more, and goes on with the others: {why}"
+            ));
+        }
+        for queue in before.keys().filter(|queue| !not_served.contains_key(*queue)) {
+            say(format!("takes jobs from the queue `{queue}` again"));
+        }
+    }
+
     fn compose(&self, wait_ms: i64) -> Poll {
         let disk_full = slots::disk_space(&self.dir).is_some_and(|(free, total)| free < slots::least_free(total));
         let load = self.meter.measure(USAGE_PAUSE_MS);
         let mut state = self.state();
         state.disk_full = disk_full;
+        let takes_nothing = disk_full || state.unusable.is_some();
         let held = state
             .jobs
             .iter()
@@ -439,12 +536,12 @@ impl Agent {
         Poll {
             usage,
             held,
-            free_slots: if disk_full {
+            free_slots: if takes_nothing {
                 0
             } else {
                 self.free_slots(&state).len() as i64
             },
-            draining: disk_full,
+            draining: takes_nothing,
             wait_ms,
             instance: self.instance.clone(),
             load,
@@ -585,7 +682,11 @@ impl Agent {
             .values()
             .filter(|entry| !entry.ended && entry.slots_wanted == 0)
             .count();
-        if slots.len() < wanted || (wanted == 0 && slotless >= SLOTLESS_JOBS_MAX) || state.disk_full {
+        if slots.len() < wanted
+            || (wanted == 0 && slotless >= SLOTLESS_JOBS_MAX)
+            || state.disk_full
+            || state.unusable.is_some()
+        {
             return false;
         }
         slots.truncate(wanted);
@@ -609,6 +710,7 @@ impl Agent {
 }
 
 const SERVER_TROUBLE: &str = "server:";
+const UNUSABLE: &str = "settings from vaults cannot be used";
 
 /// Until when a job may run that was renewed by a poll sent at `sent_ms`: a tenth is kept back for ending it.
 fn deadline(sent_ms: i64, lease_ms: i64) -> i64 {

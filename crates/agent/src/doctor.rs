@@ -84,6 +84,22 @@ pub fn doctor(options_dir: &Path) -> Vec<Check> {
     ]
 }
 
+/// Whether one of the layers holds without which `--isolate require` runs no job; else why none does. Takes some hundredths of a second.
+pub fn can_isolate(dir: &Path) -> Result<(), String> {
+    let place = Place::make(dir).map_err(|why| format!("{}: {why}", dir.display()))?;
+    let mut whys = Vec::new();
+    for plan in Plan::all(Isolate::Require, false) {
+        match place.hides(plan) {
+            Ok(()) => return Ok(()),
+            Err(why) => whys.push(why),
+        }
+    }
+    Err(format!(
+        "isolation is required (`--isolate require`) and cannot be had on this machine: {}; see `ml agent doctor`",
+        whys.join("; ")
+    ))
+}
+
 fn slots_words() -> String {
     match slots::Slots::find(None, None) {
         Ok(slots) => {

@@ -50,15 +50,18 @@ impl Plan {
         };
         match isolate {
             Isolate::None => vec![NOTHING],
-            Isolate::Auto => vec![
-                Plan {
-                    namespaces: true,
-                    user_namespace: !Uid::effective().is_root(),
-                    ..auto
-                },
-                Plan { landlock: true, ..auto },
-                auto,
-            ],
+            Isolate::Auto | Isolate::Require => {
+                let strong = [
+                    Plan {
+                        namespaces: true,
+                        user_namespace: !Uid::effective().is_root(),
+                        ..auto
+                    },
+                    Plan { landlock: true, ..auto },
+                ];
+                let weak = (isolate == Isolate::Auto).then_some(auto);
+                strong.into_iter().chain(weak).collect()
+            }
         }
     }
 
@@ -96,7 +99,7 @@ impl Plan {
 
 /// The OS user of a job, when this process may become another one.
 pub fn own_user(isolate: Isolate, job: i64) -> Option<u32> {
-    let may = isolate == Isolate::Auto
+    let may = isolate != Isolate::None
         && Uid::effective().is_root()
         && has_capabilities(&[CAP_CHOWN, CAP_SETGID, CAP_SETUID]);
     may.then(|| (FIRST_USER + job.rem_euclid(USERS)) as u32)
@@ -353,6 +356,13 @@ mod tests {
             visible(&root.join("a/secret/deep"), &[root.join("a/secret")]),
             Vec::<PathBuf>::new()
         );
+    }
+
+    #[test]
+    fn required_isolation_has_no_plan_without_namespaces_or_landlock() {
+        let plans = Plan::all(Isolate::Require, true);
+        assert_eq!(plans[..], Plan::all(Isolate::Auto, true)[..2]);
+        assert!(plans.iter().all(|plan| plan.namespaces || plan.landlock));
     }
 
     #[test]

@@ -24,10 +24,12 @@ use crate::agent::{Agent, Backoff};
 use crate::code::{self, Bounds};
 use crate::isolation;
 use crate::job_dir::{JobDir, Spec, ended, now, to_json, write_whole};
+use crate::mask::Mask;
 use crate::shim::make_places;
 use crate::slots;
 use crate::spool::{BATCH_BYTES_MAX, Batch, Reader, Writer};
 use crate::tree;
+use crate::vault;
 use crate::watch::Process;
 
 /// Lines that come in quick succession travel together.
@@ -128,15 +130,20 @@ impl Job {
             let entry = &state.jobs[&self.key];
             (entry.slots.clone(), entry.deadline_ms)
         };
+        let force = agent.state().in_force.clone();
+        let mut hide = force.protect;
+        hide.push(agent.dir.clone());
         let spec = Spec {
             server: agent.client.server().to_owned(),
             slot_kind: agent.slots.kind(),
             slots,
             has_gpus: agent.slots.has_gpus,
-            isolate: agent.options.isolate,
-            user: isolation::own_user(agent.options.isolate, lease.job.0),
-            hide: agent.hide.clone(),
-            job_env: agent.options.job_env.clone(),
+            isolate: force.isolate,
+            user: isolation::own_user(force.isolate, lease.job.0),
+            hide,
+            default_env: force.default_env,
+            job_env: force.job_env,
+            enforced_env: force.enforced_env,
             path: std::env::var("PATH").unwrap_or_else(|_| "/usr/local/bin:/usr/bin:/bin".into()),
             lang: std::env::var("LANG").unwrap_or_else(|_| "C.UTF-8".into()),
             cgroups: agent.cgroups.clone(),
@@ -150,7 +157,7 @@ impl Job {
         Ok(spec)
     }
 
-    /// Unpacks the code and starts the shim.
+    /// Unpacks the code, writes what vaults give, and starts the shim.
     async fn begin(&self, spec: &Spec) -> Result<Option<Process>, Stopped> {
         let cannot = |what: &str, why: io::Error| Stopped::CannotStart {
             reason: format!("cannot start: {what}: {why}"),
@@ -169,12 +176,31 @@ impl Job {
                 stopped = self.stopped() => return Err(stopped),
             }
         }
+        self.apply_vault(spec).await?;
         if self.stop_asked() {
             return Err(self.stopped().await);
         }
         self.spawn()
             .map(Some)
             .map_err(|why| cannot("its supervisor does not start", why))
+    }
+
+    /// A job whose vaults cannot be applied ends with the reason: another machine could do no better, and without them it would be another job.
+    async fn apply_vault(&self, spec: &Spec) -> Result<(), Stopped> {
+        if spec.lease.vault.is_empty() {
+            return Ok(());
+        }
+        let (given, work, user) = (spec.lease.vault.clone(), self.dir.work(), spec.user);
+        let applied = tokio::task::spawn_blocking(move || {
+            vault::check_variables(&given)?;
+            Mask::of(&given.secrets)?;
+            vault::write_files(&work, &given.files, user)
+        });
+        let applied = applied.await.unwrap_or_else(|why| Err(why.to_string()));
+        applied.map_err(|why| Stopped::CannotStart {
+            reason: format!("cannot start: {why}"),
+            lost: false,
+        })
     }
 
     fn stop_asked(&self) -> bool {
@@ -613,6 +639,17 @@ impl Job {
 
     /// In place of a shim: the last line and the end.
     async fn write_end(&self, line: &str, reason: &str, lost: bool) {
+        // It may have come to its end before there was a `spec.json`, and then there is nothing to mask either.
+        let mask = self
+            .dir
+            .spec()
+            .ok()
+            .and_then(|spec| Mask::of(&spec.lease.vault.secrets).ok()?);
+        let masked = |text: &str| {
+            mask.as_ref()
+                .map_or(text.to_owned(), |mask| mask.text(text).into_owned())
+        };
+        let (line, reason) = (masked(line), masked(reason));
         let mut backoff = Backoff::default();
         loop {
             let _ = fs::create_dir_all(self.dir.spool());
@@ -620,7 +657,7 @@ impl Job {
                 writer.line(now(), Stream::System, line.as_bytes(), false);
                 writer.flush();
                 self.dir
-                    .write_exit(&ended(None, None, Some(reason.to_owned()), lost, now()))
+                    .write_exit(&ended(None, None, Some(reason.clone()), lost, now()))
             });
             match written {
                 Ok(()) => return,

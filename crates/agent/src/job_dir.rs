@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/jobs/JOB.FENCE/
-//!   spec.json    what to run and how; written before anything else (0600)
+//!   spec.json    what to run and how, with its key and the values of its vaults; written before anything else (0600)
 //!   shim.lock    locked by the shim for as long as it lives; holds its process id
 //!   control      a fifo: a byte in it tells the shim to look at `stop` and `lease` again
 //!   stop         how to end the job; the last one written counts
@@ -38,8 +38,21 @@ pub enum Isolate {
     /// As strongly as the machine allows.
     #[default]
     Auto,
+    /// By namespaces or at least Landlock; where neither can be had, no job is run.
+    Require,
     /// Not at all: jobs run as the agent's own user and see what it sees.
     None,
+}
+
+impl Isolate {
+    pub fn parse(word: &str) -> Option<Isolate> {
+        match word {
+            "auto" => Some(Isolate::Auto),
+            "require" => Some(Isolate::Require),
+            "none" => Some(Isolate::None),
+            _ => None,
+        }
+    }
 }
 
 /// All that a shim needs to know about its job.
@@ -56,7 +69,14 @@ pub struct Spec {
     pub user: Option<u32>,
     /// Directories that the job must not see.
     pub hide: Vec<PathBuf>,
+    /// From the agent's configuration file and its account's vaults: below those of the job's vaults.
+    #[serde(default)]
+    pub default_env: BTreeMap<String, String>,
+    /// From the agent's command line.
     pub job_env: BTreeMap<String, String>,
+    /// From enforced vaults of the agent's account: above the experiment's own.
+    #[serde(default)]
+    pub enforced_env: BTreeMap<String, String>,
     pub path: String,
     pub lang: String,
     pub cgroups: Cgroups,

@@ -13,19 +13,22 @@ mod job;
 mod job_dir;
 mod launch;
 mod load;
+mod mask;
+mod settings;
 mod shim;
 mod slots;
 mod spool;
 mod tree;
 mod usage;
+mod vault;
 mod watch;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use agent::{run, running, stop};
 pub use doctor::{Check, doctor};
 pub use job_dir::Isolate;
+pub use settings::Settings;
 pub use shim::shim;
 
 /// How an agent works.
@@ -40,19 +43,16 @@ pub struct Options {
     /// Names the machine; the same name with the same account is the same agent again.
     pub name: String,
     pub queues: Vec<String>,
-    /// The queues take turns instead of one waiting for those before it.
-    pub fair: bool,
     /// Where jobs run and code is kept. One agent at a time.
     pub dir: PathBuf,
     /// So many CPU slots in place of what the machine has.
     pub slots: Option<u32>,
     /// Exactly these GPUs in place of all.
     pub gpus: Option<Vec<u32>>,
-    pub isolate: Isolate,
-    /// Environment for all jobs.
-    pub job_env: BTreeMap<String, String>,
-    /// Directories no job may see: the server's data. A program that jobs need must not stand in one.
-    pub protect: Vec<PathBuf>,
+    /// From a configuration file: below what vaults of the agent's account set.
+    pub configured: Settings,
+    /// From the command line: above that, and below enforced vaults.
+    pub given: Settings,
     /// Run each job as its owner, where the account is allowed to.
     pub use_owner_token: bool,
     /// End (jobs run on) when standard input ends: for an agent that is the server's child.

@@ -1,6 +1,7 @@
 //! The shim: one small process for each job, which outlives the agent. It starts the program, writes its output to the spool, holds it to its limits and its lease,
 //! ends all of it when told to, and writes down how it ended.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -28,9 +29,10 @@ use serde_json::Value;
 use crate::cgroup::JobCgroup;
 use crate::isolation::Plan;
 use crate::job_dir::{
-    JobDir, Spec, Started, StopFile, boot_ms, disk_use, ended, exact_duration, now, to_json, write_whole,
+    Isolate, JobDir, Spec, Started, StopFile, boot_ms, disk_use, ended, exact_duration, now, to_json, write_whole,
 };
 use crate::launch::{self, Init, Program};
+use crate::mask::{self, Mask};
 use crate::spool::Writer;
 use crate::tree;
 use crate::usage::Meter;
@@ -93,6 +95,7 @@ fn supervise(dir: JobDir) -> Result<(), String> {
     let spec = dir.spec().map_err(words("spec.json"))?;
     dir.reserve().map_err(words("the place for its end"))?;
     let spool = Writer::open(&dir.spool()).map_err(words("spool"))?;
+    let mask = Mask::of(&spec.lease.vault.secrets)?;
 
     let mut supervisor = Supervisor {
         spool,
@@ -109,6 +112,7 @@ fn supervise(dir: JobDir) -> Result<(), String> {
         deadline: dir.deadline_ms(),
         messages: Vec::new(),
         warnings: Vec::new(),
+        mask,
         dir,
         spec,
     };
@@ -126,6 +130,7 @@ struct Ending {
 struct Supervisor {
     dir: JobDir,
     spec: Spec,
+    mask: Option<Mask>,
     spool: Writer,
     cgroup: JobCgroup,
     init: Option<Init>,
@@ -155,7 +160,8 @@ impl Supervisor {
         }
         match self.start() {
             Ok((stdout, stderr)) => {
-                let mut streams = [Output::new(stdout, Stream::Stdout), Output::new(stderr, Stream::Stderr)];
+                let output = |fd, stream| Output::new(fd, stream, self.mask.clone());
+                let mut streams = [output(stdout, Stream::Stdout), output(stderr, Stream::Stderr)];
                 self.oversee(signals, control, timer, &mut streams);
             }
             Err(why) => {
@@ -210,7 +216,11 @@ impl Supervisor {
                 .unwrap_or("its first process ended at once");
             self.warnings.push(why.to_owned());
         }
-        Err(self.warnings.join("; "))
+        let why = self.warnings.join("; ");
+        match self.spec.isolate {
+            Isolate::Require => Err(format!("isolation is required here and cannot be had: {why}")),
+            _ => Err(why),
+        }
     }
 
     /// A program that is not found may stand where the job's user cannot look.
@@ -594,7 +604,8 @@ impl Supervisor {
         }
         self.spool.flush();
         self.cgroup.remove();
-        let exit = ended(ending.code, ending.signal, self.reason.take(), self.lost, now());
+        let reason = self.reason.take().map(|reason| self.masked(&reason).into_owned());
+        let exit = ended(ending.code, ending.signal, reason, self.lost, now());
         // Without it the agent would take the job for lost; a full disk was provided for.
         for _ in 0..600 {
             match self.dir.write_exit(&exit) {
@@ -606,7 +617,15 @@ impl Supervisor {
     }
 
     fn say(&mut self, text: &str) {
+        let text = self.masked(text).into_owned();
         self.spool.line(now(), Stream::System, text.as_bytes(), false);
+    }
+
+    fn masked<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        match &self.mask {
+            Some(mask) => mask.text(text),
+            None => text.into(),
+        }
     }
 
     fn program(&self, processes: i64) -> Result<Program, String> {
@@ -675,7 +694,8 @@ fn signal_name(signal: i32) -> String {
     Signal::try_from(signal).map_or_else(|_| format!("signal {signal}"), |signal| signal.as_str().to_owned())
 }
 
-/// The whole environment of a job, built from nothing: none of the agent's own variables is in it.
+/// The whole environment of a job, built from nothing: none of the agent's own variables is in it. What comes later goes over what came before; the agent's own
+/// `ML_…` and the slots' come last.
 fn environment(spec: &Spec, dir: &JobDir) -> BTreeMap<String, String> {
     let lease = &spec.lease;
     let mut env = BTreeMap::new();
@@ -686,8 +706,17 @@ fn environment(spec: &Spec, dir: &JobDir) -> BTreeMap<String, String> {
     put("LOGNAME", lease.owner.clone());
     put("HOME", dir.work().display().to_string());
     put("TMPDIR", dir.tmp().display().to_string());
-    for (key, value) in spec.job_env.iter().chain(&lease.env) {
-        put(key, value.clone());
+    for variables in [
+        &spec.default_env,
+        &lease.vault.env,
+        &spec.job_env,
+        &lease.env,
+        &spec.enforced_env,
+        &lease.vault.enforced_env,
+    ] {
+        for (key, value) in variables {
+            put(key, value.clone());
+        }
     }
     let parameters = lease
         .config
@@ -751,6 +780,8 @@ fn plain_values(value: Value) -> Value {
 struct Output {
     fd: Option<File>,
     stream: Stream,
+    /// Where the job has secrets: all that goes into `line` has gone through it.
+    mask: Option<mask::Stream>,
     line: Vec<u8>,
     /// When the part of a line that waits for its end came.
     partial_since: Option<i64>,
@@ -759,10 +790,11 @@ struct Output {
 }
 
 impl Output {
-    fn new(fd: OwnedFd, stream: Stream) -> Output {
+    fn new(fd: OwnedFd, stream: Stream, mask: Option<Mask>) -> Output {
         Output {
             fd: Some(fd.into()),
             stream,
+            mask: mask.map(mask::Stream::of),
             line: Vec::new(),
             partial_since: None,
             continued: false,
@@ -787,7 +819,7 @@ impl Output {
     fn take(&mut self, mut data: &[u8], spool: &mut Writer) {
         let time = now();
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(&data[..end]);
+            self.add(&data[..end], true);
             data = &data[end + 1..];
             self.cut_long(time, spool);
             let text = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
@@ -796,12 +828,20 @@ impl Output {
             self.partial_since = None;
             self.continued = false;
         }
-        self.line.extend_from_slice(data);
+        self.add(data, false);
         self.cut_long(time, spool);
         if self.line.is_empty() {
             self.partial_since = None;
         } else {
             self.partial_since.get_or_insert_with(boot_ms);
+        }
+    }
+
+    fn add(&mut self, data: &[u8], ends: bool) {
+        match &mut self.mask {
+            None => self.line.extend_from_slice(data),
+            Some(mask) if ends => mask.line_end(data, &mut self.line),
+            Some(mask) => mask.piece(data, &mut self.line),
         }
     }
 
@@ -828,6 +868,8 @@ impl Output {
 
     /// The last line may have no end, and still counts.
     fn end(&mut self, spool: &mut Writer) {
+        self.add(b"", true);
+        self.cut_long(now(), spool);
         if !self.line.is_empty() || self.continued {
             spool.line(now(), self.stream, &self.line, false);
         }
@@ -861,10 +903,15 @@ mod tests {
     use serde_json::json;
 
     fn lines(pieces: &[&[u8]]) -> Vec<(String, bool)> {
+        masked_lines(pieces, &[])
+    }
+
+    fn masked_lines(pieces: &[&[u8]], secrets: &[&str]) -> Vec<(String, bool)> {
+        let secrets: Vec<String> = secrets.iter().map(|secret| (*secret).to_owned()).collect();
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Writer::open(dir.path()).unwrap();
         let (read, _write) = pipe2(OFlag::O_CLOEXEC).unwrap();
-        let mut output = Output::new(read, Stream::Stdout);
+        let mut output = Output::new(read, Stream::Stdout, Mask::of(&secrets).unwrap());
         for piece in pieces {
             output.take(piece, &mut spool);
         }
@@ -899,6 +946,32 @@ mod tests {
         assert_eq!(joined, format!("x{text}"));
         let continues: Vec<bool> = lines.iter().map(|(_, continues)| *continues).collect();
         assert_eq!(continues, [true, true, false]);
+    }
+
+    #[test]
+    fn a_secret_shows_nowhere_whether_the_pipe_the_end_or_the_longest_line_cuts_it() {
+        let secret = "correct-horse-battery";
+        let torn: [&[u8]; 4] = [b"a correct-ho", b"rse-bat", b"tery b\ncorrect-horse", b"-battery"];
+        assert_eq!(
+            masked_lines(&torn, &[secret]),
+            [("a ******** b".into(), false), ("********".into(), false)]
+        );
+        assert_eq!(
+            masked_lines(&[b"correct-horse\n", b"correct"], &[secret]),
+            [("correct-horse".into(), false), ("correct".into(), false)],
+            "what only begins like one"
+        );
+        for before in (log_text::LINE_MAX - secret.len() - 8)..(log_text::LINE_MAX + 2) {
+            let line = format!("{}{secret}{}\n", "x".repeat(before), "y".repeat(log_text::LINE_MAX));
+            for pieces in [
+                vec![line.as_bytes()],
+                vec![&line.as_bytes()[..before + 9], &line.as_bytes()[before + 9..]],
+            ] {
+                let shown = masked_lines(&pieces, &[secret]);
+                let joined: String = shown.iter().map(|(text, _)| text.as_str()).collect();
+                assert_eq!(joined, line.trim_end().replace(secret, "********"));
+            }
+        }
     }
 
     #[test]

@@ -148,6 +148,9 @@ pub struct PollAnswer {
     /// Why no work is given, whatever waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Queues of the agent's list that it may not serve any more, or that are gone, and why in words; it goes on with the others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_served: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -338,6 +341,9 @@ pub struct Agent {
     /// Its queues take turns; otherwise one that is named later waits for those before it.
     #[serde(default)]
     pub fair: bool,
+    /// It runs each job as its owner.
+    #[serde(default)]
+    pub use_owner_token: bool,
     pub slots: i64,
     pub used_slots: i64,
     pub slot_kind: SlotKind,

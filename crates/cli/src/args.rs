@@ -797,37 +797,47 @@ pub struct Serve {
     pub set: Vec<String>,
 }
 
+/// How an agent works, whether it is started or a unit is printed that starts it.
 #[derive(Args)]
-pub struct Agent {
-    #[command(subcommand)]
-    pub command: Option<AgentCommand>,
+pub struct AgentFlags {
     /// A queue to serve; of several, those named later wait for those before them [default: default]
     #[arg(long = "queue", value_name = "QUEUE")]
     pub queues: Vec<String>,
-    /// The queues that have work take turns
-    #[arg(long)]
-    pub fair: bool,
+    /// The queues that have work take turns; `--fair=false` says so against a vault
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub fair: Option<bool>,
     /// Names the machine [default: its host name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where jobs and what they print are kept [default: ~/.ml/agent]
-    #[arg(long)]
-    pub dir: Option<PathBuf>,
     /// How many slots to offer [default: one for each GPU, else for each processor]
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,
     /// Only these GPUs, as in 0,1
     #[arg(long, value_delimiter = ',', value_name = "INDEX")]
     pub gpus: Option<Vec<u32>>,
-    /// Whether to keep jobs apart from each other and from the agent, as far as the machine allows
-    #[arg(long, value_enum, default_value = "auto")]
-    pub isolate: Isolate,
+    /// auto: keep jobs apart from each other and from the agent as far as the machine allows; require: by namespaces or Landlock, or run none; none: not at all [default: auto]
+    #[arg(long, value_enum)]
+    pub isolate: Option<Isolate>,
     /// A variable in the environment of every job
     #[arg(long, value_name = "KEY=VALUE")]
     pub job_env: Vec<String>,
     /// Hide this directory from jobs
     #[arg(long, value_name = "DIR")]
     pub protect: Vec<PathBuf>,
+    /// Run each job as its owner, with what the owner may read; the account must be allowed to impersonate
+    #[arg(long, alias = "use_owner_token")]
+    pub use_owner_token: bool,
+}
+
+#[derive(Args)]
+pub struct Agent {
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
+    #[command(flatten)]
+    pub flags: AgentFlags,
+    /// Where jobs and what they print are kept [default: ~/.ml/agent]
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
     /// The agent's API key [default: ML_API_KEY, else [worker] api_key of ~/.ml/config.toml]
     #[arg(long, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
@@ -843,38 +853,24 @@ pub struct Agent {
     /// Started with --detach: says on standard output how the start went
     #[arg(long, hide = true)]
     pub tell_start: bool,
-    /// Run each job as its owner, with what the owner may read; the account must be allowed to impersonate
-    #[arg(long, alias = "use_owner_token")]
-    pub use_owner_token: bool,
-    /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed
+    /// Started by a server: the key is the first line of standard input, and the agent ends when it is closed. What the server's own file says for it
+    /// (--isolate, --job-env) is then a configuration file's, below vaults
     #[arg(long, hide = true)]
     pub builtin: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Isolate {
     Auto,
+    Require,
     None,
 }
 
 /// What goes into the unit.
 #[derive(Args)]
 pub struct AgentUnit {
-    /// A queue to serve [default: default]
-    #[arg(long = "queue", value_name = "QUEUE")]
-    pub queues: Vec<String>,
-    /// The queues that have work take turns
-    #[arg(long)]
-    pub fair: bool,
-    /// Names the machine [default: its host name]
-    #[arg(long)]
-    pub name: Option<String>,
-    /// How many slots to offer [default: one for each GPU, else for each processor]
-    #[arg(long, value_name = "N")]
-    pub slots: Option<u32>,
-    /// Only these GPUs, as in 0,1
-    #[arg(long, value_name = "INDEX")]
-    pub gpus: Option<String>,
+    #[command(flatten)]
+    pub flags: AgentFlags,
     /// The file with the agent's API key
     #[arg(long, value_name = "FILE", default_value = "/etc/bailiwick/agent.key")]
     pub key_file: PathBuf,
@@ -914,7 +910,7 @@ pub enum AgentCommand {
     },
     /// Print a unit for systemd that runs an agent
     #[command(
-        after_help = "Examples:\n  ml agent unit --queue gpu > /etc/systemd/system/bailiwick-agent.service\n  ml agent unit --server https://ml.example.com --run-as ml --gpus 0,1"
+        after_help = "Examples:\n  ml agent unit --queue gpu > /etc/systemd/system/bailiwick-agent.service\n  ml agent unit --server https://ml.example.com --run-as ml --gpus 0,1 --isolate require"
     )]
     Unit(AgentUnit),
     /// Say how far jobs can be kept apart on this machine

@@ -202,8 +202,10 @@ impl Config {
             })
             .collect();
         // What the agent would refuse is refused here: it would be started again and again.
-        if let Some(isolate) = text("agent.isolate").filter(|isolate| !["auto", "none"].contains(&isolate.as_str())) {
-            return Err(format!("agent.isolate is `{isolate}`; it is auto or none"));
+        if let Some(isolate) =
+            text("agent.isolate").filter(|isolate| !["auto", "require", "none"].contains(&isolate.as_str()))
+        {
+            return Err(format!("agent.isolate is `{isolate}`; it is auto, require or none"));
         }
         if let Some(gpus) =
             text("agent.gpus").filter(|gpus| gpus.split(',').any(|index| index.trim().parse::<u32>().is_err()))

@@ -1,6 +1,7 @@
 //! Agents: the machines that serve queues.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bailiwick_access::Target;
 use bailiwick_api::agents::{Agent, Load, Register, Service, SlotKind};
@@ -18,7 +19,7 @@ use crate::jobs::HAND_BACK;
 use crate::queues::may_see;
 use crate::workspaces::PlaceError;
 
-/// An agent whose principal may still serve its queues.
+/// An agent whose principal may still serve queues of its list.
 #[derive(Clone)]
 pub struct Serving {
     pub actor: Actor,
@@ -26,6 +27,8 @@ pub struct Serving {
     pub name: String,
     /// In the order in which they are looked at: where they take turns, it begins after the one that had the last.
     pub queues: Vec<QueueId>,
+    /// The others of its list, and why it may not serve them.
+    pub not_served: Arc<BTreeMap<String, String>>,
     pub fair: bool,
     pub slots: i64,
     pub instance: String,
@@ -39,27 +42,71 @@ pub struct Serving {
     pub vaults: bool,
 }
 
-/// The queues by name, each of which this actor must be allowed to serve.
-fn served(actor: &Actor, names: &[String]) -> std::result::Result<Vec<QueueId>, Refusal> {
-    names
-        .iter()
-        .map(|name| {
-            let found = actor.picture().find_queue(name);
-            let missing = || Refusal::NotFound {
-                what: "queue",
-                which: name.clone(),
-            };
-            let id = found.ok_or_else(missing)?;
-            if actor.may(Permission::QueuesServe, &queue_target(id)).is_some() {
-                return Ok(id);
+/// The queue of this name, which this actor must be allowed to serve. One that may not be seen is missing like one that is not there.
+fn served(actor: &Actor, name: &str) -> std::result::Result<QueueId, Refusal> {
+    let missing = || Refusal::NotFound {
+        what: "queue",
+        which: name.to_owned(),
+    };
+    let id = actor.picture().find_queue(name).ok_or_else(missing)?;
+    if actor.may(Permission::QueuesServe, &queue_target(id)).is_some() {
+        return Ok(id);
+    }
+    if may_see(actor, id) {
+        Err(actor.forbidden(Permission::QueuesServe, &queue_target(id)))
+    } else {
+        Err(missing())
+    }
+}
+
+/// Whom to ask for what, where a queue may not be served. Whoever reads this looks at the agent's log, and has to ask somebody else.
+pub fn what_to_ask(refusal: &Refusal, who: &str) -> Option<String> {
+    match refusal {
+        Refusal::Forbidden {
+            permission: Permission::QueuesServe,
+            who,
+            on,
+            ..
+        } => Some(format!(
+            "ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`"
+        )),
+        // A queue that is gone and one that is hidden are told in the same words.
+        Refusal::NotFound { what: "queue", which } => Some(format!(
+            "it is gone (deleted or renamed), or {who} may not see it: take it out of the agent's --queue, or, where it is there, ask an administrator: `ml rbac assign-role QueueAgent -u {who} --on queue:{which}`"
+        )),
+        _ => None,
+    }
+}
+
+/// Those of an agent's queues that it may (still) serve, and the others with why not, in words. An agent that may serve none is refused.
+fn still_served(
+    actor: &Actor,
+    names: &[String],
+) -> std::result::Result<(Vec<QueueId>, BTreeMap<String, String>), Refusal> {
+    let (mut queues, mut others) = (Vec::new(), BTreeMap::new());
+    let mut first = None;
+    for name in names {
+        let refusal = match served(actor, name) {
+            Ok(queue) => {
+                queues.push(queue);
+                continue;
             }
-            if may_see(actor, id) {
-                Err(actor.forbidden(Permission::QueuesServe, &queue_target(id)))
-            } else {
-                Err(missing())
-            }
-        })
-        .collect()
+            Err(refusal) => refusal,
+        };
+        let what = match &refusal {
+            Refusal::Forbidden {
+                who, permission, place, ..
+            } => format!("{who} needs {permission} on {place}"),
+            _ => "there is no queue of that name for it".to_owned(),
+        };
+        let ask = what_to_ask(&refusal, &actor.name()).unwrap_or_default();
+        others.insert(name.clone(), format!("{what}; {ask}"));
+        first.get_or_insert(refusal);
+    }
+    match first {
+        Some(refusal) if queues.is_empty() => Err(refusal),
+        _ => Ok((queues, others)),
+    }
 }
 
 /// What came of an attempt to make an agent known.
@@ -80,6 +127,19 @@ pub(crate) async fn may_impersonate(work: &mut Work, account: PrincipalId) -> Re
     Ok(may == 1)
 }
 
+/// The queues for which this very agent is registered already.
+async fn registered_for(actor: &Actor, new: &Register) -> Result<Vec<String>> {
+    let queues: Option<String> =
+        sqlx::query_scalar("SELECT queues FROM agents WHERE principal_id = $1 AND name = $2 AND instance = $3")
+            .bind(actor.id.0)
+            .bind(&new.name)
+            .bind(&new.instance)
+            .fetch_optional(&actor.db().read)
+            .await?;
+    let read = |text: String| serde_json::from_str(&text).map_err(|why| StoreError::Broken(why.to_string()));
+    Ok(queues.map(read).transpose()?.unwrap_or_default())
+}
+
 /// Makes an agent known, or known again with other queues and slots. Two machines under one name would each be told that the other's jobs are lost: while the
 /// one that was first holds jobs and is heard of (within `lost_after_ms`), the other is refused.
 pub async fn register(
@@ -87,7 +147,13 @@ pub async fn register(
     new: &Register,
     lost_after_ms: i64,
 ) -> std::result::Result<RegisterOutcome, Refusal> {
-    served(actor, &new.queues)?;
+    let before = registered_for(actor, new).await?;
+    // One that was taken away from an agent at work, or is gone, must not stop it from coming back for the others.
+    let unknown = new.queues.iter().filter(|name| !before.contains(name));
+    for name in unknown {
+        served(actor, name)?;
+    }
+    still_served(actor, &new.queues)?;
     let kind = if new.slots.iter().any(|slot| slot.kind == SlotKind::Gpu) {
         "gpu"
     } else {
@@ -146,7 +212,7 @@ pub async fn register(
     Ok(RegisterOutcome::Known(AgentId(id)))
 }
 
-/// The agent, if it belongs to this actor and the actor may (still) serve all its queues.
+/// The agent, if it belongs to this actor and the actor may (still) serve any of its queues.
 pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving, Refusal> {
     let missing = || Refusal::NotFound {
         what: "agent",
@@ -163,7 +229,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
     }
     let names: Vec<String> =
         serde_json::from_str(row.try_get::<&str, _>(1)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    let mut queues = served(actor, &names)?;
+    let (mut queues, not_served) = still_served(actor, &names)?;
     let fair = row.try_get::<i64, _>(7)? == 1;
     let last: i64 = row.try_get(8)?;
     if fair && let Some(at) = queues.iter().position(|queue| queue.0 == last) {
@@ -174,6 +240,7 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         id,
         name: row.try_get(0)?,
         queues,
+        not_served: Arc::new(not_served),
         fair,
         slots: row.try_get(2)?,
         instance: row.try_get(4)?,
@@ -245,7 +312,7 @@ pub(crate) async fn takes_work(work: &mut Work, serving: &Serving) -> Result<boo
 }
 
 const COLUMNS: &str = "a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
-   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair";
+   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair, a.use_owner_token";
 
 /// The agent as this actor may see it: with those of its queues that the actor may see, or with all that is known of it by `agents:read`.
 fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>> {
@@ -279,6 +346,7 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
         state: state.into(),
         service,
         fair: row.try_get::<i64, _>(14)? == 1,
+        use_owner_token: row.try_get::<i64, _>(15)? == 1,
         slots: row.try_get(3)?,
         used_slots: row.try_get(9)?,
         slot_kind: if row.try_get::<&str, _>(4)? == "gpu" {

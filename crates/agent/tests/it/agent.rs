@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bailiwick_agent::{Isolate, Options};
+use bailiwick_agent::{Isolate, Options, Settings};
 use bailiwick_api::agents::OnLostAgent;
 use bailiwick_api::experiments::Stop;
 
@@ -12,23 +12,35 @@ use crate::server::{Agent, Server, eventually, lease};
 /// An agent as a process of its own, as its tests start it.
 pub fn run_from_environment() -> i32 {
     let variable = |name: &str| std::env::var(name).ok();
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let options = Options {
         server: variable("ML_TEST_SERVER").unwrap_or_default(),
         key: "ml_test".into(),
         ca: None,
         name: "machine".into(),
         queues: vec!["default".into()],
-        fair: false,
         dir: variable("ML_TEST_AGENT").map(PathBuf::from).unwrap_or_default(),
         slots: Some(variable("ML_TEST_SLOTS").map_or(2, |slots| slots.parse().unwrap_or(2))),
         gpus: None,
-        isolate: if variable("ML_TEST_ISOLATE").is_some() {
-            Isolate::None
-        } else {
-            Isolate::Auto
+        configured: Settings {
+            job_env: [("LAYER", "file"), ("FILE", "file"), ("VAULT", "file")]
+                .map(owned)
+                .into(),
+            ..Settings::default()
         },
-        job_env: [("FROM_THE_AGENT".to_owned(), "yes".to_owned())].into(),
-        protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
+        given: Settings {
+            job_env: [
+                ("FROM_THE_AGENT", "yes"),
+                ("LAYER", "flag"),
+                ("FLAG", "flag"),
+                ("OVER", "flag"),
+            ]
+            .map(owned)
+            .into(),
+            isolate: variable("ML_TEST_ISOLATE").and_then(|word| Isolate::parse(&word)),
+            protect: variable("ML_TEST_PROTECT").map(PathBuf::from).into_iter().collect(),
+            fair: None,
+        },
         use_owner_token: variable("ML_TEST_USE_OWNER_TOKEN").is_some(),
         stop_on_stdin_end: variable("ML_TEST_STDIN").is_some(),
         tell_start: false,
@@ -108,7 +120,9 @@ fn a_server_that_forgot_the_agent_gets_it_registered_again() {
     let _agent = Agent::start(&server);
     server.wait("a poll", |known| (known.polls > 0).then_some(()));
     server.change(|known| known.forget_agent = true);
-    server.wait("a second registration", |known| (known.registered > 1).then_some(()));
+    server.wait("a second registration", |known| {
+        (known.registered.len() > 1).then_some(())
+    });
     server.submit(lease(1, "echo fine"));
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
 }

@@ -4,6 +4,7 @@ mod agent;
 mod isolation;
 mod jobs;
 mod server;
+mod vault;
 
 /// Agents under test start this very program as their jobs' shims, as the agent of the product starts its own: `PROGRAM job-shim DIR`.
 /// The test harness would take the arguments for names of tests, so they are looked at before it runs.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bailiwick_api::agents::{
-    Happened, Held, JobLease, LeaseVault, Limits, Load, OnLostAgent, Poll, PollAnswer, Report, StopOrder,
+    Happened, Held, JobLease, LeaseVault, Limits, Load, OnLostAgent, Poll, PollAnswer, Register, Report, StopOrder,
 };
 use bailiwick_api::experiments::{LogLine, Stop, Stream, Usage, log_text};
 use bailiwick_api::{AgentId, ExperimentId, JobId};
@@ -36,7 +36,11 @@ pub struct Known {
     pub polls: usize,
     /// As they came in polls.
     pub loads: Vec<Load>,
-    pub registered: usize,
+    pub registered: Vec<Register>,
+    /// What vaults of the agent's account say for it.
+    pub settings: Value,
+    pub enforced: Value,
+    pub not_served: BTreeMap<String, String>,
     pub forget_agent: bool,
     pub down: bool,
 }
@@ -277,10 +281,12 @@ fn answer(
     let mut known = shared.0.lock().unwrap();
     let ok = |value: Value| (200, value.to_string().into_bytes());
     if parts.is_empty() {
-        known.registered += 1;
+        known.registered.push(serde_json::from_slice(body).unwrap());
         shared.1.notify_all();
         known.forget_agent = false;
-        return ok(json!({"agent": AgentId(7), "lease_ms": lease_ms}));
+        return ok(
+            json!({"agent": AgentId(7), "lease_ms": lease_ms, "settings": known.settings, "enforced": known.enforced}),
+        );
     }
     if known.forget_agent {
         return refuse(404, "not_found");
@@ -354,7 +360,10 @@ fn answer(
 
 /// What the agent should do differently.
 fn difference(known: &Known, poll: &Poll) -> PollAnswer {
-    let mut answer = PollAnswer::default();
+    let mut answer = PollAnswer {
+        not_served: known.not_served.clone(),
+        ..PollAnswer::default()
+    };
     let holds = |key: &(i64, i64)| poll.held.iter().find(|held| (held.job.0, held.fence) == *key);
     let mut free = poll.free_slots;
     for (key, lease) in &known.leases {
@@ -402,7 +411,27 @@ impl Agent {
     }
 
     pub fn start_in(server: &Server, dir: &Path, options: &[(&str, &str)]) -> Agent {
+        Agent::start_saying(server, dir, options, Stdio::inherit())
+    }
+
+    /// Its log goes to the file that [`Agent::log`] reads.
+    pub fn start_logged(server: &Server, dir: &Path, options: &[(&str, &str)]) -> Agent {
+        let log = std::fs::File::create(dir.with_extension("log")).unwrap();
+        Agent::start_saying(server, dir, options, log.into())
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.with_extension("log")).unwrap()
+    }
+
+    /// Waits until it has said this.
+    pub fn says(&self, what: &str) -> String {
+        eventually(what, || Some(self.log()).filter(|log| log.contains(what)))
+    }
+
+    fn start_saying(server: &Server, dir: &Path, options: &[(&str, &str)], stderr: Stdio) -> Agent {
         let process = Command::new(std::env::current_exe().unwrap())
+            .stderr(stderr)
             .env("ML_TEST_AGENT", dir)
             .env("ML_TEST_SERVER", &server.url)
             .env("SECRET_OF_THE_AGENT", "secret")

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bailiwick_api::agents::{Agent as View, Load, Service, bytes_words};
 use bailiwick_client::is_missing;
+use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::args::{Agent, AgentCommand, AgentUnit, Common, Isolate};
@@ -38,34 +39,37 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
         true => access_of_builtin(common)?,
         false => access(common, agent.key_file.as_deref())?,
     };
-    let mut job_env = BTreeMap::new();
-    for assignment in &agent.job_env {
-        let (key, value) = assignment
-            .split_once('=')
-            .ok_or_else(|| Failure::wrong_usage(format!("--job-env {assignment} is not of the form KEY=VALUE")))?;
-        job_env.insert(key.to_owned(), value.to_owned());
-    }
+    let flags = agent.flags;
+    let own = bailiwick_agent::Settings {
+        job_env: job_env(&flags.job_env)?,
+        isolate: flags.isolate.map(|isolate| match isolate {
+            Isolate::Auto => bailiwick_agent::Isolate::Auto,
+            Isolate::Require => bailiwick_agent::Isolate::Require,
+            Isolate::None => bailiwick_agent::Isolate::None,
+        }),
+        protect: protected(flags.protect, agent.key_file)?,
+        fair: flags.fair,
+    };
+    let (configured, given) = match agent.builtin {
+        true => (own, Default::default()),
+        false => (Default::default(), own),
+    };
     let options = bailiwick_agent::Options {
         server,
         ca,
         key,
-        name: agent.name.map_or_else(host_name, Ok)?,
-        queues: if agent.queues.is_empty() {
+        name: flags.name.map_or_else(host_name, Ok)?,
+        queues: if flags.queues.is_empty() {
             vec!["default".into()]
         } else {
-            agent.queues
+            flags.queues
         },
-        fair: agent.fair,
         dir: agent_dir(agent.dir)?,
-        slots: agent.slots,
-        gpus: agent.gpus,
-        isolate: match agent.isolate {
-            Isolate::Auto => bailiwick_agent::Isolate::Auto,
-            Isolate::None => bailiwick_agent::Isolate::None,
-        },
-        job_env,
-        protect: protected(agent.protect, agent.key_file)?,
-        use_owner_token: agent.use_owner_token,
+        slots: flags.slots,
+        gpus: flags.gpus,
+        configured,
+        given,
+        use_owner_token: flags.use_owner_token,
         stop_on_stdin_end: agent.builtin,
         tell_start: agent.tell_start,
     };
@@ -80,6 +84,18 @@ fn serve_queues(common: &Common, agent: Agent) -> Result<()> {
         .build()
         .map_err(|why| Failure::new(format!("cannot start: {why}")))?;
     runtime.block_on(bailiwick_agent::run(options)).map_err(Failure::new)
+}
+
+fn job_env(assignments: &[String]) -> Result<BTreeMap<String, String>> {
+    let pair = |assignment: &String| {
+        // Not with its value, which may be a secret.
+        let (key, value) = assignment
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::wrong_usage("--job-env wants KEY=VALUE"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    assignments.iter().map(pair).collect()
 }
 
 /// The agent has so long to end: more than its longest step.
@@ -157,8 +173,9 @@ fn unit_word(word: &str) -> String {
         .replace('\\', "\\\\")
         .replace('%', "%%")
         .replace('$', "$$")
-        .replace('"', "\\\"");
-    match escaped.contains(|c: char| c.is_whitespace() || "'\";\\".contains(c)) {
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    match escaped.is_empty() || escaped.contains(|c: char| c.is_whitespace() || "'\";\\".contains(c)) {
         true => format!("\"{escaped}\""),
         false => escaped,
     }
@@ -174,21 +191,31 @@ fn print_unit(common: &Common, unit: &AgentUnit) -> Result<()> {
     if let Some(ca) = &settings.ca {
         flag("ca", whole(ca.value.clone())?.display().to_string());
     }
+    let flags = &unit.flags;
+    job_env(&flags.job_env)?;
     let default = ["default".to_owned()];
-    let queues = if unit.queues.is_empty() {
+    let queues = if flags.queues.is_empty() {
         &default[..]
     } else {
-        &unit.queues
+        &flags.queues
     };
     queues.iter().for_each(|queue| flag("queue", queue.clone()));
-    if let Some(name) = &unit.name {
+    if let Some(name) = &flags.name {
         flag("name", name.clone());
     }
-    if let Some(slots) = unit.slots {
+    if let Some(slots) = flags.slots {
         flag("slots", slots.to_string());
     }
-    if let Some(gpus) = &unit.gpus {
-        flag("gpus", gpus.clone());
+    if let Some(gpus) = &flags.gpus {
+        let gpus: Vec<String> = gpus.iter().map(u32::to_string).collect();
+        flag("gpus", gpus.join(","));
+    }
+    if let Some(isolate) = flags.isolate.and_then(|isolate| isolate.to_possible_value()) {
+        flag("isolate", isolate.get_name().to_owned());
+    }
+    flags.job_env.iter().for_each(|pair| flag("job-env", pair.clone()));
+    for place in &flags.protect {
+        flag("protect", whole(place.clone())?.display().to_string());
     }
     flag("key-file", key.display().to_string());
     flag("dir", dir.display().to_string());
@@ -201,8 +228,11 @@ fn print_unit(common: &Common, unit: &AgentUnit) -> Result<()> {
             format!("User={user}")
         }
     };
-    if unit.fair {
-        words.push("--fair".into());
+    if let Some(fair) = flags.fair {
+        words.push(if fair { "--fair".into() } else { "--fair=false".into() });
+    }
+    if flags.use_owner_token {
+        words.push("--use-owner-token".into());
     }
     let state = match dir.strip_prefix("/var/lib") {
         Ok(below) => format!("StateDirectory={}\nStateDirectoryMode=0711\n", below.display()),
@@ -359,6 +389,7 @@ const AGENTS: &[Column<View>] = &[
         Cell::Text(format!("{:?}", agent.slot_kind).to_lowercase())
     }),
     column("LAST SEEN", |agent| agent.last_seen_at.into()),
+    wide("AS OWNER", |agent| as_owner(agent).into()),
     wide("CPU", |agent| cpu(agent).into()),
     wide("MEMORY", |agent| memory(agent).into()),
     wide("DISK FREE", |agent| disk_free(agent).into()),
@@ -375,6 +406,7 @@ const ONE: &[Column<View>] = &[
     column("SERVICE", |agent| agent.service.name().into()),
     column("QUEUES", |agent| agent.queues.join(", ").into()),
     column("FAIR", |agent| if agent.fair { "yes" } else { "no" }.into()),
+    column("AS OWNER", |agent| as_owner(agent).into()),
     column("SLOTS", |agent| agent.slots.into()),
     column("USED", |agent| agent.used_slots.into()),
     column("KIND", |agent| {
@@ -399,6 +431,11 @@ fn state(agent: &View) -> String {
         }
         _ => agent.state.clone(),
     }
+}
+
+/// Whether it runs each job as its owner.
+fn as_owner(agent: &View) -> &'static str {
+    if agent.use_owner_token { "yes" } else { "no" }
 }
 
 /// Percent of all processors.

@@ -10,7 +10,7 @@ use crate::place::Place;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An agent that ends with the test.
-struct Agent(Child);
+pub struct Agent(pub Child);
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -40,7 +40,7 @@ fn start(place: &Place, name: &str, flags: &[&str]) -> Agent {
 }
 
 /// Looks again and again until there is something.
-fn eventually<T>(what: &str, mut see: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, mut see: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(seen) = see() {
@@ -52,7 +52,7 @@ fn eventually<T>(what: &str, mut see: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Waits until a command prints this.
-fn shows(place: &Place, line: &str, part: &str) -> String {
+pub fn shows(place: &Place, line: &str, part: &str) -> String {
     eventually(&format!("`{part}` in `ml {line}`"), || {
         Some(place.ml(line).out).filter(|out| out.contains(part))
     })
@@ -226,6 +226,16 @@ fn a_unit_for_systemd_is_printed() {
             "a b",
             "--dir",
             "/srv/agent",
+            "--isolate",
+            "require",
+            "--job-env",
+            "GREETING=a \"b\" 100% $HOME\nc\\",
+            "--job-env",
+            "EMPTY=",
+            "--protect",
+            "/srv/data of mine",
+            "--use-owner-token",
+            "--fair=false",
         ])
         .done();
     assert!(
@@ -233,6 +243,148 @@ fn a_unit_for_systemd_is_printed() {
         "{unit}"
     );
     assert!(!unit.contains("StateDirectory"), "{unit}");
+    for part in [
+        " --isolate require ",
+        " --job-env \"GREETING=a \\\"b\\\" 100%% $$HOME\\nc\\\\\" --job-env EMPTY= ",
+        " --protect \"/srv/data of mine\" ",
+        " --fair=false --use-owner-token\n",
+    ] {
+        assert!(unit.contains(part), "`{part}` is not in {unit}");
+    }
+    verify(&place, &unit);
+    let wrong = place.ml_args(&["agent", "unit", "--job-env", "hunter2"]).failed(2);
+    assert!(wrong.contains("KEY=VALUE") && !wrong.contains("hunter2"), "{wrong}");
+}
+
+/// Where there is systemd, it has nothing to say against the unit, and reads the words as they were given.
+fn verify(place: &Place, unit: &str) {
+    let path = place.write("../bailiwick-agent.service", &unit.replace("User=ml\n", "User=root\n"));
+    let mut command = std::process::Command::new("systemd-analyze");
+    let Ok(said) = command.args(["verify", "--man=no"]).arg(path).output() else {
+        eprintln!("systemd-analyze is not on this machine: the unit is not verified");
+        return;
+    };
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    // It looks at other units of the machine, too.
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("bailiwick-agent")).collect();
+    assert!(ours.is_empty(), "{said}");
+}
+
+/// Starts an agent named m1 with this key for these queues; what it says is in the file `log`.
+fn start_logged(place: &Place, key: &std::path::Path, queues: &[&str]) -> Agent {
+    let log = std::fs::File::create(place.path("log")).unwrap();
+    let mut command = place.command(&["agent", "--server", place.url(), "--name", "m1", "--slots", "1"]);
+    command.arg("--key-file").arg(key).arg("--dir").arg(place.path("../m1"));
+    for queue in queues {
+        command.args(["--queue", queue]);
+    }
+    Agent(command.stdout(Stdio::null()).stderr(log).spawn().unwrap())
+}
+
+/// Waits until the agent of [`start_logged`] has said this.
+fn says(place: &Place, what: &str) -> String {
+    eventually(what, || {
+        let log = std::fs::read_to_string(place.path("log")).ok();
+        log.filter(|log| log.contains(what))
+    })
+}
+
+#[test]
+fn an_agent_that_loses_one_of_its_queues_says_which_and_goes_on_with_the_others() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.ml("queue create gpu").done();
+    let key = place.ml("service-account create m1 --serve default --serve gpu").done();
+    let key = place.write("../m1.key", &key);
+    let agent = start_logged(&place, &key, &["gpu", "default"]);
+    shows(&place, "agent list", "\tup\t");
+    let runs = |name: &str| {
+        place.write("work.sh", "true\n");
+        place.ml(&format!("run work.sh --name {name}")).done();
+        shows(&place, &format!("experiment describe {name}"), "COMPLETED");
+    };
+    let role = "-u m1 --on queue:gpu";
+    place.ml(&format!("rbac unassign-role QueueAgent {role}")).done();
+    runs("without");
+    let log = says(
+        &place,
+        "takes nothing from the queue `gpu` any more, and goes on with the others",
+    );
+    assert!(
+        log.contains("ml rbac assign-role QueueAgent -u m1 --on queue:gpu"),
+        "{log}"
+    );
+    place.ml(&format!("rbac assign-role QueueAgent {role}")).done();
+    says(&place, "takes jobs from the queue `gpu` again");
+    place.ml_args(&["queue", "delete", "gpu", "--yes"]).done();
+    runs("deleted");
+    let log = says(&place, "it is gone (deleted or renamed), or m1 may not see it");
+    assert!(log.contains("take it out of the agent's --queue"), "{log}");
+    // Started again it goes on as well; what it never served is an error as before.
+    drop(agent);
+    let agent = start_logged(&place, &key, &["gpu", "default"]);
+    says(&place, "takes nothing from the queue `gpu` any more");
+    runs("again");
+    drop(agent);
+    let _agent = start_logged(&place, &key, &["default", "unheard-of"]);
+    let log = says(&place, "takes no work until then");
+    assert!(log.contains("unheard-of"), "{log}");
+}
+
+#[test]
+fn an_agent_whose_key_was_revoked_or_whose_account_is_gone_says_so_and_takes_nothing() {
+    for how in ["key", "account"] {
+        let place = Place::served_with(&["--no-agent"]);
+        let key = account(&place, "m1");
+        let _agent = start_logged(&place, &key, &[]);
+        shows(&place, "agent list", "\tup\t");
+        match how {
+            "key" => {
+                let keys = place.ml("service-account keys m1").done();
+                let number = keys.split('\t').next().unwrap().to_owned();
+                place
+                    .ml_args(&["service-account", "revoke-key", "m1", &number, "--yes"])
+                    .done();
+            }
+            _ => {
+                place.ml_args(&["service-account", "remove", "m1", "--yes"]).done();
+            }
+        }
+        let log = says(&place, "refuses this agent, which takes no work until then");
+        assert!(
+            log.contains(
+                "those that run end with their leases: its key was revoked or has ended, or its account was removed"
+            ),
+            "{log}"
+        );
+        place.write("work.sh", "true\n");
+        let id = place.ml("run work.sh").done();
+        let described = place.ml(&format!("experiment describe {}", id.trim())).done();
+        assert!(described.contains("QUEUED"), "{described}");
+    }
+}
+
+#[test]
+fn whether_an_agent_runs_jobs_as_their_owners_is_shown() {
+    let place = Place::served_with(&["--no-agent"]);
+    let _plain = start(&place, "m1", &["--isolate", "none"]);
+    let key = account(&place, "m2");
+    place.ml("service-account edit m2 --allow-impersonation true").done();
+    let mut command = place.command(&[
+        "agent",
+        "--server",
+        place.url(),
+        "--name",
+        "m2",
+        "--use-owner-token",
+        "--slots",
+        "1",
+    ]);
+    command.arg("--key-file").arg(key).arg("--dir").arg(place.path("../m2"));
+    let _owners = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    shows(&place, "agent describe m1", "as_owner\tno\n");
+    shows(&place, "agent describe m2", "as_owner\tyes\n");
+    let wide = place.ml("agent list -o wide").done();
+    assert!(wide.contains("AS OWNER") && wide.contains("yes"), "{wide}");
 }
 
 #[test]

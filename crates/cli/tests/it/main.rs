@@ -6,6 +6,7 @@ mod agents;
 mod alone;
 mod document;
 mod freshness;
+mod hostile;
 mod on_request;
 mod people;
 mod place;

@@ -27,7 +27,10 @@ pub struct Said {
 
 impl Place {
     pub fn new() -> Place {
-        let directory = tempfile::tempdir().unwrap();
+        Place::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(directory: tempfile::TempDir) -> Place {
         // Jobs may run as another user of the operating system, who has to come by.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         std::fs::create_dir(directory.path().join("work")).unwrap();
@@ -45,7 +48,17 @@ impl Place {
     }
 
     pub fn served_with(flags: &[&str]) -> Place {
-        let mut place = Place::new();
+        Place::new().with_server(flags)
+    }
+
+    /// With a server, and not below /tmp, where a job sees nothing anyway; there all the same for a user who may write nowhere else.
+    pub fn served_outside_tmp() -> Place {
+        let directory = tempfile::tempdir_in("/srv").or_else(|_| tempfile::tempdir());
+        Place::at(directory.unwrap()).with_server(&[])
+    }
+
+    fn with_server(self, flags: &[&str]) -> Place {
+        let mut place = self;
         let data = place.path("../data");
         let mut child = place
             .command(&[

@@ -11,7 +11,7 @@ use bailiwick_api::agents::{
 use bailiwick_api::experiments::{State, Stop};
 use bailiwick_api::key::{self, KeyKind};
 use bailiwick_api::permission::{Permit, permit};
-use bailiwick_api::{AgentId, JobId, Page, Permission};
+use bailiwick_api::{AgentId, JobId, Page};
 use bailiwick_store::access::{Actor, Refusal};
 use bailiwick_store::agents::{self, RegisterOutcome, Serving};
 use bailiwick_store::audit::{self, Entry};
@@ -55,22 +55,11 @@ async fn recorded<T>(actor: &Actor, outcome: Result<T, Refusal>) -> Result<T, Fa
     if let Err(Refusal::Forbidden { permission, place, .. }) = &outcome {
         audit::record(actor, Entry::denied(*permission, "agent", place)).await?;
     }
-    let ask = match &outcome {
-        Err(Refusal::Forbidden {
-            permission, who, on, ..
-        }) if *permission == Permission::QueuesServe => Some((who.clone(), on.clone())),
-        Err(Refusal::NotFound { what: "queue", which }) => Some((actor.name().to_string(), format!("queue:{which}"))),
-        _ => None,
-    };
-    let outcome = outcome.map_err(Failure::from);
-    Ok(match ask {
-        // Whoever reads this looks at the agent's log, and has to ask somebody else.
-        Some((who, on)) => outcome.map_err(|why| {
-            why.hint(format!(
-                "ask an administrator for it: `ml rbac assign-role QueueAgent -u {who} --on {on}`"
-            ))
-        })?,
-        None => outcome?,
+    let ask = outcome.as_ref().err();
+    let ask = ask.and_then(|refusal| agents::what_to_ask(refusal, &actor.name()));
+    outcome.map_err(|refusal| match ask {
+        Some(ask) => Failure::from(refusal).hint(ask),
+        None => refusal.into(),
     })
 }
 
@@ -183,6 +172,7 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
     let mut owed = turn.look();
     let mut first = true;
     let mut knows = false;
+    let mut not_served = None;
     loop {
         let answer = look_whole(&door.context.shared, serving.clone(), poll.clone(), first).await?;
         for queue in owed.queues.clone() {
@@ -194,7 +184,8 @@ pub async fn poll(door: Door, Json(poll): Json<Poll>) -> Result<Json<PollAnswer>
         let over = tokio::time::Instant::now() >= until || *ending.borrow();
         // It is told at the end of each wait, and at once where it is new.
         knows |= first && answer.refused.is_some();
-        let news = answer.refused.is_some() && !knows;
+        let told = not_served.get_or_insert_with(|| answer.not_served.clone());
+        let news = (answer.refused.is_some() && !knows) || *told != answer.not_served;
         if over || news || !(answer.start.is_empty() && answer.stop.is_empty() && answer.drop.is_empty()) {
             there.answered();
             return Ok(Json(answer));
@@ -255,7 +246,10 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
     if first || serving.gone {
         renew(parts, serving, poll, &rows).await?;
     }
-    let mut answer = PollAnswer::default();
+    let mut answer = PollAnswer {
+        not_served: (*serving.not_served).clone(),
+        ..PollAnswer::default()
+    };
     let named = |held: &Held| {
         poll.held
             .iter()

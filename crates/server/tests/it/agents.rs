@@ -827,3 +827,67 @@ fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_ke
         assert_eq!(hand.take(1).await.len(), 1);
     });
 }
+
+#[test]
+fn an_agent_that_may_not_serve_one_of_its_queues_any_more_gets_work_from_the_others_and_is_told_why() {
+    on_both(|world| async move {
+        for name in ["elsewhere", "third"] {
+            let made = world
+                .admin
+                .post("/api/v1/queues", json!({"name": name, "access": "assigned"}))
+                .await;
+            assert_eq!(made.status, 200, "{}", made.text);
+        }
+        let new = bailiwick_api::users::NewServiceAccount {
+            name: "machine".into(),
+            serve: vec!["default".into(), "elsewhere".into()],
+            impersonate: false,
+        };
+        let made = world.admin.client.create_service_account(&new).await.unwrap();
+        let machine = crate::world::Person::of(&world.admin.client, "machine", &made.secret).await;
+        let words = |queues: &[&str]| json!({"name": "m", "queues": queues, "slots": [{"index": 0, "kind": "cpu", "name": "x"}], "instance": "i"});
+        let both = words(&["elsewhere", "default"]);
+        let known = machine.post("/api/v1/agents", both.clone()).await;
+        assert_eq!(known.status, 200, "{}", known.text);
+        let poll = format!("/api/v1/agents/{}/poll", known.json()["agent"]);
+        let wait = |ms: i64| json!({"held": [], "free_slots": 1, "wait_ms": ms, "instance": "i"});
+        assert!(machine.post(&poll, wait(0)).await.json().get("not_served").is_none());
+        // Taken away while a poll waits: told at once.
+        let take = |queue: &str| json!({"assignments": [{"role": "QueueAgent", "user": "machine", "on": format!("queue:{queue}")}]});
+        let (told, taken) = tokio::join!(machine.post(&poll, wait(10_000)), async {
+            // Most likely the poll waits by now; else its end tells it.
+            for _ in 0..3 {
+                world.admin.get("/api/v1/me").await;
+            }
+            world.admin.post("/api/v1/assignments/remove", take("elsewhere")).await
+        });
+        assert_eq!((told.status, taken.status), (200, 200), "{} {}", told.text, taken.text);
+        let why = told.json()["not_served"]["elsewhere"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        assert!(
+            why.contains("it is gone (deleted or renamed), or machine may not see it")
+                && why.contains("`ml rbac assign-role QueueAgent -u machine --on queue:elsewhere`"),
+            "{}",
+            told.text
+        );
+        let submitted = world.admin.submit("one").await;
+        let given = machine.post(&poll, wait(60_000)).await.json();
+        assert_eq!(given["start"][0]["experiment"], json!(submitted.id), "{given}");
+        // It comes back with its list as it was; another one, and what it never served, are refused.
+        assert_eq!(machine.post("/api/v1/agents", both.clone()).await.status, 200);
+        let mut other = both.clone();
+        other["name"] = json!("other");
+        assert_eq!(machine.post("/api/v1/agents", other).await.status, 404);
+        let more = machine
+            .post("/api/v1/agents", words(&["elsewhere", "default", "third"]))
+            .await;
+        assert!(more.status == 404 && more.text.contains("third"), "{}", more.text);
+        // Without any it is refused as ever.
+        let taken = world.admin.post("/api/v1/assignments/remove", take("default")).await;
+        assert_eq!(taken.status, 200, "{}", taken.text);
+        assert_eq!(machine.post(&poll, wait(0)).await.status, 404);
+        assert_eq!(machine.post("/api/v1/agents", both).await.status, 404);
+    });
+}
