@@ -55,7 +55,7 @@ pub async fn cancel(
     row: ExperimentRow,
     how: Stop,
     hub: &Hub,
-) -> CANCELS {
+) -> Result<Experiment, Refusal> {
     match executor {
         Executor::Agents => {
             let id = row.id;
@@ -75,7 +75,7 @@ pub async fn logs(
     after: i64,
     limit: i64,
     tail: Option<i64>,
-) -> LOGS {
+) -> Result<Piece, Refusal> {
     match executor {
         Executor::Agents => logs::read(by, job, after, limit, tail).await,
     }

@@ -27,6 +27,7 @@ pub mod groups;
 pub mod held;
 pub mod places;
 pub mod queues;
+pub mod sharing;
 pub mod stacks;
 pub mod roles;
 pub mod session;

@@ -424,6 +424,11 @@ pub fn table() -> Routes {
         "delete a workspace without experiments",
         workspaces::delete,
     );
+    r.put(
+        "/api/v1/workspaces/{workspace}/default-queue",
+        "set what submissions to a workspace that name no queue go into",
+        workspaces::set_default_queue,
+    );
     r.post(
         "/api/v1/workspaces/{workspace}/archive",
         "let a workspace take nothing new",
