@@ -6,7 +6,7 @@ use bailiwick_client::{Error, is_missing};
 
 use super::workspaces::say_what_counts_more;
 use crate::args::Common;
-use crate::args::roles::{Share, Unshare};
+use crate::args::{Share, Unshare};
 use crate::args::stacks::{Settings, Shared, Stack as Command};
 use crate::connect::{Connection, block_on, suggest};
 use crate::failure::{Failure, Result};
