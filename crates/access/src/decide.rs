@@ -553,7 +553,13 @@ pub(crate) fn by_mode(mode: AccessMode, is_service: bool) -> RolePermissions {
         AccessMode::Basic | AccessMode::Shadow => *BASIC.get_or_init(|| {
             let role = BuiltInRole::find("DataScientist").expect("it is in the list of built-in roles");
             let data_scientist = role.permissions();
-            let own = ["me:update", "tokens:*:own", "vaults:*:own", "stacks:create", "stacks:*:own"];
+            let own = [
+                "me:update",
+                "tokens:*:own",
+                "vaults:*:own",
+                "stacks:create",
+                "stacks:*:own",
+            ];
             let more = RolePermissions::parse(own).expect("these are permissions");
             // A stack is its owner's, and nothing is shared where roles do not count.
             let stacks = RolePermissions::parse(["stacks:read"]).expect("it is a permission");

@@ -10,8 +10,8 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 pub mod access;
 pub mod groups;
 pub mod queues;
-pub mod stacks;
 mod roles;
+pub mod stacks;
 mod workspaces;
 
 pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Share, Unshare, Where};

@@ -7,15 +7,15 @@ use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
     Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State, Stop,
 };
-use bailiwick_api::stacks::{Stack, StackFilter, StackSettings};
-use bailiwick_api::workspaces::{SetDefaultQueue, Workspace};
 use bailiwick_api::queues::{JobMove, Queue, QueueDetail, QueueSettings};
 use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
+use bailiwick_api::stacks::{Stack, StackFilter, StackSettings};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, Session, User, UserWithLink, Users,
 };
+use bailiwick_api::workspaces::{SetDefaultQueue, Workspace};
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
 use reqwest::{Body, Method, Response};

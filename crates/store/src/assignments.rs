@@ -15,13 +15,14 @@ use bailiwick_api::roles::{
 };
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{
-    AssignmentId, ExperimentId, GroupId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time, WorkspaceId,
+    AssignmentId, ExperimentId, GroupId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time,
+    WorkspaceId,
 };
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, stack_target, resolve, scope_of};
+use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of, stack_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list, number_list};
 use crate::picture::{Picture, Touched, scope, scope_columns};

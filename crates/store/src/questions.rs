@@ -25,7 +25,7 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{
-    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, stack_target, resolve, scope_of, seldom,
+    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom, stack_target,
 };
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
@@ -84,7 +84,9 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
                 .await?
                 .map(|row| row.target()),
         },
-        On::Stack(which) => crate::stacks::find(actor, which).ok().map(|id| stack_target(picture, id)),
+        On::Stack(which) => crate::stacks::find(actor, which)
+            .ok()
+            .map(|id| stack_target(picture, id)),
         On::Model(_) => None,
     })
 }

@@ -75,7 +75,10 @@ pub fn may_create_at(actor: &Actor) -> Target {
     let everywhere = Target::default();
     match actor.may(Permission::StacksCreate, &everywhere) {
         Some(_) => everywhere,
-        None => visible.workspaces.first().map_or(everywhere, |id| Target::workspace(*id)),
+        None => visible
+            .workspaces
+            .first()
+            .map_or(everywhere, |id| Target::workspace(*id)),
     }
 }
 
@@ -96,7 +99,10 @@ fn read(actor: &Actor, row: &AnyRow) -> Result<Kept> {
         stack: Stack {
             id: StackId(row.try_get(0)?),
             name: row.try_get(1)?,
-            owner: actor.picture().principal_name(bailiwick_api::PrincipalId(row.try_get(2)?)).to_string(),
+            owner: actor
+                .picture()
+                .principal_name(bailiwick_api::PrincipalId(row.try_get(2)?))
+                .to_string(),
             shared: false,
             description: row.try_get(3)?,
             executor: Executor::parse(row.try_get(4)?).ok_or_else(|| broken(&"no known executor"))?,
@@ -135,7 +141,11 @@ async fn rows(actor: &Actor, ids: &[StackId]) -> Result<Vec<Kept>> {
 pub async fn list(actor: &Actor, filter: &StackFilter) -> Result<Page<Stack>> {
     let picture = actor.picture();
     let owner = filter.owner.as_deref().map(name_key);
-    let of_owner = |id| owner.as_ref().is_none_or(|owner| name_key(&picture.principal_name(id)) == *owner);
+    let of_owner = |id| {
+        owner
+            .as_ref()
+            .is_none_or(|owner| name_key(&picture.principal_name(id)) == *owner)
+    };
     let stacks = picture.stacks().into_iter();
     let seen = stacks.filter(|(id, stack)| may_see(actor, *id) && of_owner(stack.owner));
     let seen: Vec<StackId> = seen.map(|(id, _)| id).collect();
@@ -190,7 +200,9 @@ fn check(new: &StackSettings) -> std::result::Result<(), ChangeError> {
     if let Some(store) = new.artifact_store.as_deref().filter(|store| !store.is_empty()) {
         check_store(store).map_err(ChangeError::Invalid)?;
     }
-    let Some(environment) = &new.environment else { return Ok(()) };
+    let Some(environment) = &new.environment else {
+        return Ok(());
+    };
     let bytes: usize = environment.iter().map(|(key, value)| key.len() + value.len()).sum();
     if environment.len() > VARIABLES_MAX || bytes > ENVIRONMENT_BYTES_MAX {
         return invalid(format!(
@@ -204,16 +216,23 @@ fn check(new: &StackSettings) -> std::result::Result<(), ChangeError> {
 /// `file:///srv/artifacts`, `s3://bucket/prefix`: a scheme and what it leads to. A password has no place in it: everybody with whom the stack is shared reads it.
 fn check_store(store: &str) -> std::result::Result<(), String> {
     let wrong = format!("`{store}` is no place for artifacts: write `file:///srv/artifacts` or `s3://bucket/prefix`");
-    let Some((scheme, rest)) = store.split_once("://") else { return Err(wrong) };
+    let Some((scheme, rest)) = store.split_once("://") else {
+        return Err(wrong);
+    };
     let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '+');
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '+');
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
     let is_plain = |c: char| !c.is_control() && !c.is_whitespace();
     if store.chars().count() > STORE_CHARS_MAX || !is_scheme || !rest.chars().all(is_plain) {
         return Err(wrong);
     }
     if place.contains('@') {
-        return Err("the place for artifacts holds no user or password: everybody with whom the stack is shared reads it".into());
+        return Err(
+            "the place for artifacts holds no user or password: everybody with whom the stack is shared reads it"
+                .into(),
+        );
     }
     match scheme {
         "file" if !place.is_empty() || path.is_empty() => Err(wrong),
@@ -268,7 +287,13 @@ pub async fn create(by: &Granted<permit::StacksCreate>, new: &StackSettings) -> 
     };
     check(new)?;
     let queue = queue(actor, new.queue.as_deref(), None)?;
-    if picture.stacks().iter().filter(|(_, stack)| stack.owner == actor.id).count() >= STACKS_MAX {
+    if picture
+        .stacks()
+        .iter()
+        .filter(|(_, stack)| stack.owner == actor.id)
+        .count()
+        >= STACKS_MAX
+    {
         return Err(ChangeError::Conflict(format!(
             "{} has {STACKS_MAX} stacks: delete some first",
             actor.name()
@@ -340,7 +365,10 @@ async fn write(work: &mut Work, stack: &Stack, queue: Option<QueueId>) -> Change
 async fn hold(work: &mut Work, actor: &Actor, id: StackId) -> Changed<Kept> {
     let lock = actor.db().lock_rows();
     let sql = format!("SELECT {COLUMNS} FROM stacks WHERE id = $1{lock}");
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(&mut ***work).await?;
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(id.0)
+        .fetch_optional(&mut ***work)
+        .await?;
     let row = row.ok_or_else(|| ChangeError::Refused(missing_refusal(id)))?;
     Ok(read(actor, &row)?)
 }

@@ -9,7 +9,10 @@ use super::roles::Holders;
 #[derive(Subcommand)]
 pub enum Stack {
     /// List one's stacks and those that are shared
-    #[command(visible_alias = "ls", after_help = "Examples:\n  ml stack list\n  ml stack list --owner ana -o wide")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  ml stack list\n  ml stack list --owner ana -o wide"
+    )]
     List {
         /// Those of one user
         #[arg(long, value_name = "USER")]
@@ -39,7 +42,10 @@ pub enum Stack {
         set: bool,
     },
     /// Remember a stack as the current one: for what is submitted from here on
-    #[command(visible_alias = "use", after_help = "Examples:\n  ml stack set gpu\n  ml stack set --none")]
+    #[command(
+        visible_alias = "use",
+        after_help = "Examples:\n  ml stack set gpu\n  ml stack set --none"
+    )]
     Set {
         #[arg(value_name = "NAME|OWNER/NAME|ID", required_unless_present = "none")]
         stack: Option<String>,

@@ -6,8 +6,8 @@ use bailiwick_client::{Error, is_missing};
 
 use super::workspaces::say_what_counts_more;
 use crate::args::Common;
-use crate::args::{Share, Unshare};
 use crate::args::stacks::{Settings, Shared, Stack as Command};
+use crate::args::{Share, Unshare};
 use crate::connect::{Connection, block_on, suggest};
 use crate::failure::{Failure, Result};
 use crate::output::{Column, Output, column, say, wide};
@@ -119,7 +119,11 @@ fn list(common: &Common, owner: Option<String>) -> Result<()> {
         let stacks = stacks.map_err(|why| connection.explain(why))?;
         let output = Output::new(common.output);
         output.list(COLUMNS, id, &stacks.items)?;
-        let is_current = |stack: &&Stack| current.as_ref().is_some_and(|name| name_key(name) == name_key(&full_name(stack)));
+        let is_current = |stack: &&Stack| {
+            current
+                .as_ref()
+                .is_some_and(|name| name_key(name) == name_key(&full_name(stack)))
+        };
         if let Some(active) = stacks.items.iter().find(is_current).filter(|_| output.is_for_people()) {
             say(&format!("\nThe current one is {}.", full_name(active)));
         }
@@ -131,7 +135,9 @@ fn describe(common: &Common, name: Option<String>) -> Result<()> {
     let connection = Connection::open(common)?;
     let name = name.or_else(|| connection.settings.stack.as_ref().map(|stack| stack.value.clone()));
     let Some(name) = name else {
-        return Err(Failure::wrong_usage("no stack is the current one").hint("name one, or set one with `ml stack set NAME`"));
+        return Err(
+            Failure::wrong_usage("no stack is the current one").hint("name one, or set one with `ml stack set NAME`")
+        );
     };
     block_on(async {
         let stack = found(&connection, &name, connection.client.stack(&name).await).await?;
@@ -140,7 +146,9 @@ fn describe(common: &Common, name: Option<String>) -> Result<()> {
         if output.is_for_people() {
             let Stack { id, name, owner, .. } = &stack;
             let shared = shared(&stack);
-            say(&format!("\nStack '{name}' with id '{id}' is owned by user {owner} and is '{shared}'."));
+            say(&format!(
+                "\nStack '{name}' with id '{id}' is owned by user {owner} and is '{shared}'."
+            ));
         }
         Ok(())
     })
@@ -183,9 +191,13 @@ fn update(common: &Common, name: &str, settings: Settings, no_env: bool) -> Resu
         settings.environment = Some(Default::default());
     }
     if settings == StackSettings::default() {
-        return Err(Failure::wrong_usage("nothing to change is given").hint("`ml stack update --help` lists what can be"));
+        return Err(
+            Failure::wrong_usage("nothing to change is given").hint("`ml stack update --help` lists what can be")
+        );
     }
-    change(common, name, &settings, |stack| format!("Changed stack \"{}\".", stack.name))
+    change(common, name, &settings, |stack| {
+        format!("Changed stack \"{}\".", stack.name)
+    })
 }
 
 fn change(common: &Common, name: &str, settings: &StackSettings, sentence: impl Fn(&Stack) -> String) -> Result<()> {

@@ -29,7 +29,9 @@ const ONE: &[Column<Workspace>] = &[
     column("ID", |workspace| workspace.id.0.into()),
     column("NAME", |workspace| workspace.name.as_str().into()),
     column("DESCRIPTION", |workspace| workspace.description.as_str().into()),
-    column("DEFAULT QUEUE", |workspace| workspace.default_queue.as_deref().unwrap_or_default().into()),
+    column("DEFAULT QUEUE", |workspace| {
+        workspace.default_queue.as_deref().unwrap_or_default().into()
+    }),
     column("OWNER", |workspace| workspace.owner.clone().unwrap_or_default().into()),
     column("PROJECTS", |workspace| workspace.projects.into()),
     column("EXPERIMENTS", |workspace| counted(workspace.experiments).into()),
@@ -172,7 +174,10 @@ fn set_default_queue(common: &Common, name: &str, queue: Option<String>) -> Resu
         let set = connection.client.set_default_queue(name, queue).await;
         let workspace = found(&connection, name, set).await?;
         let queue = workspace.default_queue.as_deref().unwrap_or("the default queue of all");
-        let sentence = format!("What names no queue in workspace \"{}\" goes into {queue}.", workspace.name);
+        let sentence = format!(
+            "What names no queue in workspace \"{}\" goes into {queue}.",
+            workspace.name
+        );
         Output::new(common.output).did(&sentence, COLUMNS, id, &workspace)
     })
 }

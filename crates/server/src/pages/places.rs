@@ -5,7 +5,8 @@ use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::access::{DiffAnswer, Planned};
 use bailiwick_api::roles::{AssignmentChange, NewAssignment, NewAssignments, ScopeView};
 use bailiwick_api::workspaces::{
-    Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, SetDefaultQueue, Workspace,
+    Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, SetDefaultQueue,
+    Workspace,
 };
 use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId};
 use schemars::JsonSchema;

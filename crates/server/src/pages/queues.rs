@@ -2,11 +2,13 @@
 
 use askama::Template;
 use bailiwick_access::Target;
-use bailiwick_api::{Permission, Time};
-use bailiwick_store::access::{experiment_target, queue_target};
 use bailiwick_api::agents::Agent;
 use bailiwick_api::experiments::{Experiment, State};
-use bailiwick_api::queues::{JobMove, Queue, QueueAccess, QueueDetail, QueueLoad, QueueSettings, QueueShare, QueueState};
+use bailiwick_api::queues::{
+    JobMove, Queue, QueueAccess, QueueDetail, QueueLoad, QueueSettings, QueueShare, QueueState,
+};
+use bailiwick_api::{Permission, Time};
+use bailiwick_store::access::{experiment_target, queue_target};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -350,10 +352,19 @@ async fn change(door: &SignedIn, form: &QueueForm) -> Result<Acted, Failure> {
         "to-front" | "to-back" | "move" => {
             let Json(it) = door.context.ask(routes::queues::show, &path, NoInput).await?;
             let to = match form.act.as_str() {
-                "to-front" => JobMove { priority: Some(1), queue: None },
-                "to-back" => JobMove { priority: Some(99), queue: None },
+                "to-front" => JobMove {
+                    priority: Some(1),
+                    queue: None,
+                },
+                "to-back" => JobMove {
+                    priority: Some(99),
+                    queue: None,
+                },
                 _ if form.queue.trim().is_empty() => return Err(Failure::invalid("say which queue to move it to")),
-                _ => JobMove { priority: None, queue: Some(form.queue.trim().to_owned()) },
+                _ => JobMove {
+                    priority: None,
+                    queue: Some(form.queue.trim().to_owned()),
+                },
             };
             let one = [("experiment", form.experiment.as_str())];
             door.context.ask(routes::experiments::move_job, &one, Json(to)).await?;

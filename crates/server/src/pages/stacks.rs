@@ -70,7 +70,11 @@ impl StackForm {
     }
 
     fn settings(&self) -> Result<StackSettings, Failure> {
-        let lines: Vec<&str> = self.environment.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = self
+            .environment
+            .lines()
+            .filter(|line| !line.trim().is_empty())
+            .collect();
         let environment: BTreeMap<String, String> = variables(Some(&json!(lines))).map_err(Failure::invalid)?;
         let queue = self.queue.trim();
         Ok(StackSettings {

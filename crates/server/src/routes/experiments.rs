@@ -10,8 +10,8 @@ use bailiwick_api::{Page, Permission, QueueId, config};
 use bailiwick_store::access::{Actor, Granted, queue_target};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, StopTarget};
-use bailiwick_store::stacks::{self, ForRun};
 use bailiwick_store::queues;
+use bailiwick_store::stacks::{self, ForRun};
 
 use crate::access::{
     Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, require, require_found,
@@ -56,9 +56,14 @@ pub async fn create(
         None => None,
     };
     let queue = match (&checked.queue, &stack) {
-        (None, Some(ForRun { name, queue: Some(queue), .. })) => {
-            may_be_put(actor, Some(*queue), &format!("of stack {name}"), &granted.target).await?
-        }
+        (
+            None,
+            Some(ForRun {
+                name,
+                queue: Some(queue),
+                ..
+            }),
+        ) => may_be_put(actor, Some(*queue), &format!("of stack {name}"), &granted.target).await?,
         (named, _) => queue_for(actor, named.as_deref(), &granted.target).await?,
     };
     let executor = stack.as_ref().map_or_else(Executor::default, |stack| stack.executor);
@@ -245,7 +250,9 @@ pub async fn show(
     door: Allowed<permit::ExperimentsRead, OneExperiment>,
     _: NoInput,
 ) -> Result<Json<ExperimentDetail>, Failure> {
-    Ok(Json(executors::watch(Executor::Agents, &door.granted, door.on.0).await?))
+    Ok(Json(
+        executors::watch(Executor::Agents, &door.granted, door.on.0).await?,
+    ))
 }
 
 pub async fn cancel(door: Asked<permit::ExperimentsUpdate>, _: Json<Done>) -> Result<Json<Experiment>, Failure> {
@@ -262,7 +269,9 @@ async fn stop(door: Asked<permit::ExperimentsUpdate>, how: Stop) -> Result<Json<
         StopTarget::Found(found) => {
             let (granted, row) = *found;
             let hub = &door.context.shared.parts.hub;
-            Ok(Json(executors::cancel(Executor::Agents, &granted, row, how, hub).await?))
+            Ok(Json(
+                executors::cancel(Executor::Agents, &granted, row, how, hub).await?,
+            ))
         }
         // Seed 000's words; the same whether there is such an experiment or not.
         StopTarget::NotOwn => Err(Failure::forbidden(format!(

@@ -32,10 +32,7 @@ pub async fn show(door: SignedIn, _: NoInput) -> Result<Json<Stack>, Failure> {
     Ok(Json(stacks::get(&door.actor, id).await?))
 }
 
-pub async fn create(
-    door: Asked<permit::StacksCreate>,
-    Json(new): Json<StackSettings>,
-) -> Result<Json<Stack>, Failure> {
+pub async fn create(door: Asked<permit::StacksCreate>, Json(new): Json<StackSettings>) -> Result<Json<Stack>, Failure> {
     let name = new.name.as_deref().unwrap_or_default();
     let granted = door.at(stacks::may_create_at(&door.actor), "stack", name, None).await?;
     let made = stacks::create(&granted, &new).await;

@@ -221,7 +221,6 @@ const QUESTIONS: &[Question] = &[
     ask("stack", "GET", "/api/v1/stacks/{}", ""),
     ask("stack", "PATCH", "/api/v1/stacks/{}", r#"{"description": "mine"}"#),
     ask("stack", "DELETE", "/api/v1/stacks/{}", ""),
-    ask("stack", "GET", "/stacks/{}", ""),
     ask(
         "stack name",
         "POST",

@@ -545,34 +545,92 @@ fn a_workspace_has_a_default_queue_of_its_own_while_that_takes_its_jobs() {
         let goes_to = async || {
             let config = json!({"name": "one", "entrypoint": "true"});
             let made = ana.submit_config(config).await;
-            let canceled = ana.post(&format!("/api/v1/experiments/{}/cancel", made.id), json!({})).await;
+            let canceled = ana
+                .post(&format!("/api/v1/experiments/{}/cancel", made.id), json!({}))
+                .await;
             assert_eq!(canceled.status, 200, "{}", canceled.message());
             made.queue
         };
         assert_eq!(goes_to().await, "default");
-        assert!(ana.client.set_default_queue("default", Some("own".into())).await.is_err());
+        assert!(
+            ana.client
+                .set_default_queue("default", Some("own".into()))
+                .await
+                .is_err()
+        );
         // Not there for her, and there but taking nothing of a workspace: neither becomes the default.
-        let unseen = boss.client.set_default_queue("default", Some("hidden".into())).await.unwrap_err();
+        let unseen = boss
+            .client
+            .set_default_queue("default", Some("hidden".into()))
+            .await
+            .unwrap_err();
         assert!(unseen.to_string().contains("hidden"), "{unseen}");
-        let refused = world.admin.client.set_default_queue("default", Some("hidden".into())).await.unwrap_err();
+        let refused = world
+            .admin
+            .client
+            .set_default_queue("default", Some("hidden".into()))
+            .await
+            .unwrap_err();
         assert!(refused.to_string().contains("does not take jobs"), "{refused}");
-        let set = boss.client.set_default_queue("default", Some("own".into())).await.unwrap();
+        let set = boss
+            .client
+            .set_default_queue("default", Some("own".into()))
+            .await
+            .unwrap();
         assert_eq!(set.default_queue.as_deref(), Some("own"));
         assert_eq!(goes_to().await, "own");
         let named = submit(&ana, "named", "default", json!({})).await;
-        assert_eq!(ana.client.experiment(&named.to_string()).await.unwrap().experiment.queue, "default");
+        assert_eq!(
+            ana.client
+                .experiment(&named.to_string())
+                .await
+                .unwrap()
+                .experiment
+                .queue,
+            "default"
+        );
         // It takes no more of this workspace's jobs, and then takes them again.
-        change(&world, "own", QueueSettings { access: Some(QueueAccess::Assigned), ..QueueSettings::default() }).await;
+        change(
+            &world,
+            "own",
+            QueueSettings {
+                access: Some(QueueAccess::Assigned),
+                ..QueueSettings::default()
+            },
+        )
+        .await;
         assert_eq!(goes_to().await, "default");
-        change(&world, "own", QueueSettings { access: Some(QueueAccess::Open), ..QueueSettings::default() }).await;
+        change(
+            &world,
+            "own",
+            QueueSettings {
+                access: Some(QueueAccess::Open),
+                ..QueueSettings::default()
+            },
+        )
+        .await;
         assert_eq!(goes_to().await, "own");
         world.admin.client.delete_queue("own").await.unwrap();
         assert_eq!(goes_to().await, "default");
         assert_eq!(ana.client.workspace("default").await.unwrap().default_queue, None);
         make(&world, "own", json!({})).await;
-        assert_eq!(goes_to().await, "default", "another queue of that name is another queue");
-        boss.client.set_default_queue("default", Some("own".into())).await.unwrap();
-        assert_eq!(boss.client.set_default_queue("default", None).await.unwrap().default_queue, None);
+        assert_eq!(
+            goes_to().await,
+            "default",
+            "another queue of that name is another queue"
+        );
+        boss.client
+            .set_default_queue("default", Some("own".into()))
+            .await
+            .unwrap();
+        assert_eq!(
+            boss.client
+                .set_default_queue("default", None)
+                .await
+                .unwrap()
+                .default_queue,
+            None
+        );
         assert_eq!(goes_to().await, "default");
     });
 }
@@ -599,7 +657,9 @@ fn who_is_taken_out_of_the_queue_admins_changes_no_queue_as_an_administrator() {
         let users = json!({"users": ["root2"]});
         let pause = async || {
             let body = json!({"state": "paused"});
-            crate::world::Answer::of(root.request("PATCH", "/api/v1/queues/default").json(&body)).await.status
+            crate::world::Answer::of(root.request("PATCH", "/api/v1/queues/default").json(&body))
+                .await
+                .status
         };
         assert_eq!(pause().await, 403);
         assert_eq!(world.admin.post(&group(""), users.clone()).await.status, 200);
@@ -616,8 +676,15 @@ fn by_workspaces_the_one_with_the_fewest_slots_in_use_goes_first() {
         let new = json!({"name": "Vision"});
         assert_eq!(ana.post("/api/v1/workspaces", new).await.status, 200);
         make(&world, "gpu", json!({"share": "workspaces"})).await;
-        for (name, workspace) in [("d1", "default"), ("d2", "default"), ("d3", "default"), ("v1", "Vision"), ("v2", "Vision")] {
-            let config = json!({"name": name, "entrypoint": "true", "workspace": workspace, "resources": {"queue": "gpu"}});
+        for (name, workspace) in [
+            ("d1", "default"),
+            ("d2", "default"),
+            ("d3", "default"),
+            ("v1", "Vision"),
+            ("v2", "Vision"),
+        ] {
+            let config =
+                json!({"name": name, "entrypoint": "true", "workspace": workspace, "resources": {"queue": "gpu"}});
             ana.submit_config(config).await;
         }
         let agent = world.agent_of("m1", 5, &["gpu"]).await;

@@ -19,7 +19,8 @@ async fn assign(by: &Person, what: Value) -> Answer {
 }
 
 async fn take(by: &Person, what: Value) -> Answer {
-    by.post("/api/v1/assignments/remove", json!({"assignments": [what]})).await
+    by.post("/api/v1/assignments/remove", json!({"assignments": [what]}))
+        .await
 }
 
 async fn patch(person: &Person, which: &str, body: Value) -> Answer {
@@ -32,7 +33,11 @@ async fn names(person: &Person, owner: Option<&str>) -> Vec<String> {
         owner: owner.map(str::to_owned),
     };
     let stacks = person.client.stacks(&filter).await.unwrap();
-    stacks.items.into_iter().map(|stack| format!("{}/{}", stack.owner, stack.name)).collect()
+    stacks
+        .items
+        .into_iter()
+        .map(|stack| format!("{}/{}", stack.owner, stack.name))
+        .collect()
 }
 
 async fn run(person: &Person, stack: &str, more: Value) -> Answer {
@@ -48,7 +53,11 @@ async fn is_not_there(person: &Person, id: i64, full_name: &str) {
     let none = "99999";
     for which in [id.to_string(), full_name.to_owned()] {
         let path = |which: &str| format!("/api/v1/stacks/{}", bailiwick_client::segment(which));
-        for (method, body) in [("GET", None), ("DELETE", None), ("PATCH", Some(json!({"description": "mine"})))] {
+        for (method, body) in [
+            ("GET", None),
+            ("DELETE", None),
+            ("PATCH", Some(json!({"description": "mine"}))),
+        ] {
             let ask = async |which: &str| {
                 let mut request = person.request(method, &path(which));
                 if let Some(body) = &body {
@@ -81,10 +90,19 @@ async fn is_not_there(person: &Person, id: i64, full_name: &str) {
 #[test]
 fn a_stack_is_its_owners_alone_until_it_is_shared_and_again_when_it_is_taken_back() {
     on_both(|world| async move {
-        let (ana, ben, eve) = (world.person("ana").await, world.person("ben").await, world.person("eve").await);
+        let (ana, ben, eve) = (
+            world.person("ana").await,
+            world.person("ben").await,
+            world.person("eve").await,
+        );
         // Roles in a workspace open no stack.
         let editor = world.person_with("ed", "Editor").await;
-        let id = make(&ana, "gpu", json!({"description": "secret", "environment": {"TOKEN": "hidden-value"}})).await;
+        let id = make(
+            &ana,
+            "gpu",
+            json!({"description": "secret", "environment": {"TOKEN": "hidden-value"}}),
+        )
+        .await;
         for other in [&ben, &editor] {
             is_not_there(other, id, "ana/gpu").await;
         }
@@ -174,7 +192,10 @@ fn a_submission_takes_queue_and_environment_of_its_stack_and_keeps_them() {
     on_both(|world| async move {
         let (ana, ben) = (world.person("ana").await, world.person("ben").await);
         for queue in ["gpu", "other"] {
-            assert_eq!(world.admin.post("/api/v1/queues", json!({"name": queue})).await.status, 200);
+            assert_eq!(
+                world.admin.post("/api/v1/queues", json!({"name": queue})).await.status,
+                200
+            );
         }
         let stack = json!({"queue": "gpu", "environment": {"A": "stack", "B": "stack"}});
         let id = make(&ana, "fast", stack).await;
@@ -196,7 +217,12 @@ fn a_submission_takes_queue_and_environment_of_its_stack_and_keeps_them() {
         let shared = json!({"role": "Reader", "user": "ben", "on": format!("stack:{id}")});
         assert_eq!(assign(&ana, shared).await.status, 200);
         let his = run(&ben, "ana/slow", json!({})).await;
-        assert_eq!((his.status, his.json()["queue"].as_str()), (200, Some("gpu")), "{}", his.message());
+        assert_eq!(
+            (his.status, his.json()["queue"].as_str()),
+            (200, Some("gpu")),
+            "{}",
+            his.message()
+        );
         assert_eq!(ana.delete(&format!("/api/v1/stacks/{id}")).await.status, 200);
         assert_eq!(run(&ben, "ana/slow", json!({})).await.status, 404);
         let agent = world.agent_of("m1", 4, &["gpu"]).await;
@@ -231,7 +257,10 @@ fn a_stack_lends_nobody_its_queue_and_does_not_tell_of_it() {
             assert!(!answer.text.contains("hidden-queue"), "{}", answer.text);
         }
         assert_eq!(changed.status, 200, "{}", changed.message());
-        assert_eq!(ana.client.stack("s").await.unwrap().queue.as_deref(), Some("hidden-queue"));
+        assert_eq!(
+            ana.client.stack("s").await.unwrap().queue.as_deref(),
+            Some("hidden-queue")
+        );
         // Nor does a stack lend the queue where it may only be seen.
         let sees = json!({"role": "Reader", "user": "ben", "on": "queue:hidden-queue"});
         assert_eq!(assign(&world.admin, sees).await.status, 200);
@@ -251,7 +280,10 @@ fn the_stacks_of_a_removed_user_stay_under_the_name() {
         assert_eq!(removed.status, 200, "{}", removed.message());
         let filter = StackFilter::default();
         let all = world.admin.client.stacks(&filter).await.unwrap().items;
-        let all: Vec<_> = all.iter().map(|stack| (stack.name.as_str(), stack.owner.starts_with("ana"))).collect();
+        let all: Vec<_> = all
+            .iter()
+            .map(|stack| (stack.name.as_str(), stack.owner.starts_with("ana")))
+            .collect();
         assert_eq!(all, [("private", true), ("shared", true)]);
         assert_eq!(ben.client.stacks(&filter).await.unwrap().items.len(), 1);
         // Somebody new of that name begins with nothing.
@@ -271,23 +303,44 @@ fn the_stacks_of_a_removed_user_stay_under_the_name() {
 fn an_older_installation_lets_everybody_make_stacks_too() {
     on_both(|world| async move {
         let words = |rows: Vec<sqlx::any::AnyRow>| sqlx::Row::get::<String, _>(&rows[0], 0);
-        let fresh = words(world.rows("SELECT permissions FROM roles WHERE name_key = 'member'").await);
+        let fresh = words(
+            world
+                .rows("SELECT permissions FROM roles WHERE name_key = 'member'")
+                .await,
+        );
         // As it was before, with what another migration may have added, and once by hand.
         let before = r#"["me:update","tokens:create:own","vaults:read:own","stacks:read:own"]"#;
-        world.sql(format!("UPDATE roles SET permissions = '{before}' WHERE name_key = 'member'")).await.unwrap();
+        world
+            .sql(format!(
+                "UPDATE roles SET permissions = '{before}' WHERE name_key = 'member'"
+            ))
+            .await
+            .unwrap();
         let migration = include_str!("../../../store/src/migrations/0009_stacks.sql");
-        let updates: Vec<&str> = migration.lines().filter(|line| line.starts_with("UPDATE roles")).collect();
+        let updates: Vec<&str> = migration
+            .lines()
+            .filter(|line| line.starts_with("UPDATE roles"))
+            .collect();
         assert_eq!(updates.len(), 4);
         for _ in 0..2 {
             for update in &updates {
                 world.sql(update.trim_end_matches(';')).await.unwrap();
             }
         }
-        let after = words(world.rows("SELECT permissions FROM roles WHERE name_key = 'member'").await);
+        let after = words(
+            world
+                .rows("SELECT permissions FROM roles WHERE name_key = 'member'")
+                .await,
+        );
         let expected = r#"["me:update","tokens:create:own","vaults:read:own","stacks:read:own","stacks:create","stacks:update:own","stacks:delete:own"]"#;
         assert_eq!(after, expected);
         let fresh: Vec<String> = serde_json::from_str(&fresh).unwrap();
-        for word in ["stacks:create", "stacks:read:own", "stacks:update:own", "stacks:delete:own"] {
+        for word in [
+            "stacks:create",
+            "stacks:read:own",
+            "stacks:update:own",
+            "stacks:delete:own",
+        ] {
             assert!(fresh.iter().any(|one| one == word), "{word}");
         }
     });
@@ -300,31 +353,66 @@ fn stacks_are_made_changed_shared_and_deleted_by_forms() {
         let (hers, his) = (Browser::of(&world, &ana).await, Browser::of(&world, &ben).await);
         assert!(hers.get("/stacks").await.page().contains("You have no stack"));
         let made = hers
-            .post("/stacks/new", &[("act", "create"), ("name", "gpu"), ("queue", "default"), ("environment", "A=1\r\nB=2")])
+            .post(
+                "/stacks/new",
+                &[
+                    ("act", "create"),
+                    ("name", "gpu"),
+                    ("queue", "default"),
+                    ("environment", "A=1\r\nB=2"),
+                ],
+            )
             .await
             .leads();
         let page = hers.get(&made).await.page();
-        for part in ["<h1>gpu</h1>", "private", "<code>B</code>", "Share it", "ml run --stack gpu"] {
+        for part in [
+            "<h1>gpu</h1>",
+            "private",
+            "<code>B</code>",
+            "Share it",
+            "ml run --stack gpu",
+        ] {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert_eq!(his.get(&made).await.status, 404);
         assert!(!his.get("/stacks").await.page().contains("gpu"));
-        let bad = hers.post(&made, &[("act", "change"), ("name", "gpu"), ("artifact_store", "nowhere")]).await;
+        let bad = hers
+            .post(
+                &made,
+                &[("act", "change"), ("name", "gpu"), ("artifact_store", "nowhere")],
+            )
+            .await;
         assert!(bad.text.contains("is no place for artifacts"), "{}", bad.text);
-        hers.post(&made, &[("act", "share"), ("kind", "user"), ("who", "ben"), ("role", "Reader")]).await.leads();
+        hers.post(
+            &made,
+            &[("act", "share"), ("kind", "user"), ("who", "ben"), ("role", "Reader")],
+        )
+        .await
+        .leads();
         let page = his.get(&made).await.page();
         assert!(page.contains("ml run --stack ana/gpu"), "{page}");
         for part in ["Share it", "Change this stack", "Delete the stack"] {
             assert!(!page.contains(part), "{part}: {page}");
         }
         assert_eq!(his.post(&made, &[("act", "delete"), ("sure", "yes")]).await.status, 403);
-        hers.post(&made, &[("act", "change"), ("name", "a100"), ("queue", "default"), ("environment", "A=3")])
-            .await
-            .leads();
+        hers.post(
+            &made,
+            &[
+                ("act", "change"),
+                ("name", "a100"),
+                ("queue", "default"),
+                ("environment", "A=3"),
+            ],
+        )
+        .await
+        .leads();
         assert!(hers.get("/stacks").await.page().contains("a100"));
         let unsure = hers.post(&made, &[("act", "delete")]).await;
         assert!(unsure.text.contains("not ticked"), "{}", unsure.text);
-        assert_eq!(hers.post(&made, &[("act", "delete"), ("sure", "yes")]).await.leads(), "/stacks");
+        assert_eq!(
+            hers.post(&made, &[("act", "delete"), ("sure", "yes")]).await.leads(),
+            "/stacks"
+        );
         assert_eq!(hers.get(&made).await.status, 404);
     });
 }
