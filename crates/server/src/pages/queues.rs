@@ -27,7 +27,6 @@ fn may(door: &SignedIn, permission: Permission) -> bool {
 
 /// What the forms send.
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct QueueForm {
     #[serde(default)]
     act: String,

@@ -23,7 +23,6 @@ use crate::routes;
 
 /// What the forms send.
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct StackForm {
     #[serde(default)]
     act: String,
