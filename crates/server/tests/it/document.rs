@@ -177,7 +177,9 @@ fn what_is_not_in_a_section_that_is_there_is_taken_away() {
         ]});
         assert_eq!(
             applied(&world.admin, narrower).await,
-            ["~ change role Member: no longer stacks:create, stacks:read:own, stacks:update:own, stacks:delete:own, tokens:create:own, tokens:read:own, tokens:revoke:own"]
+            [
+                "~ change role Member: no longer stacks:create, stacks:read:own, stacks:update:own, stacks:delete:own, tokens:create:own, tokens:read:own, tokens:revoke:own"
+            ]
         );
         let fewer = json!({
             "groups": [],

@@ -413,11 +413,16 @@ fn the_load_of_a_day_is_told_and_shown() {
         let load: Vec<_> = load
             .iter()
             .map(|one| (minute - one.minute, one.waiting, one.running))
+            // The server notes the minutes of the test itself.
+            .filter(|one| one.0 > 0)
             .collect();
         assert_eq!(load, [(60, 3, 2), (1, 0, 5)]);
         let page = ana.get("/queues/1").await;
         assert!(
-            page.status == 200 && page.text.contains("<polyline") && page.text.contains("the top is 5"),
+            page.status == 200
+                && page.text.contains("<polyline")
+                && page.text.contains("the top is 5")
+                && page.text.contains("<td class=\"number\">5</td>"),
             "{}",
             page.text
         );
