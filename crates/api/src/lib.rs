@@ -21,6 +21,7 @@ pub mod queues;
 pub mod requests;
 pub mod roles;
 pub mod server;
+pub mod stacks;
 pub mod time;
 pub mod tokens;
 pub mod users;

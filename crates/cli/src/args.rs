@@ -11,6 +11,7 @@ pub mod access;
 pub mod groups;
 pub mod queues;
 mod roles;
+pub mod stacks;
 mod workspaces;
 
 pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Share, Unshare, Where};
@@ -165,6 +166,12 @@ pub enum Command {
         after_help = "Examples:\n  ml queue list\n  ml queue create gpu --share users\n  ml queue pause gpu"
     )]
     Queue(queues::Queue),
+    /// Stacks: where work runs and with what, under a name
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml stack register gpu --queue a100 --set\n  ml stack share gpu --group Users\n  ml run --stack gpu train.py"
+    )]
+    Stack(stacks::Stack),
     /// Who did what
     #[command(
         subcommand,
@@ -219,7 +226,10 @@ pub struct Submission {
     /// Name of the experiment [default: `name` of the YAML, else of the directory or script]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where it waits for an agent [default: the default queue]
+    /// What it is run on [default: that of the YAML, else the current one, else none]
+    #[arg(long, value_name = "NAME|OWNER/NAME|ID")]
+    pub stack: Option<String>,
+    /// Where it waits for an agent [default: that of the stack, else the default queue]
     #[arg(long)]
     pub queue: Option<String>,
     /// GPUs, or CPU slots where the machine has no GPU

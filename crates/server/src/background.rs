@@ -204,6 +204,8 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
         failing: false,
     };
     let mut minutes = 0_u64;
+    // The minute in which it starts counts as well.
+    complaint.note(queues::note_load(&system).await);
     while pause(&shared, Duration::from_secs(60)).await {
         complaint.note(access.keep_last_used().await);
         complaint.note(queues::note_load(&system).await);

@@ -20,6 +20,7 @@ mod built_in_agent;
 mod code;
 pub mod config;
 mod cookies;
+mod executors;
 pub mod failure;
 pub mod openapi;
 mod pages;

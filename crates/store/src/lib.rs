@@ -24,6 +24,7 @@ pub mod requests;
 pub mod roles;
 pub mod seats;
 pub mod shadow;
+pub mod stacks;
 pub mod start;
 pub mod workspaces;
 

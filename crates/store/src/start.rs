@@ -19,8 +19,17 @@ pub struct Prepared {
 const FIRST_ROLES: &[(&str, &str, &[&str])] = &[
     (
         "Member",
-        "changes its own data and manages its own API keys",
-        &["me:update", "tokens:create:own", "tokens:read:own", "tokens:revoke:own"],
+        "changes its own data, manages its own API keys and makes stacks of its own",
+        &[
+            "me:update",
+            "tokens:create:own",
+            "tokens:read:own",
+            "tokens:revoke:own",
+            "stacks:create",
+            "stacks:read:own",
+            "stacks:update:own",
+            "stacks:delete:own",
+        ],
     ),
     (
         "QueueAgent",

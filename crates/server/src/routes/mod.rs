@@ -19,6 +19,7 @@ pub(crate) mod requests;
 pub(crate) mod roles;
 pub(crate) mod server;
 pub(crate) mod service_accounts;
+pub(crate) mod stacks;
 pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod workspaces;
@@ -90,6 +91,15 @@ pub fn table() -> Routes {
         "/audit/export.ndjson",
         "audit events, oldest first, for a browser",
         audit::export,
+    );
+    r.get("/stacks", "page of stacks", pages::stacks::list);
+    r.get("/stacks/new", "page of a new stack", pages::stacks::new);
+    r.post("/stacks/new", "make a stack from the page", pages::stacks::create);
+    r.get("/stacks/{stack}", "page of a stack", pages::stacks::show);
+    r.post(
+        "/stacks/{stack}",
+        "change or share a stack from the page",
+        pages::stacks::act,
     );
     r.get("/queues", "page of queues and agents", pages::agents::show);
     r.get("/queues/new", "page of a new queue", pages::queues::new);
@@ -414,6 +424,11 @@ pub fn table() -> Routes {
         "delete a workspace without experiments",
         workspaces::delete,
     );
+    r.put(
+        "/api/v1/workspaces/{workspace}/default-queue",
+        "set what submissions to a workspace that name no queue go into",
+        workspaces::set_default_queue,
+    );
     r.post(
         "/api/v1/workspaces/{workspace}/archive",
         "let a workspace take nothing new",
@@ -662,6 +677,11 @@ pub fn table() -> Routes {
         "delete a queue in which nothing waits",
         queues::delete,
     );
+    r.get("/api/v1/stacks", "list stacks", stacks::list);
+    r.post("/api/v1/stacks", "make a stack", stacks::create);
+    r.get("/api/v1/stacks/{stack}", "show a stack", stacks::show);
+    r.patch("/api/v1/stacks/{stack}", "rename or change a stack", stacks::update);
+    r.delete("/api/v1/stacks/{stack}", "delete a stack", stacks::delete);
     r.get("/api/v1/agents", "list agents", agents::list);
     r.post("/api/v1/agents", "make an agent known", agents::register);
     r.get("/api/v1/agents/{agent}", "show an agent", agents::show);

@@ -31,6 +31,7 @@ mod roles;
 mod runs;
 mod scope_matrix;
 mod service_accounts;
+mod stacks;
 mod tables;
 mod users;
 mod workspaces;
