@@ -287,6 +287,11 @@ pub fn table() -> Routes {
         "activate a deactivated user",
         users::activate,
     );
+    r.delete(
+        "/api/v1/users/{user}/invitation",
+        "withdraw an invitation that nobody has followed",
+        users::withdraw,
+    );
     r.post(
         "/api/v1/users/{user}/link",
         "make a new one-time link for a user",
