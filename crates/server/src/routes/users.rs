@@ -365,7 +365,7 @@ pub async fn create(
     let link = match needs_link {
         true => {
             let link = link_view(parts, token, expires_at);
-            Some(sent_link(parts, &actor.name, &user.name, new.email.clone(), link).await)
+            Some(sent_link(parts, &actor.name(), &user.name, new.email.clone(), link).await)
         }
         false => None,
     };
@@ -519,7 +519,7 @@ pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done
     let email = principals::email(&door.granted, user.id).await?;
     let link = link_view(parts, token, expires_at);
     Ok(Json(
-        sent_link(parts, &door.granted.actor.name, &user.name, email, link).await,
+        sent_link(parts, &door.granted.actor.name(), &user.name, email, link).await,
     ))
 }
 
