@@ -443,13 +443,15 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 };
                 world.admin.client.create_user(&new).await.unwrap();
                 // Invited users are seen by administrators alone; an active one by everybody.
-                world
-                    .sql(format!(
-                        "UPDATE principals SET state = 'active' WHERE name = '{}'",
-                        new.name
-                    ))
-                    .await
-                    .unwrap();
+                if rest != "/invitation" {
+                    world
+                        .sql(format!(
+                            "UPDATE principals SET state = 'active' WHERE name = '{}'",
+                            new.name
+                        ))
+                        .await
+                        .unwrap();
+                }
                 if rest == "/activate" {
                     world.admin.client.deactivate_user(&new.name).await.unwrap();
                 }
@@ -706,14 +708,6 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         }
         "POST /api/v1/logout" => Call::to("/api/v1/logout").with(json!({})),
         "POST /api/v1/users" => Call::to("/api/v1/users").with(json!({"name": format!("new{number}")})),
-        "DELETE /api/v1/users/{user}/invitation" => {
-            let invited = bailiwick_api::users::NewUser {
-                name: format!("invited{number}"),
-                ..Default::default()
-            };
-            world.admin.client.create_user(&invited).await.unwrap();
-            Call::to(format!("/api/v1/users/invited{number}/invitation")).named(format!("invited{number}"))
-        }
         "POST /api/v1/service-accounts" => {
             Call::to("/api/v1/service-accounts").with(json!({"name": format!("new{number}"), "serve": ["default"]}))
         }
