@@ -103,7 +103,13 @@ impl Client {
         self.delete(&format!("/api/v1/users/{}", segment(user))).await
     }
 
-    /// A new activation or password-reset link.
+    /// Takes back an invitation that nobody has followed.
+    pub async fn withdraw_user(&self, user: &str) -> Result<User> {
+        self.delete(&format!("/api/v1/users/{}/invitation", segment(user)))
+            .await
+    }
+
+    /// A new activation or password-reset link, in place of older ones; sent by e-mail where the user has an address and the server sends mail.
     pub async fn user_link(&self, user: &str) -> Result<Link> {
         let path = format!("/api/v1/users/{}/link", segment(user));
         self.post(&path, &json!({})).await

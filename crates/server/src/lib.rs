@@ -22,6 +22,7 @@ pub mod config;
 mod cookies;
 mod executors;
 pub mod failure;
+pub mod mail;
 pub mod openapi;
 mod pages;
 mod parts;
@@ -311,6 +312,7 @@ fn shared(
         behind_proxy: config.behind_proxy,
         metrics_open: config.metrics_open,
         contact: config.contact.clone(),
+        mailer: config.smtp.as_ref().map(mail::Mailer::new).transpose()?,
         lease_ms: config.lease_ms,
         on_lost_agent: config.on_lost_agent,
         log_bytes_max: config.log_bytes_max,

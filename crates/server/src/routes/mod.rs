@@ -252,6 +252,16 @@ pub fn table() -> Routes {
     );
     r.get("/groups", "page of groups", pages::groups::list);
     r.post("/groups", "make a group from the page", pages::groups::act_on_list);
+    r.get(
+        "/groups/export.csv",
+        "groups and who belongs to them as CSV, for a browser",
+        groups::export_csv,
+    );
+    r.get(
+        "/groups/export.ndjson",
+        "groups and who belongs to them as JSON lines, for a browser",
+        groups::export_ndjson,
+    );
     r.get("/groups/{group}", "page of a group", pages::groups::show);
     r.post("/groups/{group}", "change a group from the page", pages::groups::act);
     r.get("/roles", "page of roles and what they permit", pages::roles::list);
@@ -296,6 +306,11 @@ pub fn table() -> Routes {
         "/api/v1/users/{user}/activate",
         "activate a deactivated user",
         users::activate,
+    );
+    r.delete(
+        "/api/v1/users/{user}/invitation",
+        "withdraw an invitation that nobody has followed",
+        users::withdraw,
     );
     r.post(
         "/api/v1/users/{user}/link",

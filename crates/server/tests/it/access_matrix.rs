@@ -446,13 +446,15 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 };
                 world.admin.client.create_user(&new).await.unwrap();
                 // Invited users are seen by administrators alone; an active one by everybody.
-                world
-                    .sql(format!(
-                        "UPDATE principals SET state = 'active' WHERE name = '{}'",
-                        new.name
-                    ))
-                    .await
-                    .unwrap();
+                if rest != "/invitation" {
+                    world
+                        .sql(format!(
+                            "UPDATE principals SET state = 'active' WHERE name = '{}'",
+                            new.name
+                        ))
+                        .await
+                        .unwrap();
+                }
                 if rest == "/activate" {
                     world.admin.client.deactivate_user(&new.name).await.unwrap();
                 }

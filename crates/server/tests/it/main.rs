@@ -16,6 +16,7 @@ mod impersonation;
 mod leaks;
 mod lists;
 mod logs;
+mod mail;
 mod migration;
 mod on_request;
 mod pages;
