@@ -90,6 +90,9 @@ export async function fill(world) {
   ids.role = await named("/roles", "Reviewer");
   ids.user = await named("/users", "ana");
   ids.service = await named("/service-accounts", "machine-7");
+  await world.ml("ana", "stack", "register", "lights", "--queue", "default", "--env", "CAMERA=north");
+  await world.ml("ana", "stack", "share", "lights", "--user", "ben");
+  ids.stack = (await world.api("ana", "GET", "/stacks")).items[0].id;
   ids.assignment = (await world.api("admin", "GET", `/assignments?on=workspace:${ids.workspace}`)).items.find((one) => one.user === "mia").id;
   return ids;
 }

@@ -81,6 +81,7 @@ fn pages(experiments: i64) -> Vec<String> {
             .replace("{group}", "team%200")
             .replace("{role}", "Editor")
             .replace("{queue}", "1")
+            .replace("{stack}", "1")
     };
     let mut all: Vec<String> = lines.map(filled).collect();
     for more in [

@@ -555,10 +555,18 @@ pub(crate) fn by_mode(mode: AccessMode, is_service: bool) -> RolePermissions {
         AccessMode::Basic | AccessMode::Shadow => *BASIC.get_or_init(|| {
             let role = BuiltInRole::find("DataScientist").expect("it is in the list of built-in roles");
             let data_scientist = role.permissions();
-            let more =
-                RolePermissions::parse(["me:update", "tokens:*:own", "vaults:*:own"]).expect("these are permissions");
+            let own = [
+                "me:update",
+                "tokens:*:own",
+                "vaults:*:own",
+                "stacks:create",
+                "stacks:*:own",
+            ];
+            let more = RolePermissions::parse(own).expect("these are permissions");
+            // A stack is its owner's, and nothing is shared where roles do not count.
+            let stacks = RolePermissions::parse(["stacks:read"]).expect("it is a permission");
             RolePermissions {
-                all: data_scientist.all.union(more.all),
+                all: data_scientist.all.without(stacks.all).union(more.all),
                 own: data_scientist.own.union(more.own),
             }
         }),

@@ -23,6 +23,9 @@ pub struct Config {
     /// A program and its arguments.
     pub command: Vec<String>,
     pub queue: Option<String>,
+    /// What it is run on; after submission as OWNER/NAME.
+    #[serde(default)]
+    pub stack: Option<String>,
     pub slots: i64,
     pub priority: i64,
     pub env: BTreeMap<String, String>,
@@ -41,6 +44,7 @@ const TOP: &[&str] = &[
     "data",
     "workspace",
     "project",
+    "stack",
     "entrypoint",
     "hyperparameters",
     "searcher",
@@ -266,13 +270,14 @@ pub fn check(mut whole: Value, args: &[String]) -> Result<Config, String> {
     if grace_ms > 3_600_000 {
         return Err("grace_period is longer than 1h".into());
     }
-    let (workspace, project) = (text(top, "workspace")?, text(top, "project")?);
+    let (workspace, project, stack) = (text(top, "workspace")?, text(top, "project")?, text(top, "stack")?);
     Ok(Config {
         name,
         workspace,
         project,
         command,
         queue,
+        stack,
         slots,
         priority,
         env,
@@ -311,7 +316,11 @@ fn command(entrypoint: Option<&Value>, args: &[String]) -> Result<Vec<String>, S
     Ok(command)
 }
 
-fn variables(value: Option<&Value>) -> Result<BTreeMap<String, String>, String> {
+/// Variables as a list of `KEY=VALUE` or a map, as in `environment.environment_variables`.
+///
+/// # Errors
+/// Which of them cannot be one.
+pub fn variables(value: Option<&Value>) -> Result<BTreeMap<String, String>, String> {
     let mut env = BTreeMap::new();
     let mut put = |key: &str, value: String| {
         if key.is_empty() || key.contains('=') || key.contains('\0') || value.contains('\0') {

@@ -127,6 +127,9 @@ pub struct ExperimentDetail {
     /// What is run: program and arguments, those given at submission too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// The stack that it was submitted with, as it was called then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
     /// SHA-256 of the code archive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,

@@ -41,6 +41,7 @@ ids! {
     /// Whatever stands in a queue: a trial of an experiment, or a task.
     JobId,
     QueueId,
+    StackId,
     AgentId,
     VaultId,
     AuditId,

@@ -21,10 +21,10 @@ pub mod queues;
 pub mod requests;
 pub mod roles;
 pub mod server;
+pub mod stacks;
 pub mod time;
 pub mod tokens;
 pub mod users;
-pub mod vault;
 pub mod vaults;
 pub mod workspaces;
 

@@ -160,6 +160,38 @@ pub fn check_username(name: &str) -> Result<(), String> {
     tells_itself_apart("a user name", name)
 }
 
+/// Checks an e-mail address: at most 254 plain characters, `LOCAL@HOST`. Nothing that could begin a new line or a second address gets through, and quoted
+/// forms, which hardly anybody has, do not either.
+pub fn check_email(address: &str) -> Result<(), String> {
+    let wrong = || {
+        Err(format!(
+            "`{}` is not an e-mail address such as ana@example.org",
+            address.escape_debug()
+        ))
+    };
+    if address.len() > 254 {
+        return Err("an e-mail address has at most 254 characters".into());
+    }
+    let Some((local, host)) = address.split_once('@') else {
+        return wrong();
+    };
+    let is_local = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+/=?^_`{|}~-".contains(c);
+    let is_host = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let parts = |text: &str, most: usize, is: &dyn Fn(char) -> bool| {
+        text.split('.')
+            .all(|part| !part.is_empty() && part.len() <= most && part.chars().all(is))
+    };
+    let hosts = || {
+        host.split('.')
+            .all(|label| !label.starts_with('-') && !label.ends_with('-'))
+    };
+    if local.len() <= 64 && parts(local, 64, &is_local) && parts(host, 63, &is_host) && hosts() {
+        Ok(())
+    } else {
+        wrong()
+    }
+}
+
 /// What two names that differ only in letter case have in common; stored beside the name, unique.
 pub fn name_key(name: &str) -> String {
     name.to_lowercase()

@@ -425,6 +425,7 @@ const EDITOR_WITHOUT_PROJECTS: &[&str] = concat_permissions!(
 );
 const EDITOR_RESTRICTED: &[&str] = concat_permissions!(EDITOR_WITHOUT_PROJECTS, "projects:*");
 const EDITOR: &[&str] = concat_permissions!(EDITOR_RESTRICTED, "tasks:create", "tasks:update");
+const WRITER: &[&str] = concat_permissions!(EDITOR, "stacks:update");
 const WORKSPACE_ADMIN: &[&str] = concat_permissions!(
     EDITOR,
     "workspaces:update",
@@ -516,8 +517,8 @@ pub const BUILT_IN_ROLES: &[BuiltInRole] = &[
     ),
     role(
         "Writer",
-        "what Editor holds, at the scope at which it is assigned (ClearML's read & modify)",
-        EDITOR,
+        "what Editor holds, at the scope at which it is assigned, and changes stacks shared with it (ClearML's read & modify)",
+        WRITER,
     ),
     administrative(
         BREAK_GLASS,

@@ -47,6 +47,9 @@ pub struct User {
     pub state: UserState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
+    /// Links are sent there, and it signs in as the name does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// Signs in through the identity provider only.
     #[serde(default)]
     pub remote: bool,
@@ -104,7 +107,12 @@ impl std::fmt::Display for Seats {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
+    /// Left out: the e-mail address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Where the link is sent, if the server sends mail. No two users have the same, whatever the letter case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// Left out: an activation link is made instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
@@ -121,7 +129,19 @@ pub struct NewUser {
     pub remote: bool,
 }
 
-/// `PATCH /api/v1/users/{user}`: what is left out stays. Others, and all but one's own display name, need `users:update`.
+impl NewUser {
+    /// A user by what somebody typed: a name or an e-mail address.
+    pub fn called(text: &str) -> NewUser {
+        let is_address = crate::names::check_email(text).is_ok();
+        NewUser {
+            name: if is_address { String::new() } else { text.to_owned() },
+            email: is_address.then(|| text.to_owned()),
+            ..NewUser::default()
+        }
+    }
+}
+
+/// `PATCH /api/v1/users/{user}`: what is left out stays. Others, and all but one's own display name and e-mail address, need `users:update`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {
@@ -130,6 +150,9 @@ pub struct ChangeUser {
     /// Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub display_name: Option<String>,
+    /// Empty: none. Another's needs all that he may do, since links are sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// `true` takes the password and ends every session and link; `false` leaves the user without a password until a link or a password is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<bool>,
@@ -154,6 +177,30 @@ pub struct Link {
     /// To open in a browser, or to hand to `ml login --link`.
     pub url: String,
     pub expires_at: Time,
+    /// What became of the mail with this link; absent where the user has no e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail: Option<Mail>,
+}
+
+/// Whether a link was sent by e-mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Mail {
+    pub to: String,
+    /// The mail server has taken it.
+    pub sent: bool,
+    /// Why it was not sent, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// `It was sent to ana@example.org.`, or why not.
+impl std::fmt::Display for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.why {
+            None => write!(f, "It was sent to {} by e-mail.", self.to),
+            Some(why) => write!(f, "It was not sent to {}: {why}.", self.to),
+        }
+    }
 }
 
 /// A service account as shown: a user that signs its requests with keys and has no pages.

@@ -28,6 +28,9 @@ pub struct Workspace {
     /// Since when it takes nothing new.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archived_at: Option<Time>,
+    /// What a submission here names no queue for goes into it; left out where it is the default queue of all, or one that the caller may not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_queue: Option<String>,
     /// How many of its projects the caller may see.
     pub projects: i64,
     /// How many of its experiments the caller may see, counted up to 10,000; told when one workspace is asked for.
@@ -168,4 +171,13 @@ pub struct MoveExperiment {
 /// It is too long, or not one line of what can be seen, in words.
 pub fn check_description(text: &str) -> Result<(), String> {
     crate::names::check_text("the description", text, DESCRIPTION_MAX)
+}
+
+/// The default queue of a workspace.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetDefaultQueue {
+    /// One that is open to all workspaces or bound to this one; left out: the default queue of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
 }

@@ -11,6 +11,7 @@ pub mod access;
 pub mod groups;
 pub mod queues;
 mod roles;
+pub mod stacks;
 mod workspaces;
 
 pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Share, Unshare, Where};
@@ -165,6 +166,12 @@ pub enum Command {
         after_help = "Examples:\n  ml queue list\n  ml queue create gpu --share users\n  ml queue pause gpu"
     )]
     Queue(queues::Queue),
+    /// Stacks: where work runs and with what, under a name
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml stack register gpu --queue a100 --set\n  ml stack share gpu --group Users\n  ml run --stack gpu train.py"
+    )]
+    Stack(stacks::Stack),
     /// Who did what
     #[command(
         subcommand,
@@ -219,7 +226,10 @@ pub struct Submission {
     /// Name of the experiment [default: `name` of the YAML, else of the directory or script]
     #[arg(long)]
     pub name: Option<String>,
-    /// Where it waits for an agent [default: the default queue]
+    /// What it is run on [default: that of the YAML, else the current one, else none]
+    #[arg(long, value_name = "NAME|OWNER/NAME|ID")]
+    pub stack: Option<String>,
+    /// Where it waits for an agent [default: that of the stack, else the default queue]
     #[arg(long)]
     pub queue: Option<String>,
     /// GPUs, or CPU slots where the machine has no GPU
@@ -478,12 +488,18 @@ pub struct ChangePassword {
 
 #[derive(Subcommand)]
 pub enum User {
-    /// Make a user; without a password, with a link to hand over
+    /// Make a user; without a password, with a link to hand over, which is sent by e-mail, too, where the server can
     #[command(
-        after_help = "Examples:\n  ml user create ana\n  ml user create bob --role OwnViewer --workspace default"
+        visible_alias = "invite",
+        after_help = "Examples:\n  ml user create ana\n  ml user invite ana@example.org\n  ml user create bob --email bob@example.org --role OwnViewer --workspace default"
     )]
     Create {
+        /// A name to sign in with, or an e-mail address
+        #[arg(value_name = "NAME|ADDRESS")]
         name: String,
+        /// Where links are sent; signs in as the name does
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
         /// In place of what every user may do in workspaces; see `ml role list`
@@ -509,7 +525,7 @@ pub enum User {
     /// Show a user, with groups and roles
     #[command(visible_alias = "describe")]
     Show { name: String },
-    /// Change a user; one's own display name, or as an administrator anything of anybody
+    /// Change a user; one's own display name and e-mail address, or as an administrator anything of anybody
     #[command(
         after_help = "Examples:\n  ml user edit ana --display-name 'Ana Lima'\n  ml user edit ana --name ana.lima --remote true"
     )]
@@ -522,6 +538,9 @@ pub enum User {
         /// Empty: none
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
+        /// Empty: none
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         /// Whether to sign in through the identity provider only; `true` takes the password
         #[arg(long, value_name = "true|false", value_parser = clap::builder::BoolishValueParser::new(), hide_possible_values = true)]
         remote: Option<bool>,
@@ -540,8 +559,11 @@ pub enum User {
         #[command(flatten)]
         sure: Sure,
     },
-    /// Make a new activation or password-reset link
+    /// Make a new activation or password-reset link in place of the last, and send it where the user has an e-mail address
+    #[command(visible_alias = "resend")]
     Link { name: String },
+    /// Take back an invitation that nobody has followed: its link ends, and name, address and seat are free again
+    Withdraw { name: String },
     /// Change one's own password, or another's
     ChangePassword(ChangePassword),
     /// Sign in, as `ml login` does

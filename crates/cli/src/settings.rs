@@ -69,6 +69,7 @@ pub struct Settings {
     pub workspace: Option<Setting<String>>,
     pub project: Option<Setting<String>>,
     pub queue: Option<Setting<String>>,
+    pub stack: Option<Setting<String>>,
     /// A key that may be sent to this server.
     pub api_key: Option<Setting<String>>,
     /// Why the key of the user's file is not for this server.
@@ -84,6 +85,7 @@ struct UserFile {
     workspace: Option<String>,
     project: Option<String>,
     queue: Option<String>,
+    stack: Option<String>,
     #[serde(default)]
     worker: Worker,
 }
@@ -101,6 +103,7 @@ struct ProjectFile {
     workspace: Option<String>,
     project: Option<String>,
     queue: Option<String>,
+    stack: Option<String>,
 }
 
 /// What settings are read from; handed in, so that tests need no process environment.
@@ -229,6 +232,7 @@ impl Settings {
             workspace,
             project: in_workspace,
             queue: first(None, "ML_QUEUE", &project.queue, &user.queue),
+            stack: first(None, "ML_STACK", &project.stack, &user.stack),
             api_key_withheld: user.worker.api_key.as_ref().and(withheld),
             home: home.clone(),
             server,
@@ -337,6 +341,7 @@ pub const KEYS: &[&str] = &[
     "workspace",
     "project",
     "queue",
+    "stack",
     "worker.api_key",
 ];
 

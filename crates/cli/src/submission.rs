@@ -215,6 +215,7 @@ pub fn finish(source: &Source, with: &Submission, settings: &Settings, args: &[S
         ("name", &with.name),
         ("workspace", &with.workspace),
         ("project", &with.project),
+        ("stack", &with.stack),
     ] {
         if let Some(value) = flag {
             top.insert(key.into(), json!(value));
@@ -263,7 +264,15 @@ pub fn finish(source: &Source, with: &Submission, settings: &Settings, args: &[S
     {
         top.insert("project".into(), json!(project.value));
     }
-    if let Some(queue) = &settings.queue {
+    if let Some(stack) = &settings.stack
+        && is_absent(top, "stack")
+    {
+        top.insert("stack".into(), json!(stack.value));
+    }
+    // A stack says itself where its work waits: a queue that is merely remembered does not count beside it.
+    if let Some(queue) = &settings.queue
+        && is_absent(top, "stack")
+    {
         let resources = section(top, "resources")?;
         if is_absent(resources, "queue") && is_absent(resources, "resource_pool") {
             resources.insert("queue".into(), json!(queue.value));

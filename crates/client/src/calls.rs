@@ -10,10 +10,12 @@ use bailiwick_api::experiments::{
 use bailiwick_api::queues::{JobMove, Queue, QueueDetail, QueueSettings};
 use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
+use bailiwick_api::stacks::{Stack, StackFilter, StackSettings};
 use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, Session, User, UserWithLink, Users,
 };
+use bailiwick_api::workspaces::{SetDefaultQueue, Workspace};
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
 use reqwest::{Body, Method, Response};
@@ -101,7 +103,13 @@ impl Client {
         self.delete(&format!("/api/v1/users/{}", segment(user))).await
     }
 
-    /// A new activation or password-reset link.
+    /// Takes back an invitation that nobody has followed.
+    pub async fn withdraw_user(&self, user: &str) -> Result<User> {
+        self.delete(&format!("/api/v1/users/{}/invitation", segment(user)))
+            .await
+    }
+
+    /// A new activation or password-reset link, in place of older ones; sent by e-mail where the user has an address and the server sends mail.
     pub async fn user_link(&self, user: &str) -> Result<Link> {
         let path = format!("/api/v1/users/{}/link", segment(user));
         self.post(&path, &json!({})).await
@@ -164,6 +172,33 @@ impl Client {
 
     pub async fn delete_queue(&self, queue: &str) -> Result<Queue> {
         self.delete(&format!("/api/v1/queues/{}", segment(queue))).await
+    }
+
+    pub async fn stacks(&self, filter: &StackFilter) -> Result<Page<Stack>> {
+        self.get_with("/api/v1/stacks", filter).await
+    }
+
+    pub async fn stack(&self, stack: &str) -> Result<Stack> {
+        self.get(&format!("/api/v1/stacks/{}", segment(stack))).await
+    }
+
+    pub async fn create_stack(&self, settings: &StackSettings) -> Result<Stack> {
+        self.post("/api/v1/stacks", settings).await
+    }
+
+    pub async fn update_stack(&self, stack: &str, settings: &StackSettings) -> Result<Stack> {
+        self.patch(&format!("/api/v1/stacks/{}", segment(stack)), settings)
+            .await
+    }
+
+    pub async fn delete_stack(&self, stack: &str) -> Result<Stack> {
+        self.delete(&format!("/api/v1/stacks/{}", segment(stack))).await
+    }
+
+    /// Sets what submissions to a workspace that name no queue go into; `None`: the default queue of all.
+    pub async fn set_default_queue(&self, workspace: &str, queue: Option<String>) -> Result<Workspace> {
+        let path = format!("/api/v1/workspaces/{}/default-queue", segment(workspace));
+        self.put(&path, &SetDefaultQueue { queue }).await
     }
 
     pub async fn agent(&self, agent: &str) -> Result<Agent> {

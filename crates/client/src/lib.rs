@@ -147,6 +147,10 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        self.json(self.request(Method::PUT, path).json(body)).await
+    }
+
     pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         self.json(self.request(Method::PATCH, path).json(body)).await
     }

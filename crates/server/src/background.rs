@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bailiwick_api::JobId;
 use bailiwick_store::access::Access;
 use bailiwick_store::jobs::{self, LeaseRules};
-use bailiwick_store::{StoreError, agents, assignments, audit, queues, requests, shadow};
+use bailiwick_store::{StoreError, agents, assignments, audit, queues, requests, shadow, vaults};
 
 use crate::access::Shared;
 
@@ -25,6 +25,7 @@ pub fn start(access: &Arc<Access>, shared: &Arc<Shared>) -> Vec<tokio::task::Joi
         tokio::spawn(keep_last_used(access.clone(), shared.clone())),
         tokio::spawn(keep_shadow(access.clone(), shared.clone())),
         tokio::spawn(clear_ended_assignments(access.clone(), shared.clone())),
+        tokio::spawn(finish_rotation(access.clone(), shared.clone())),
     ]
 }
 
@@ -204,6 +205,8 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
         failing: false,
     };
     let mut minutes = 0_u64;
+    // The minute in which it starts counts as well.
+    complaint.note(queues::note_load(&system).await);
     while pause(&shared, Duration::from_secs(60)).await {
         complaint.note(access.keep_last_used().await);
         complaint.note(queues::note_load(&system).await);
@@ -215,6 +218,21 @@ async fn keep_last_used(access: Arc<Access>, shared: Arc<Shared>) {
         }
     }
     let _ = access.keep_last_used().await;
+}
+
+/// Vaults that a rotation of their key did not get to, since the server ended meanwhile.
+async fn finish_rotation(access: Arc<Access>, shared: Arc<Shared>) {
+    let system = access.system("rotation of the vaults' key");
+    let mut complaint = Complaint {
+        what: "sealing vaults with their current key",
+        failing: false,
+    };
+    while complaint.note(vaults::seal_anew(&system).await) != Some(0) {
+        // A key that is missing is not back in a moment.
+        if complaint.failing && !pause(&shared, Duration::from_secs(60)).await {
+            break;
+        }
+    }
 }
 
 /// An assignment stops counting at its end by itself; here it is taken off the list, and that is put on record.

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bailiwick_api::agents::OnLostAgent;
-use bailiwick_api::names::nearest;
+use bailiwick_api::names::{check_email, nearest};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::time::{lifetime_words, parse_duration_ms};
 use toml::{Table, Value};
 
 use crate::ServeFlags;
+use crate::mail::{Security, Smtp};
 
 /// What the server runs with.
 #[derive(Debug, Clone)]
@@ -31,10 +32,14 @@ pub struct Config {
     /// What whoever makes a workspace holds on it, if anything.
     pub workspace_creator_role: Option<String>,
     pub metrics_open: bool,
+    /// The keys that seal vaults; never in the database.
+    pub vault_key_file: PathBuf,
     /// Whom to ask for an account or a new link, as the page to sign in says it.
     pub contact: Option<String>,
     /// How many users may be active or pending at once; any number where it is left out.
     pub seats: Option<i64>,
+    /// Where mail is handed in; none is sent where it is left out.
+    pub smtp: Option<Smtp>,
     /// Adds a route without checks, for measuring; no setting turns it on.
     #[cfg(feature = "bench")]
     pub unchecked_twin: bool,
@@ -70,7 +75,15 @@ const KEYS: &[&str] = &[
     "workspace_creator_role",
     "metrics_open",
     "contact",
+    "vault_key_file",
     "seats",
+    "smtp.host",
+    "smtp.port",
+    "smtp.tls",
+    "smtp.ca_file",
+    "smtp.user",
+    "smtp.password_file",
+    "smtp.from",
     "agent.slots",
     "agent.gpus",
     "agent.isolate",
@@ -218,6 +231,43 @@ impl Config {
         {
             return Err(format!("public_url is `{url}`; it begins with http:// or https://"));
         }
+        let smtp = match text("smtp.host") {
+            None => match settings.keys().find(|key| key.starts_with("smtp.")) {
+                Some(key) => return Err(format!("{key} is set, but not smtp.host: which mail server is meant?")),
+                None => None,
+            },
+            Some(host) => {
+                let (security, usual) = match text("smtp.tls").as_deref() {
+                    None | Some("starttls") => (Security::StartTls, 587),
+                    Some("tls") => (Security::Tls, 465),
+                    Some("none") if is_loopback(&format!("{host}:25")) => (Security::None, 25),
+                    Some("none") => {
+                        return Err(format!(
+                            "refusing to send mail to {host} without TLS: links would cross the network in the clear\n\nhint: set smtp.tls to starttls or tls; none is for a mail server on loopback"
+                        ));
+                    }
+                    Some(other) => return Err(format!("smtp.tls is `{other}`; it is starttls, tls or none")),
+                };
+                let port = number("smtp.port", usual, 1)?;
+                let (user, password_file) = (text("smtp.user"), text("smtp.password_file").map(PathBuf::from));
+                if user.is_some() != password_file.is_some() {
+                    return Err("smtp.user and smtp.password_file belong together: give both or neither".into());
+                }
+                let from =
+                    text("smtp.from").ok_or("smtp.from is not set: whose address do mails bear as their sender?")?;
+                check_email(&from).map_err(|why| format!("smtp.from: {why}"))?;
+                Some(Smtp {
+                    port: u16::try_from(port).map_err(|_| format!("smtp.port is {port}; it is at most 65535"))?,
+                    host,
+                    security,
+                    ca_file: text("smtp.ca_file").map(PathBuf::from),
+                    user,
+                    password_file,
+                    from,
+                })
+            }
+        };
+        let vault_key_file = text("vault_key_file").map_or_else(|| data.join("vault.keys"), PathBuf::from);
         let agent = BuiltInAgent {
             slots: settings
                 .contains_key("agent.slots")
@@ -249,11 +299,13 @@ impl Config {
             workspace_creator_role: Some(text("workspace_creator_role").unwrap_or_else(|| "WorkspaceAdmin".into()))
                 .filter(|role| role != "none"),
             metrics_open: yes("metrics_open")?,
+            vault_key_file,
             contact: text("contact").filter(|contact| !contact.trim().is_empty()),
             seats: settings
                 .contains_key("seats")
                 .then(|| number("seats", 1, 1))
                 .transpose()?,
+            smtp,
             #[cfg(feature = "bench")]
             unchecked_twin: false,
         })
@@ -356,6 +408,74 @@ mod tests {
             ..proxied
         };
         assert!(load(off, &[]).unwrap_err().contains("access control switched off"));
+    }
+
+    #[test]
+    fn a_mail_server_is_set_whole_and_without_tls_on_loopback_alone() {
+        let set = |set: &[&str]| {
+            let set = set.iter().map(|one| (*one).to_owned()).collect();
+            let flags = ServeFlags {
+                set,
+                ..ServeFlags::default()
+            };
+            load(flags, &[]).map(|config| config.smtp)
+        };
+        assert!(set(&[]).unwrap().is_none());
+        assert!(set(&["smtp.user=ml"]).unwrap_err().contains("not smtp.host"));
+        let host = "smtp.host=mail.example.org";
+        assert!(set(&[host]).unwrap_err().contains("smtp.from is not set"));
+        let from = "smtp.from=ml@example.org";
+        let usual = set(&[host, from]).unwrap().unwrap();
+        assert_eq!((usual.port, usual.security), (587, Security::StartTls));
+        let open = set(&[host, from, "smtp.tls=none"]).unwrap_err();
+        assert!(
+            open.contains("refusing to send mail to mail.example.org without TLS"),
+            "{open}"
+        );
+        assert_eq!(
+            set(&["smtp.host=127.0.0.1", from, "smtp.tls=none"])
+                .unwrap()
+                .unwrap()
+                .port,
+            25
+        );
+        assert!(
+            set(&[host, from, "smtp.user=ml"])
+                .unwrap_err()
+                .contains("belong together")
+        );
+        assert!(
+            set(&[host, "smtp.from=no address"])
+                .unwrap_err()
+                .contains("is not an e-mail address")
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_is_an_error_and_never_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ml.toml");
+        let from_file = || {
+            let flags = ServeFlags {
+                config: Some(path.clone()),
+                ..ServeFlags::default()
+            };
+            load(flags, &[]).unwrap_err()
+        };
+        assert!(from_file().contains("cannot read"), "a file that is not there");
+        let named = path.display().to_string();
+        let by_variable = load(ServeFlags::default(), &[("ML_CONFIG_FILE", &named)]).unwrap_err();
+        assert!(by_variable.contains("cannot read"), "{by_variable}");
+        for (text, why) in [
+            ("[security\naccess = \"rbac\"", "ml.toml"),
+            ("[security]\naccess = \"rabc\"", "security.access is `rabc`"),
+            ("[security]\naccess = \"\"", "security.access is ``"),
+            ("[security]\nacess = \"rbac\"", "unknown setting `security.acess`"),
+            ("security = \"rbac\"", "unknown setting `security`"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(from_file().contains(why), "{text}: {}", from_file());
+        }
     }
 
     #[test]

@@ -121,6 +121,17 @@ impl Failure {
         }
     }
 
+    /// Something sealed that cannot be opened now; the words name no secret.
+    pub fn sealed(words: impl Into<String>) -> Failure {
+        let words = words.into();
+        let failure = Failure::new(StatusCode::SERVICE_UNAVAILABLE, "sealed", words.clone())
+            .hint("nothing was changed; the operator finds what to do in docs/vaults.md");
+        Failure {
+            cause: Some(words),
+            ..failure
+        }
+    }
+
     pub fn internal(cause: impl Into<String>) -> Failure {
         let failure = Failure::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -206,6 +217,7 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(cause) => Failure::unavailable(cause),
+            StoreError::Sealed(words) => Failure::sealed(words),
             // What may conflict is caught where it may; here it was not expected.
             StoreError::Conflict(cause) | StoreError::Broken(cause) => Failure::internal(cause),
         }

@@ -20,7 +20,9 @@ mod built_in_agent;
 mod code;
 pub mod config;
 mod cookies;
+mod executors;
 pub mod failure;
+pub mod mail;
 pub mod openapi;
 mod pages;
 mod parts;
@@ -192,6 +194,7 @@ impl Running {
         if let Some(seats) = config.seats {
             access.limit_seats(seats);
         }
+        access.seal_vaults_with(config.vault_key_file.clone());
 
         let (listener, address) = bind(&config.listen)?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -310,6 +313,7 @@ fn shared(
         behind_proxy: config.behind_proxy,
         metrics_open: config.metrics_open,
         contact: config.contact.clone(),
+        mailer: config.smtp.as_ref().map(mail::Mailer::new).transpose()?,
         lease_ms: config.lease_ms,
         on_lost_agent: config.on_lost_agent,
         log_bytes_max: config.log_bytes_max,

@@ -13,6 +13,7 @@ use bailiwick_api::{AgentId, ExperimentId, JobId, RoleId, Time};
 use tokio::sync::{Semaphore, watch};
 
 use crate::code::CodeFiles;
+use crate::mail::Mailer;
 use crate::work::Work;
 
 pub struct Parts {
@@ -33,6 +34,8 @@ pub struct Parts {
     pub agent_account: Option<&'static str>,
     /// Whom to ask for an account or a new link: a name, an address, whatever the operator wrote down.
     pub contact: Option<String>,
+    /// Sends links, where the operator has named a mail server.
+    pub mailer: Option<Mailer>,
     /// Where users reach the server, for links.
     pub public_url: String,
     /// Password hashing takes 19 MiB each time; so few at once.

@@ -212,6 +212,7 @@ media!(
     Gzip = "application/gzip",
     EventStream = "text/event-stream",
     NdJson = "application/x-ndjson",
+    Csv = "text/csv; charset=utf-8",
     Html = "text/html; charset=utf-8",
     PlainText = "text/plain; version=0.0.4; charset=utf-8",
     Script = "text/javascript; charset=utf-8",

@@ -14,7 +14,7 @@ use bailiwick_api::on::On;
 use bailiwick_api::permission::{Permit, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{
-    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, Time, TokenId, WorkspaceId, key,
+    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, StackId, Time, TokenId, WorkspaceId, key,
 };
 
 use crate::db::{Db, Kind, Result, StoreError, col};
@@ -766,6 +766,7 @@ pub(crate) fn place(picture: &Picture, target: &Target) -> String {
         .map(|id| format!("workspace \"{}\"", picture.workspace_name(id)));
     match (target.object, workspace) {
         (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
+        (Some((ObjectKind::Stack, id)), _) => format!("stack \"{}\"", picture.stack_name(StackId(id))),
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),
         (Some((kind, id)), None) => format!("{} {id}", format!("{kind:?}").to_lowercase()),
         (None, Some(workspace)) => match target.project {
@@ -790,6 +791,15 @@ pub fn experiment_target(id: ExperimentId, workspace: WorkspaceId, project: Proj
 pub fn queue_target(id: QueueId) -> Target {
     Target {
         object: Some((ObjectKind::Queue, id.0)),
+        ..Target::default()
+    }
+}
+
+/// The target that a stack is: in no workspace, so that what is held in one opens none. One that is not there is nobody's.
+pub fn stack_target(picture: &Picture, id: StackId) -> Target {
+    Target {
+        object: Some((ObjectKind::Stack, id.0)),
+        owner: picture.stack(id).map(|stack| stack.owner),
         ..Target::default()
     }
 }
@@ -829,9 +839,9 @@ pub async fn resolve(actor: &Actor, on: &On) -> std::result::Result<Target, Refu
             let seen = found.filter(|id| crate::queues::may_see(actor, *id));
             Ok(queue_target(seen.ok_or_else(|| missing("queue", name))?))
         }
-        // Neither is kept yet.
+        On::Stack(which) => Ok(stack_target(picture, crate::stacks::find(actor, which)?)),
+        // None is kept yet.
         On::Model(which) => Err(missing("model", which)),
-        On::Stack(which) => Err(missing("stack", which)),
     }
 }
 

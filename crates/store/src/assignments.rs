@@ -15,13 +15,14 @@ use bailiwick_api::roles::{
 };
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{
-    AssignmentId, ExperimentId, GroupId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, Time, WorkspaceId,
+    AssignmentId, ExperimentId, GroupId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time,
+    WorkspaceId,
 };
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of};
+use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of, stack_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list, number_list};
 use crate::picture::{Picture, Touched, scope, scope_columns};
@@ -717,6 +718,7 @@ fn plain_target(picture: &Picture, scope: Scope) -> Option<Target> {
         Scope::Workspace(id) => picture.workspace(id).map(|_| picture.workspace_target(id)),
         Scope::Project(id) => picture.project(id).map(|_| picture.project_target(id)),
         Scope::Object(ObjectKind::Queue, id) => Some(queue_target(QueueId(id))),
+        Scope::Object(ObjectKind::Stack, id) => picture.stack(StackId(id)).map(|_| stack_target(picture, StackId(id))),
         Scope::Object(kind, id) => Some(Target {
             object: Some((kind, id)),
             ..Target::default()
@@ -945,6 +947,7 @@ pub fn place(picture: &Picture, scope: Scope) -> String {
             format!("on project \"{}\"{workspace}", picture.project_name(id))
         }
         Scope::Object(ObjectKind::Queue, id) => format!("on queue \"{}\"", picture.queue_name(QueueId(id))),
+        Scope::Object(ObjectKind::Stack, id) => format!("on stack \"{}\"", picture.stack_name(StackId(id))),
         Scope::Object(..) => {
             let (kind, id) = scope_columns(scope);
             format!("on {kind} {id}")

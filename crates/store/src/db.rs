@@ -407,6 +407,8 @@ impl Db {
             ("0006_agents", include_str!("migrations/0006_agents.sql"), "", ""),
             ("0007_accounts", include_str!("migrations/0007_accounts.sql"), "", ""),
             ("0008_vaults", include_str!("migrations/0008_vaults.sql"), "", ""),
+            ("0009_stacks", include_str!("migrations/0009_stacks.sql"), "", ""),
+            ("0010_mail", include_str!("migrations/0010_mail.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

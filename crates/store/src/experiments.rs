@@ -803,6 +803,7 @@ pub async fn detail(
         experiment,
         command: config.command,
         config: config.whole,
+        stack: config.stack,
         agent: more.try_get(2)?,
         log_lines: more.try_get(1)?,
         events,

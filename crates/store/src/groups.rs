@@ -19,6 +19,8 @@ use crate::db::{Result, StoreError, id_list};
 use crate::principals::{holding, read_state};
 use crate::vaults;
 
+/// How many members a list of groups names.
+const NAMES_SHOWN: usize = 5;
 /// Most assignments shown beside a group.
 const ROLES_SHOWN: usize = 1000;
 /// Most names that one audit event holds.
@@ -80,6 +82,7 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Group> {
         description: row.try_get(2)?,
         built_in: row.try_get::<i64, _>(3)? == 1,
         members: sees_all(actor).then_some(members),
+        first_members: Vec::new(),
     })
 }
 
@@ -117,7 +120,39 @@ pub async fn list(actor: &Actor, text: Option<&str>, after: i64, limit: i64) -> 
         .fetch_all(&actor.db().read)
         .await?;
     let items = rows.iter().map(|row| view(actor, row)).collect::<Result<Vec<_>>>()?;
-    Ok(paged(items, limit, |group| group.id.0))
+    let mut page = paged(items, limit, |group| group.id.0);
+    if sees_all(actor) {
+        name_first(actor, &mut page.items).await?;
+    }
+    Ok(page)
+}
+
+async fn name_first(actor: &Actor, groups: &mut [Group]) -> Result<()> {
+    let users = actor.picture().users_group();
+    let sql = format!(
+        "SELECT group_id, name FROM (SELECT m.group_id, p.name,
+           ROW_NUMBER() OVER (PARTITION BY m.group_id ORDER BY m.principal_id) AS place
+           FROM group_members m JOIN principals p ON p.id = m.principal_id WHERE m.group_id IN ({ids})) AS named
+         WHERE place <= {NAMES_SHOWN} ORDER BY group_id, place",
+        ids = id_list(groups.iter().map(|group| group.id.0))
+    );
+    let mut named: std::collections::HashMap<i64, Vec<String>> = std::collections::HashMap::new();
+    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(&actor.db().read).await? {
+        named.entry(row.try_get(0)?).or_default().push(row.try_get(1)?);
+    }
+    for group in groups {
+        group.first_members = match group.id == users {
+            true => {
+                let sql =
+                    format!("SELECT name FROM principals WHERE state <> 'removed' ORDER BY id LIMIT {NAMES_SHOWN}");
+                sqlx::query_scalar(AssertSqlSafe(sql))
+                    .fetch_all(&actor.db().read)
+                    .await?
+            }
+            false => named.remove(&group.id.0).unwrap_or_default(),
+        };
+    }
+    Ok(())
 }
 
 fn paged<T>(mut items: Vec<T>, limit: i64, id: fn(&T) -> i64) -> Page<T> {
@@ -390,7 +425,8 @@ pub async fn delete(by: &Granted<permit::GroupsDelete>, id: GroupId) -> Outcome<
         sqlx::query(sql).bind(id.0).execute(&mut **work).await?;
     }
     keep_an_admin(&mut work).await?;
-    let detail = serde_json::json!({"before": {"description": description, "users": names(&members), "vaults": vaults}});
+    let detail =
+        serde_json::json!({"before": {"description": description, "users": names(&members), "vaults": vaults}});
     let entry = Entry::of::<permit::GroupsDelete>("delete", "group", &name).with(detail);
     audit::write(&mut work, &by.actor, entry).await?;
     work.commit().await?;

@@ -251,11 +251,14 @@ async fn vault_of(
 ) -> std::result::Result<(Vec<String>, LeaseVault), VaultTrouble> {
     let name = picture.principal_name(whose);
     let (applied, effective) = vaults::effective(work, picture, whose).await.map_err(|why| match why {
-        StoreError::Sealed(words) => VaultTrouble::Unfit(format!("a vault that applies to {name} cannot be read: {words}")),
+        StoreError::Sealed(words) => {
+            VaultTrouble::Unfit(format!("a vault that applies to {name} cannot be read: {words}"))
+        }
         other => VaultTrouble::Store(other),
     })?;
     let vault = effective.for_job(foreign);
-    let vault = vault.map_err(|why| VaultTrouble::Unfit(format!("the vaults that apply to {name} cannot be applied: {why}")))?;
+    let vault = vault
+        .map_err(|why| VaultTrouble::Unfit(format!("the vaults that apply to {name} cannot be applied: {why}")))?;
     let bytes = serde_json::to_vec(&vault).map_or(usize::MAX, |text| text.len());
     if bytes > VAULT_BYTES_MAX {
         return Err(VaultTrouble::Unfit(format!(
@@ -377,7 +380,11 @@ async fn lease(
     let config: Config =
         serde_json::from_str(row.try_get::<&str, _>(5)?).map_err(|why| StoreError::Broken(why.to_string()))?;
     let owner = PrincipalId(row.try_get(1)?);
-    let whose = if serving.use_owner_token { owner } else { serving.actor.id };
+    let whose = if serving.use_owner_token {
+        owner
+    } else {
+        serving.actor.id
+    };
     let (applied, vault) = match vault_of(work, picture, whose, whose != serving.actor.id).await {
         Ok(found) => found,
         Err(VaultTrouble::Store(StoreError::Broken(why))) | Err(VaultTrouble::Unfit(why)) => {
@@ -388,26 +395,29 @@ async fn lease(
     if !vault.is_empty() && !serving.vaults {
         return Ok(Leased::KnowsNoVaults);
     }
-    Ok(Leased::Job(applied, Box::new(JobLease {
-        job,
-        fence,
-        experiment: ExperimentId(experiment),
-        name: row.try_get(0)?,
-        owner: picture.principal_name(owner).to_string(),
-        workspace: picture.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
-        project: picture.project_name(ProjectId(row.try_get(3)?)).to_string(),
-        slots,
-        code: row.try_get(4)?,
-        command: config.command,
-        env: config.env,
-        config: config.whole,
-        restarts: row.try_get(6)?,
-        limits: config.limits,
-        grace_ms: config.grace_ms,
-        token: token.to_owned(),
-        on_lost_agent: rules.on_lost_agent,
-        vault,
-    })))
+    Ok(Leased::Job(
+        applied,
+        Box::new(JobLease {
+            job,
+            fence,
+            experiment: ExperimentId(experiment),
+            name: row.try_get(0)?,
+            owner: picture.principal_name(owner).to_string(),
+            workspace: picture.workspace_name(WorkspaceId(row.try_get(2)?)).to_string(),
+            project: picture.project_name(ProjectId(row.try_get(3)?)).to_string(),
+            slots,
+            code: row.try_get(4)?,
+            command: config.command,
+            env: config.env,
+            config: config.whole,
+            restarts: row.try_get(6)?,
+            limits: config.limits,
+            grace_ms: config.grace_ms,
+            token: token.to_owned(),
+            on_lost_agent: rules.on_lost_agent,
+            vault,
+        }),
+    ))
 }
 
 /// The answer to a report or a request in the name of a lease.

@@ -25,6 +25,7 @@ pub mod roles;
 mod sealing;
 pub mod seats;
 pub mod shadow;
+pub mod stacks;
 pub mod start;
 pub mod vaults;
 pub mod workspaces;

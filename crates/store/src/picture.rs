@@ -16,7 +16,9 @@ use bailiwick_api::queues::QueueState;
 use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
-use bailiwick_api::{AssignmentId, GroupId, PrincipalId, ProjectId, QueueId, RoleId, Time, TokenId, WorkspaceId};
+use bailiwick_api::{
+    AssignmentId, GroupId, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time, TokenId, WorkspaceId,
+};
 use bailiwick_lock::{Lock, Reading};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
@@ -36,6 +38,7 @@ pub enum Touched {
     Workspace(WorkspaceId),
     Project(ProjectId),
     Queue(QueueId),
+    Stack(StackId),
     Credential(TokenId),
     Everything,
 }
@@ -50,6 +53,7 @@ impl Touched {
             Touched::Workspace(id) => ("workspace", id.0),
             Touched::Project(id) => ("project", id.0),
             Touched::Queue(id) => ("queue", id.0),
+            Touched::Stack(id) => ("stack", id.0),
             Touched::Credential(id) => ("credential", id.0),
             Touched::Everything => ("everything", 0),
         }
@@ -74,6 +78,8 @@ pub struct WorkspaceEntry {
     pub name: Arc<str>,
     pub archived: bool,
     pub owner: Option<PrincipalId>,
+    /// Before that of all; it may be gone.
+    pub default_queue: Option<QueueId>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +104,12 @@ pub struct QueueEntry {
     pub deleted: bool,
 }
 
+#[derive(Debug, Clone)]
+pub struct StackEntry {
+    pub name: Arc<str>,
+    pub owner: PrincipalId,
+}
+
 /// Names and what finds them.
 #[derive(Default)]
 struct Names {
@@ -111,6 +123,7 @@ struct Names {
     projects: HashMap<ProjectId, ProjectEntry>,
     project_keys: BTreeMap<(WorkspaceId, String), ProjectId>,
     queues: BTreeMap<QueueId, QueueEntry>,
+    stacks: BTreeMap<StackId, StackEntry>,
 }
 
 /// What is stored of a key; see [`bailiwick_api::key::stored_hash`].
@@ -435,6 +448,7 @@ impl Picture {
                 id,
                 name: match kind {
                     ObjectKind::Queue => self.queue_name(QueueId(id)).to_string(),
+                    ObjectKind::Stack => self.stack_name(StackId(id)),
                     _ => String::new(),
                 },
             },
@@ -481,6 +495,24 @@ impl Picture {
         let names = self.names();
         let queues = names.queues.iter().filter(|(_, queue)| !queue.deleted);
         queues.map(|(id, queue)| (*id, queue.clone())).collect()
+    }
+
+    pub fn stack(&self, id: StackId) -> Option<StackEntry> {
+        self.names().stacks.get(&id).cloned()
+    }
+
+    /// By id.
+    pub fn stacks(&self) -> Vec<(StackId, StackEntry)> {
+        let names = self.names();
+        names.stacks.iter().map(|(id, stack)| (*id, stack.clone())).collect()
+    }
+
+    /// `ana/gpu`.
+    pub fn stack_name(&self, id: StackId) -> String {
+        match self.stack(id) {
+            Some(stack) => format!("{}/{}", self.principal_name(stack.owner), stack.name),
+            None => "?".into(),
+        }
     }
 
     /// A credential that is remembered, and notes that it was used.
@@ -647,6 +679,7 @@ struct Change {
     workspaces: HashMap<WorkspaceId, Option<WorkspaceEntry>>,
     projects: HashMap<ProjectId, Option<ProjectEntry>>,
     queues: HashMap<QueueId, Option<QueueEntry>>,
+    stacks: HashMap<StackId, Option<StackEntry>>,
 }
 
 impl Change {
@@ -669,6 +702,7 @@ impl Change {
         gone(&mut change.workspaces, of("workspace"), WorkspaceId);
         gone(&mut change.projects, of("project"), ProjectId);
         gone(&mut change.queues, of("queue"), QueueId);
+        gone(&mut change.stacks, of("stack"), StackId);
         Ok(change)
     }
 
@@ -722,12 +756,13 @@ impl Change {
             }
         }
         let mut workspaces = HashMap::new();
-        let sql = "SELECT id, name, archived_at, owner_id FROM workspaces";
+        let sql = "SELECT id, name, archived_at, owner_id, default_queue_id FROM workspaces";
         for row in rows(tx, sql, condition("workspace")).await? {
             let entry = WorkspaceEntry {
                 name: Arc::from(row.try_get::<String, _>(1)?),
                 archived: row.try_get::<Option<i64>, _>(2)?.is_some(),
                 owner: row.try_get::<Option<i64>, _>(3)?.map(PrincipalId),
+                default_queue: row.try_get::<Option<i64>, _>(4)?.map(QueueId),
             };
             workspaces.insert(WorkspaceId(row.try_get(0)?), Some(entry));
         }
@@ -764,6 +799,14 @@ impl Change {
             };
             queues.insert(QueueId(id), Some(entry));
         }
+        let mut stacks = HashMap::new();
+        for row in rows(tx, "SELECT id, name, owner_id FROM stacks", condition("stack")).await? {
+            let entry = StackEntry {
+                name: Arc::from(row.try_get::<String, _>(1)?),
+                owner: PrincipalId(row.try_get(2)?),
+            };
+            stacks.insert(StackId(row.try_get(0)?), Some(entry));
+        }
         Ok(Change {
             principals,
             groups,
@@ -772,6 +815,7 @@ impl Change {
             workspaces,
             projects,
             queues,
+            stacks,
         })
     }
 
@@ -863,6 +907,12 @@ impl Change {
             match queue {
                 Some(entry) => drop(names.queues.insert(*id, entry.clone())),
                 None => drop(names.queues.remove(id)),
+            }
+        }
+        for (id, stack) in &self.stacks {
+            match stack {
+                Some(entry) => drop(names.stacks.insert(*id, entry.clone())),
+                None => drop(names.stacks.remove(id)),
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bailiwick_access::{Scope, Target};
-use bailiwick_api::names::{LABEL_MAX, check_text, check_username, name_key};
+use bailiwick_api::names::{LABEL_MAX, check_email, check_text, check_username, name_key};
 use bailiwick_api::permission::{Permit, RolePermissions, permit};
 use bailiwick_api::users::{ChangeServiceAccount, ChangeUser, NewUser, PrincipalKind, ServiceAccount, User, UserState};
 use bailiwick_api::{AssignmentId, GroupId, Page, Permission, PermissionSet, PrincipalId, QueueId, Time};
@@ -19,7 +19,7 @@ use crate::seats;
 use crate::start::assign;
 use crate::vaults;
 
-const COLUMNS: &str = "id, kind, name, display_name, state, remote, created_at, last_seen_at";
+const COLUMNS: &str = "id, kind, name, display_name, state, remote, created_at, last_seen_at, email";
 
 /// What sign-in needs to know of a name.
 pub struct SignIn {
@@ -29,10 +29,12 @@ pub struct SignIn {
     pub password_hash: Option<String>,
 }
 
-/// For the sign-in alone: nobody has been recognised yet.
+/// By name or e-mail address, for the sign-in alone: nobody has been recognised yet.
 pub async fn find_for_sign_in(access: &Access, name: &str) -> Result<Option<SignIn>> {
     let row = sqlx::query(
-        "SELECT id, name, state, password_hash FROM principals WHERE name_key = $1 AND state <> 'removed' AND kind = 'user' AND remote = 0",
+        "SELECT id, name, state, password_hash FROM principals
+         WHERE (name_key = $1 OR email_key = $1) AND state <> 'removed' AND kind = 'user' AND remote = 0
+         ORDER BY CASE WHEN name_key = $1 THEN 0 ELSE 1 END LIMIT 1",
     )
     .bind(name_key(name))
     .fetch_optional(&access.db.read)
@@ -46,6 +48,13 @@ pub async fn find_for_sign_in(access: &Access, name: &str) -> Result<Option<Sign
         })
     })
     .transpose()
+}
+
+/// Where a link for this user is to be sent. For whoever has just made one, be it that he does not read users.
+pub async fn email(by: &Granted<impl Permit>, id: PrincipalId) -> Result<Option<String>> {
+    let row = sqlx::query("SELECT email FROM principals WHERE id = $1").bind(id.0);
+    let row = row.fetch_optional(&by.db().read).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
 }
 
 /// Whether a user has a password, to know if a change must prove the old one.
@@ -86,6 +95,7 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
         kind,
         state: read_state(&row.try_get::<String, _>(4)?),
         display_name: None,
+        email: None,
         remote: row.try_get::<i64, _>(5)? == 1,
         groups: Vec::new(),
         roles: Vec::new(),
@@ -96,6 +106,7 @@ fn view(actor: &Actor, picture: &Picture, row: &AnyRow) -> Result<User> {
         return Ok(user);
     }
     user.display_name = row.try_get(3)?;
+    user.email = row.try_get(8)?;
     user.created_at = Some(Time(row.try_get(6)?));
     user.last_seen_at = row.try_get::<Option<i64>, _>(7)?.map(Time);
     // Whoever has been removed belongs to nothing any more, not even to `Users`.
@@ -169,9 +180,9 @@ pub async fn list(actor: &Actor, wanted: &Wanted<'_>) -> Result<Page<User>> {
         conditions.push_str(&format!(" AND state = '{}'", state.name()));
     }
     if wanted.text.is_some() {
-        // Nobody finds out a display name by looking for it.
+        // Nobody finds out a display name or an address by looking for it.
         conditions.push_str(match full {
-            true => r" AND (name_key LIKE $2 ESCAPE '\' OR LOWER(display_name) LIKE $2 ESCAPE '\')",
+            true => r" AND (name_key LIKE $2 ESCAPE '\' OR LOWER(display_name) LIKE $2 ESCAPE '\' OR email_key LIKE $2 ESCAPE '\')",
             false => r" AND name_key LIKE $2 ESCAPE '\'",
         });
     }
@@ -288,6 +299,9 @@ pub async fn create(
 ) -> std::result::Result<PrincipalId, CreateError> {
     check_username(&new.name).map_err(CreateError::Invalid)?;
     check_display_name(new.display_name.as_deref().unwrap_or_default())?;
+    if let Some(email) = &new.email {
+        check_email(email).map_err(CreateError::Invalid)?;
+    }
     let actor = &by.actor;
     let role = new
         .role
@@ -306,6 +320,7 @@ pub async fn create(
     let row = NewRow {
         kind: "user",
         name: &new.name,
+        email: new.email.as_deref(),
         display_name: new.display_name.as_deref().filter(|name| !name.is_empty()),
         state,
         remote: new.remote,
@@ -324,7 +339,7 @@ pub async fn create(
     if let Some((hash, expires)) = link {
         crate::credentials::insert_link(&mut work, actor, id, hash, expires, true).await?;
     }
-    let detail = serde_json::json!({"after": {"state": state, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} {}", place(actor.picture(), scope)))}});
+    let detail = serde_json::json!({"after": {"state": state, "email": new.email, "remote": new.remote, "role": role.map(|(name, scope)| format!("{name} {}", place(actor.picture(), scope)))}});
     audit::write(
         &mut work,
         actor,
@@ -365,6 +380,7 @@ pub async fn create_service_account(
     let row = NewRow {
         kind: "service",
         name,
+        email: None,
         display_name: None,
         state: UserState::Active,
         remote: false,
@@ -441,6 +457,7 @@ pub async fn change_account(
     }
     let after = change.name.as_ref().unwrap_or(&before);
     let impersonates = change.impersonate.unwrap_or(impersonated == 1);
+    must_be_free(&mut work, id, after, None).await?;
     sqlx::query("UPDATE principals SET name = $1, name_key = $2 WHERE id = $3")
         .bind(after)
         .bind(name_key(after))
@@ -462,6 +479,7 @@ pub async fn change_account(
 struct NewRow<'a> {
     kind: &'a str,
     name: &'a str,
+    email: Option<&'a str>,
     display_name: Option<&'a str>,
     state: UserState,
     remote: bool,
@@ -470,9 +488,10 @@ struct NewRow<'a> {
 }
 
 async fn insert(work: &mut Work, new: &NewRow<'_>, now: Time) -> std::result::Result<PrincipalId, CreateError> {
+    must_be_free(work, PrincipalId(0), new.name, new.email).await?;
     let inserted = sqlx::query_scalar::<_, i64>(
-        "INSERT INTO principals (kind, name, name_key, display_name, state, remote, own_roles_only, password_hash, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING id",
+        "INSERT INTO principals (kind, name, name_key, display_name, state, remote, own_roles_only, password_hash, created_at, email, email_key)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id",
     )
     .bind(new.kind)
     .bind(new.name)
@@ -483,9 +502,38 @@ async fn insert(work: &mut Work, new: &NewRow<'_>, now: Time) -> std::result::Re
     .bind(i64::from(new.own_roles_only))
     .bind(new.password_hash)
     .bind(now.0)
+    .bind(new.email)
+    .bind(new.email.map(name_key))
     .fetch_one(&mut ***work)
     .await;
     inserted.map(PrincipalId).map_err(|why| taken(why, new.name))
+}
+
+/// Nobody else signs in with this address, and nobody has for an address what is to be this name. That no two have one name is seen by the database itself.
+async fn must_be_free(
+    work: &mut Work,
+    whose: PrincipalId,
+    name: &str,
+    email: Option<&str>,
+) -> std::result::Result<(), CreateError> {
+    let sql =
+        "SELECT COUNT(*) FROM principals WHERE state <> 'removed' AND id <> $1 AND (email_key = $2 OR name_key = $2)";
+    if let Some(email) = email {
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(whose.0).bind(name_key(email));
+        if query.fetch_one(&mut ***work).await? > 0 {
+            return Err(CreateError::Taken(format!(
+                "there is already a user with the e-mail address `{email}` (letter case does not matter)"
+            )));
+        }
+    }
+    let sql = "SELECT COUNT(*) FROM principals WHERE state <> 'removed' AND id <> $1 AND email_key = $2";
+    let query = sqlx::query_scalar::<_, i64>(sql).bind(whose.0).bind(name_key(name));
+    if query.fetch_one(&mut ***work).await? > 0 {
+        return Err(CreateError::Taken(format!(
+            "`{name}` is the e-mail address of another user, who signs in with it"
+        )));
+    }
+    Ok(())
 }
 
 fn taken(error: sqlx::Error, name: &str) -> CreateError {
@@ -542,6 +590,8 @@ pub enum Life {
     Deactivate,
     Activate,
     Remove,
+    /// Takes an invitation back that nobody has followed: as [`Life::Remove`], and for pending users alone.
+    Withdraw,
 }
 
 pub enum LifeError {
@@ -584,7 +634,13 @@ pub async fn change_life<P: Permit>(
             return Err(LifeError::Conflict(format!("`{name}` is deactivated already")));
         }
         (Life::Deactivate, _) => UserState::Deactivated,
-        (Life::Remove, _) => UserState::Removed,
+        (Life::Withdraw, state) if state != UserState::Pending => {
+            return Err(LifeError::Conflict(format!(
+                "`{name}` is {}: only an invitation that nobody has followed can be withdrawn; take the user out with `ml user remove {name}`",
+                state.name()
+            )));
+        }
+        (Life::Remove | Life::Withdraw, _) => UserState::Removed,
     };
     sqlx::query("UPDATE principals SET state = $1 WHERE id = $2")
         .bind(after.name())
@@ -604,7 +660,7 @@ pub async fn change_life<P: Permit>(
             return Err(LifeError::Conflict(last_admin(name)));
         }
     }
-    if life == Life::Remove {
+    if after == UserState::Removed {
         let assigned: Vec<i64> = sqlx::query_scalar("DELETE FROM assignments WHERE principal_id = $1 RETURNING id")
             .bind(id.0)
             .fetch_all(&mut **work)
@@ -619,7 +675,7 @@ pub async fn change_life<P: Permit>(
             .execute(&mut **work)
             .await?;
         vaults::remove(&mut work, vaults::Of::Principal(id)).await?;
-        sqlx::query("UPDATE principals SET password_hash = NULL WHERE id = $1")
+        sqlx::query("UPDATE principals SET password_hash = NULL, email = NULL, email_key = NULL WHERE id = $1")
             .bind(id.0)
             .execute(&mut **work)
             .await?;
@@ -628,6 +684,7 @@ pub async fn change_life<P: Permit>(
         Life::Deactivate => "deactivate",
         Life::Activate => "activate",
         Life::Remove => "remove",
+        Life::Withdraw => "withdraw",
     };
     let what = if kind == PrincipalKind::Service {
         "service account"
@@ -685,23 +742,27 @@ pub async fn change<P: Permit>(
 ) -> std::result::Result<User, CreateError> {
     if *change == ChangeUser::default() {
         return Err(CreateError::Invalid(
-            "nothing to change is given: name, display_name, remote or active".into(),
+            "nothing to change is given: name, display_name, email, remote or active".into(),
         ));
     }
     if let Some(name) = &change.name {
         check_username(name).map_err(CreateError::Invalid)?;
     }
     check_display_name(change.display_name.as_deref().unwrap_or_default())?;
+    if let Some(email) = change.email.as_deref().filter(|email| !email.is_empty()) {
+        check_email(email).map_err(CreateError::Invalid)?;
+    }
     let id = user.id;
     let mut work = by.begin().await?;
     work.touches(&[Touched::Principal(id)]).await?;
-    let sql = "SELECT name, display_name, state, remote, password_hash FROM principals WHERE id = $1";
+    let sql = "SELECT name, display_name, state, remote, password_hash, email FROM principals WHERE id = $1";
     let row = sqlx::query(sql).bind(id.0).fetch_one(&mut **work).await?;
     let before = User {
         name: row.try_get(0)?,
         display_name: row.try_get(1)?,
         state: read_state(&row.try_get::<String, _>(2)?),
         remote: row.try_get::<i64, _>(3)? == 1,
+        email: row.try_get(5)?,
         ..user.clone()
     };
     let has_password = row.try_get::<Option<String>, _>(4)?.is_some();
@@ -713,6 +774,10 @@ pub async fn change<P: Permit>(
     if let Some(display_name) = &change.display_name {
         after.display_name = Some(display_name.clone()).filter(|name| !name.is_empty());
     }
+    if let Some(email) = &change.email {
+        after.email = Some(email.clone()).filter(|email| !email.is_empty());
+    }
+    must_be_free(&mut work, id, &after.name, after.email.as_deref()).await?;
     after.remote = change.remote.unwrap_or(after.remote);
     // A remote user waits for no link.
     if after.remote && after.state == UserState::Pending {
@@ -727,7 +792,7 @@ pub async fn change<P: Permit>(
     let becomes_remote = after.remote && !before.remote;
     sqlx::query(
         "UPDATE principals SET name = $1, name_key = $2, display_name = $3, state = $4, remote = $5,
-         password_hash = CASE WHEN $5 = 1 THEN NULL ELSE password_hash END WHERE id = $6",
+         password_hash = CASE WHEN $5 = 1 THEN NULL ELSE password_hash END, email = $7, email_key = $8 WHERE id = $6",
     )
     .bind(&after.name)
     .bind(name_key(&after.name))
@@ -735,6 +800,8 @@ pub async fn change<P: Permit>(
     .bind(after.state.name())
     .bind(i64::from(after.remote))
     .bind(id.0)
+    .bind(&after.email)
+    .bind(after.email.as_deref().map(name_key))
     .execute(&mut **work)
     .await
     .map_err(|why| taken(why, &after.name))?;
@@ -758,7 +825,7 @@ pub async fn change<P: Permit>(
     if (becomes_remote || change.active == Some(false)) && is_last_admin_gone(&mut work).await? {
         return Err(CreateError::Taken(last_admin(&before.name)));
     }
-    let part = |user: &User| serde_json::json!({"name": user.name, "display_name": user.display_name, "state": user.state, "remote": user.remote});
+    let part = |user: &User| serde_json::json!({"name": user.name, "display_name": user.display_name, "email": user.email, "state": user.state, "remote": user.remote});
     let detail = serde_json::json!({"before": part(&before), "after": part(&after)});
     let entry = Entry::of::<P>("update", "user", &before.name).with(detail);
     audit::write(&mut work, &by.actor, entry).await?;

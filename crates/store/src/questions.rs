@@ -25,7 +25,7 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{
-    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom,
+    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom, stack_target,
 };
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
@@ -84,7 +84,10 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
                 .await?
                 .map(|row| row.target()),
         },
-        On::Model(_) | On::Stack(_) => None,
+        On::Stack(which) => crate::stacks::find(actor, which)
+            .ok()
+            .map(|id| stack_target(picture, id)),
+        On::Model(_) => None,
     })
 }
 
@@ -242,7 +245,11 @@ fn nowhere(on: &On) -> Target {
             ..NO_EXPERIMENT
         },
         On::Queue(_) => queue_target(QueueId(0)),
-        On::Experiment(_) | On::Model(_) | On::Stack(_) => NO_EXPERIMENT,
+        On::Stack(_) => Target {
+            object: Some((ObjectKind::Stack, 0)),
+            ..Target::default()
+        },
+        On::Experiment(_) | On::Model(_) => NO_EXPERIMENT,
     }
 }
 
@@ -330,6 +337,7 @@ fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
 /// With what permission the target itself, if it is no queue, may be seen; the installation needs none.
 pub(crate) fn seen_by(target: &Target) -> Option<Permission> {
     match (target.object, target.project, target.workspace) {
+        (Some((ObjectKind::Stack, _)), ..) => Some(Permission::StacksRead),
         (Some(_), ..) => Some(Permission::ExperimentsRead),
         (None, Some(_), _) => Some(Permission::ProjectsRead),
         (None, None, Some(_)) => Some(Permission::WorkspacesRead),

@@ -17,7 +17,7 @@ use crate::access::{Actor, Granted, Refusal, System, Work, queue_target};
 use crate::assignments::{ChangeError, Changed, check_text};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
-use crate::picture::{QueueEntry, Touched};
+use crate::picture::{Picture, QueueEntry, Touched};
 use crate::workspaces::unassign;
 
 /// A queue names so many workspaces at most.
@@ -74,8 +74,23 @@ pub fn find(actor: &Actor, which: &str) -> std::result::Result<QueueId, Refusal>
     }
 }
 
+/// Whether the queue takes jobs of the workspace from those who may submit there.
+pub fn takes_of(picture: &Picture, id: QueueId, workspace: WorkspaceId) -> bool {
+    let queue = picture.queue(id);
+    queue.is_some_and(|queue| queue.open || queue.workspaces.contains(&workspace))
+}
+
+/// The default queue of the workspace itself, while there is one that takes its jobs.
+pub fn default_of(actor: &Actor, workspace: WorkspaceId) -> Option<QueueId> {
+    let set = actor.picture().workspace(workspace)?.default_queue?;
+    takes_of(actor.picture(), set, workspace).then_some(set)
+}
+
 /// Where a submission goes that names no queue.
-pub fn default(actor: &Actor) -> Option<QueueId> {
+pub fn default(actor: &Actor, place: &Target) -> Option<QueueId> {
+    if let Some(own) = place.workspace.and_then(|id| default_of(actor, id)) {
+        return Some(own);
+    }
     let queues = actor.picture().queues();
     queues.iter().find(|(_, queue)| queue.is_default).map(|(id, _)| *id)
 }

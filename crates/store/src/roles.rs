@@ -252,6 +252,7 @@ fn lacks(actor: &Actor, permission: Permission, target: Target) -> ChangeError {
     let seen_by = match (target.object, target.project, target.workspace) {
         (Some((ObjectKind::Experiment, _)), ..) => Permission::ExperimentsRead,
         (Some((ObjectKind::Queue, _)), ..) => Permission::QueuesRead,
+        (Some((ObjectKind::Stack, _)), ..) => Permission::StacksRead,
         (Some(_), ..) => Permission::RolesRead,
         (None, Some(_), _) => Permission::ProjectsRead,
         (None, None, Some(_)) => Permission::WorkspacesRead,

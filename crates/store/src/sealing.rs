@@ -32,7 +32,8 @@ pub(crate) struct Sealed {
     pub(crate) bytes: Vec<u8>,
 }
 
-const MEND: &str = "the operator has to put it back, from a backup or from another server of this installation; see docs/vaults.md";
+const MEND: &str =
+    "the operator has to put it back, from a backup or from another server of this installation; see docs/vaults.md";
 
 impl Key {
     fn new() -> Result<Key> {
@@ -85,10 +86,6 @@ impl KeyFile {
         }
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn known(&self, name: &str) -> Option<Key> {
         let keys = self.keys.lock().expect("no panic while the lock is held");
         keys.iter().find(|key| key.name == name).cloned()
@@ -125,7 +122,12 @@ impl KeyFile {
         let beside = self.path.with_extension(format!("new-{}", std::process::id()));
         let written = (|| {
             let mut options = std::fs::File::options();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+            let mut file = options
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&beside)?;
             for key in keys {
                 writeln!(file, "{} {}", key.name, hex(&key.bytes))?;
             }
@@ -247,13 +249,13 @@ mod tests {
         assert!(file.read().unwrap().is_empty());
         let keys = [Key::new().unwrap(), Key::new().unwrap()];
         file.write(&keys).unwrap();
-        assert_eq!(file.path().metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        let again = KeyFile::new(file.path().to_owned());
+        assert_eq!(file.path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let again = KeyFile::new(file.path.clone());
         assert_eq!(again.find(&keys[1].name).unwrap().bytes, keys[1].bytes);
         assert!(matches!(again.find("000000000000"), Err(StoreError::Sealed(_))));
         for wrong in ["x", "abc 00", &format!("000000000000 {}", hex(&keys[0].bytes))] {
-            std::fs::write(file.path(), wrong).unwrap();
-            let read = KeyFile::new(file.path().to_owned()).read();
+            std::fs::write(&file.path, wrong).unwrap();
+            let read = KeyFile::new(file.path.clone()).read();
             assert!(matches!(read, Err(StoreError::Sealed(words)) if !words.contains(&hex(&keys[0].bytes))));
         }
     }

@@ -19,7 +19,7 @@ pub struct Prepared {
 const FIRST_ROLES: &[(&str, &str, &[&str])] = &[
     (
         "Member",
-        "changes its own data and manages its own API keys",
+        "changes its own data, manages its own API keys and vault, and makes stacks of its own",
         &[
             "me:update",
             "tokens:create:own",
@@ -27,6 +27,10 @@ const FIRST_ROLES: &[(&str, &str, &[&str])] = &[
             "tokens:revoke:own",
             "vaults:read:own",
             "vaults:update:own",
+            "stacks:create",
+            "stacks:read:own",
+            "stacks:update:own",
+            "stacks:delete:own",
         ],
     ),
     (

@@ -5,7 +5,9 @@ use bailiwick_access::Target;
 use bailiwick_api::names::name_key;
 use bailiwick_api::permission::permit;
 use bailiwick_api::vault::{self, Effective, Layer, VaultFormat};
-use bailiwick_api::vaults::{AppliedVaults, PLACE_DEFAULT, Vault, VaultChange, VaultDetail, VaultEdit, VaultKind};
+use bailiwick_api::vaults::{
+    AppliedVaults, KeyRotated, PLACE_DEFAULT, Vault, VaultChange, VaultDetail, VaultEdit, VaultKind,
+};
 use bailiwick_api::{GroupId, Permission, PrincipalId, Time, VaultId};
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
@@ -156,7 +158,12 @@ pub async fn find(actor: &Actor, which: &str) -> Result<Option<VaultRow>> {
     let sql = |by: &str| format!("SELECT {COLUMNS} FROM vaults WHERE {by}");
     let number = bailiwick_api::as_number(which);
     let row = match (number, which.strip_prefix('@')) {
-        (Some(id), _) => sqlx::query(AssertSqlSafe(sql("id = $1"))).bind(id).fetch_optional(&actor.db().read).await?,
+        (Some(id), _) => {
+            sqlx::query(AssertSqlSafe(sql("id = $1")))
+                .bind(id)
+                .fetch_optional(&actor.db().read)
+                .await?
+        }
         (None, Some(user)) => {
             let id = actor.picture().find_principal(user).unwrap_or(NOBODY);
             let query = sqlx::query(AssertSqlSafe(sql("principal_id = $1")));
@@ -177,7 +184,10 @@ pub async fn list(actor: &Actor) -> Result<Vec<Vault>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM vaults WHERE (principal_id IS NULL AND $1 = 1) OR (principal_id = $2 AND $3 = 1) ORDER BY principal_id, place, name_key"
     );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(all)).bind(actor.id.0).bind(i64::from(own));
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(i64::from(all))
+        .bind(actor.id.0)
+        .bind(i64::from(own));
     let rows = rows.fetch_all(&actor.db().read).await?;
     rows.iter().map(|row| Ok(read(row)?.view(actor.picture()))).collect()
 }
@@ -221,19 +231,27 @@ pub async fn create(by: &Granted<permit::VaultsUpdate>, new: &New<'_>) -> Change
     };
     let taken = match principal {
         Some(id) => sqlx::query_scalar::<_, i64>("SELECT id FROM vaults WHERE principal_id = $1").bind(id),
-        None => sqlx::query_scalar("SELECT id FROM vaults WHERE principal_id IS NULL AND name_key = $1").bind(name_key(new.name)),
+        None => sqlx::query_scalar("SELECT id FROM vaults WHERE principal_id IS NULL AND name_key = $1")
+            .bind(name_key(new.name)),
     };
     if let Some(id) = taken.fetch_optional(&mut **work).await? {
         let words = match new.of {
-            Of::Principal(who) => format!("{} has a vault already, number {id}: edit it", picture.principal_name(who)),
+            Of::Principal(who) => format!(
+                "{} has a vault already, number {id}: edit it",
+                picture.principal_name(who)
+            ),
             _ => format!("a vault of the name `{}` is there already, number {id}", new.name),
         };
         return Err(ChangeError::Conflict(words));
     }
     if principal.is_none() {
-        let many: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM vaults WHERE principal_id IS NULL").fetch_one(&mut **work).await?;
+        let many: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM vaults WHERE principal_id IS NULL")
+            .fetch_one(&mut **work)
+            .await?;
         if many >= MOST {
-            return Err(ChangeError::Conflict(format!("there are {MOST} vaults of administrators, and no more may be")));
+            return Err(ChangeError::Conflict(format!(
+                "there are {MOST} vaults of administrators, and no more may be"
+            )));
         }
     }
     let keys = vault::keys(new.content);
@@ -271,7 +289,10 @@ pub async fn create(by: &Granted<permit::VaultsUpdate>, new: &New<'_>) -> Change
 async fn seal(work: &mut Work, id: VaultId, kind: VaultKind, text: &str, content: &Value) -> Result<()> {
     let access = work.access();
     let plain = json!([text, content]).to_string();
-    let Sealed { key, bytes } = access.vault_keys()?.seal(work, &VaultRow::about(id, kind), plain.as_bytes()).await?;
+    let Sealed { key, bytes } = access
+        .vault_keys()?
+        .seal(work, &VaultRow::about(id, kind), plain.as_bytes())
+        .await?;
     sqlx::query("UPDATE vaults SET key_name = $2, sealed = $3 WHERE id = $1")
         .bind(id.0)
         .bind(key)
@@ -284,11 +305,16 @@ async fn seal(work: &mut Work, id: VaultId, kind: VaultKind, text: &str, content
 /// The row as it is now, held until the transaction ends.
 async fn hold(work: &mut Work, actor: &Actor, id: VaultId) -> Changed<VaultRow> {
     let sql = format!("SELECT {COLUMNS} FROM vaults WHERE id = $1{}", actor.db().lock_rows());
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(id.0).fetch_optional(&mut ***work).await?;
-    let missing = || ChangeError::Refused(crate::access::Refusal::NotFound {
-        what: "vault",
-        which: id.to_string(),
-    });
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(id.0)
+        .fetch_optional(&mut ***work)
+        .await?;
+    let missing = || {
+        ChangeError::Refused(crate::access::Refusal::NotFound {
+            what: "vault",
+            which: id.to_string(),
+        })
+    };
     Ok(read(&row.ok_or_else(missing)?)?)
 }
 
@@ -297,17 +323,30 @@ fn words(row: &VaultRow) -> Value {
     json!({"place": row.place, "enforced": row.enforced, "enabled": row.enabled, "format": row.format.name(), "version": row.version})
 }
 
-async fn note(work: &mut Work, actor: &Actor, row: &VaultRow, verb: &str, keys: &[String], detail: Value) -> Result<()> {
-    sqlx::query("INSERT INTO vault_changes (vault_id, at, principal_id, verb, keys, address) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(row.id.0)
-        .bind(actor.now().0)
-        .bind(actor.id.0)
-        .bind(verb)
-        .bind(json!(keys).to_string())
-        .bind(&*actor.origin.address)
-        .execute(&mut ***work)
-        .await?;
-    let permission = if verb == "reveal" { Permission::VaultsRead } else { Permission::VaultsUpdate };
+async fn note(
+    work: &mut Work,
+    actor: &Actor,
+    row: &VaultRow,
+    verb: &str,
+    keys: &[String],
+    detail: Value,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO vault_changes (vault_id, at, principal_id, verb, keys, address) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(row.id.0)
+    .bind(actor.now().0)
+    .bind(actor.id.0)
+    .bind(verb)
+    .bind(json!(keys).to_string())
+    .bind(&*actor.origin.address)
+    .execute(&mut ***work)
+    .await?;
+    let permission = if verb == "reveal" {
+        Permission::VaultsRead
+    } else {
+        Permission::VaultsUpdate
+    };
     let mut detail = detail;
     detail["keys"] = json!(keys);
     let entry = Entry::new(permission.name(), verb, "vault", row.name(actor.picture()));
@@ -326,8 +365,11 @@ pub async fn update(by: &Granted<permit::VaultsUpdate>, id: VaultId, edit: &Vaul
             before.version
         )));
     }
-    if matches!(before.of, Of::Principal(_)) && (edit.name.is_some() || edit.place.is_some() || edit.enforced.is_some()) {
-        return Err(ChangeError::Invalid("a personal vault has no name or order of its own, and cannot be enforced".into()));
+    if matches!(before.of, Of::Principal(_)) && (edit.name.is_some() || edit.place.is_some() || edit.enforced.is_some())
+    {
+        return Err(ChangeError::Invalid(
+            "a personal vault has no name or order of its own, and cannot be enforced".into(),
+        ));
     }
     if edit.format.is_some() && edit.text.is_none() {
         return Err(ChangeError::Invalid("a format goes with a text: send both".into()));
@@ -344,12 +386,16 @@ pub async fn update(by: &Granted<permit::VaultsUpdate>, id: VaultId, edit: &Vaul
         ..before.clone()
     };
     if name_key(&after.name) != name_key(&before.name) {
-        let taken: Option<i64> = sqlx::query_scalar("SELECT id FROM vaults WHERE principal_id IS NULL AND name_key = $1")
-            .bind(name_key(&after.name))
-            .fetch_optional(&mut **work)
-            .await?;
+        let taken: Option<i64> =
+            sqlx::query_scalar("SELECT id FROM vaults WHERE principal_id IS NULL AND name_key = $1")
+                .bind(name_key(&after.name))
+                .fetch_optional(&mut **work)
+                .await?;
         if taken.is_some() {
-            return Err(ChangeError::Conflict(format!("a vault of the name `{}` is there already", after.name)));
+            return Err(ChangeError::Conflict(format!(
+                "a vault of the name `{}` is there already",
+                after.name
+            )));
         }
     }
     let mut changed = Vec::new();
@@ -392,7 +438,9 @@ pub async fn update(by: &Granted<permit::VaultsUpdate>, id: VaultId, edit: &Vaul
     work.commit().await?;
     let content = match shown {
         Some(content) => vault::mask(&content),
-        None => before.open(&actor.access).map_or(Value::Null, |content| vault::mask(&content.value)),
+        None => before
+            .open(&actor.access)
+            .map_or(Value::Null, |content| vault::mask(&content.value)),
     };
     Ok(VaultDetail {
         vault: after.view(actor.picture()),
@@ -408,7 +456,10 @@ pub async fn delete(by: &Granted<permit::VaultsUpdate>, id: VaultId) -> Changed<
     let detail = json!({"before": words(&row), "keys": row.keys});
     let entry = Entry::of::<permit::VaultsUpdate>("delete", "vault", row.name(actor.picture()));
     audit::write(&mut work, actor, entry.with(detail)).await?;
-    sqlx::query("DELETE FROM vaults WHERE id = $1").bind(id.0).execute(&mut **work).await?;
+    sqlx::query("DELETE FROM vaults WHERE id = $1")
+        .bind(id.0)
+        .execute(&mut **work)
+        .await?;
     work.commit().await?;
     Ok(row.view(actor.picture()))
 }
@@ -418,24 +469,45 @@ pub async fn show(by: &Granted<permit::VaultsRead>, row: &VaultRow, reveal: bool
     let content = row.open(&by.actor.access)?;
     if reveal && row.of != Of::Principal(by.actor.id) {
         let mut work = by.begin().await?;
-        note(&mut work, &by.actor, row, "reveal", &[], json!({"version": row.version})).await?;
+        note(
+            &mut work,
+            &by.actor,
+            row,
+            "reveal",
+            &[],
+            json!({"version": row.version}),
+        )
+        .await?;
         work.commit().await?;
     }
     Ok(VaultDetail {
         vault: row.view(by.actor.picture()),
         text: reveal.then_some(content.text),
-        content: if reveal { content.value } else { vault::mask(&content.value) },
+        content: if reveal {
+            content.value
+        } else {
+            vault::mask(&content.value)
+        },
     })
 }
 
 /// The newest first.
 pub async fn changes(by: &Granted<permit::VaultsRead>, id: VaultId) -> Result<Vec<VaultChange>> {
-    let sql = "SELECT at, principal_id, verb, keys, address FROM vault_changes WHERE vault_id = $1 ORDER BY id DESC LIMIT $2";
-    let rows = sqlx::query(sql).bind(id.0).bind(CHANGES_SHOWN).fetch_all(&by.actor.db().read).await?;
+    let sql =
+        "SELECT at, principal_id, verb, keys, address FROM vault_changes WHERE vault_id = $1 ORDER BY id DESC LIMIT $2";
+    let rows = sqlx::query(sql)
+        .bind(id.0)
+        .bind(CHANGES_SHOWN)
+        .fetch_all(&by.actor.db().read)
+        .await?;
     let change = |row: &AnyRow| {
         Ok(VaultChange {
             time: Time(row.try_get(0)?),
-            user: by.actor.picture().principal_name(PrincipalId(row.try_get(1)?)).to_string(),
+            user: by
+                .actor
+                .picture()
+                .principal_name(PrincipalId(row.try_get(1)?))
+                .to_string(),
             verb: row.try_get(2)?,
             keys: serde_json::from_str(row.try_get(3)?).map_err(|why| StoreError::Broken(why.to_string()))?,
             address: row.try_get(4)?,
@@ -458,7 +530,11 @@ async fn applying<'e>(
          ORDER BY CASE WHEN principal_id IS NULL THEN 0 ELSE 1 END, place, CASE WHEN group_id IS NULL THEN 0 ELSE 1 END, name_key",
         kind.among("$2")
     );
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(who.0).bind(number_list(&groups)).fetch_all(from).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .bind(who.0)
+        .bind(number_list(&groups))
+        .fetch_all(from)
+        .await?;
     rows.iter().map(read).collect()
 }
 
@@ -477,10 +553,16 @@ fn merged(access: &Access, rows: &[VaultRow]) -> Result<Effective> {
 }
 
 /// What applies to somebody, as of this transaction: the vaults by name and version, and what they come to.
-pub(crate) async fn effective(work: &mut Work, picture: &Picture, who: PrincipalId) -> Result<(Vec<String>, Effective)> {
+pub(crate) async fn effective(
+    work: &mut Work,
+    picture: &Picture,
+    who: PrincipalId,
+) -> Result<(Vec<String>, Effective)> {
     let kind = work.db().kind();
     let rows = applying(&mut ***work, kind, picture, who).await?;
-    let names = rows.iter().map(|row| format!("{} version {}", row.name(picture), row.version));
+    let names = rows
+        .iter()
+        .map(|row| format!("{} version {}", row.name(picture), row.version));
     Ok((names.collect(), merged(&work.access(), &rows)?))
 }
 
@@ -524,15 +606,22 @@ pub(crate) async fn remove(work: &mut Work, of: Of) -> Result<u64> {
     Ok(gone.rows_affected())
 }
 
-/// A new key, current from now on. The vaults are sealed anew afterwards, by [`seal_anew`].
-pub async fn renew_key(by: &Granted<permit::ClusterUpdateConfig>) -> Changed<String> {
+/// A new key, current from now on, and every vault sealed with it. What is not sealed anew when the server ends is so after its next start.
+pub async fn rotate_key(by: &Granted<permit::ClusterUpdateConfig>) -> Changed<KeyRotated> {
     let mut work = by.begin().await?;
     let access = work.access();
-    let name = access.vault_keys()?.renew(&mut work).await?;
-    let entry = Entry::of::<permit::ClusterUpdateConfig>("rotate-key", "vault key", &name);
+    let key = access.vault_keys()?.renew(&mut work).await?;
+    let entry = Entry::of::<permit::ClusterUpdateConfig>("rotate-key", "vault key", &key);
     audit::write(&mut work, &by.actor, entry).await?;
     work.commit().await?;
-    Ok(name)
+    let system = access.system("rotation of the vaults' key");
+    let mut vaults = 0;
+    loop {
+        match seal_anew(&system).await? {
+            0 => return Ok(KeyRotated { key, vaults }),
+            more => vaults += more as i64,
+        }
+    }
 }
 
 /// Seals some of the vaults that are not sealed with the current key. How many; 0 once there are none left. May be ended at any moment and begun again.

@@ -53,6 +53,9 @@ fn view(actor: &Actor, row: &AnyRow) -> Result<Workspace> {
         created_at: Time(row.try_get(4)?),
         archived_at: row.try_get::<Option<i64>, _>(5)?.map(Time),
         projects: crate::projects::seen(actor, id).len() as i64,
+        default_queue: crate::queues::default_of(actor, id)
+            .filter(|id| crate::queues::may_see(actor, *id))
+            .map(|id| actor.picture().queue_name(id).to_string()),
         experiments: None,
     })
 }
@@ -287,6 +290,47 @@ pub async fn archive(by: &Granted<permit::WorkspacesUpdate>, id: WorkspaceId, ar
     let verb = if archive { "archive" } else { "unarchive" };
     let entry = Entry::of::<permit::WorkspacesUpdate>(verb, "workspace", &before.name).in_workspace(Some(id));
     audit::write(&mut work, &by.actor, entry).await?;
+    work.commit().await?;
+    Ok(())
+}
+
+/// Sets what a submission to the workspace names no queue for goes into; `None`: the default queue of all.
+pub async fn set_default_queue(
+    by: &Granted<permit::WorkspacesSetDefaultQueue>,
+    id: WorkspaceId,
+    queue: Option<&str>,
+) -> Changed<()> {
+    let picture = by.actor.picture();
+    let queue = match queue {
+        Some(name) => {
+            let found = crate::queues::find(&by.actor, name)?;
+            if !crate::queues::takes_of(picture, found, id) {
+                return Err(PlaceError::Conflict(
+                    format!(
+                        "queue {} does not take jobs of the workspace `{}`",
+                        picture.queue_name(found),
+                        picture.workspace_name(id)
+                    ),
+                    "it needs one that is open to all workspaces, or bound to this one; `ml queue list` says which do",
+                ));
+            }
+            Some(found)
+        }
+        None => None,
+    };
+    let mut work = by.begin().await?;
+    work.touches(&[Touched::Workspace(id)]).await?;
+    let before = Before::read(&mut work, id).await?;
+    let was = picture.workspace(id).and_then(|workspace| workspace.default_queue);
+    sqlx::query("UPDATE workspaces SET default_queue_id = $2 WHERE id = $1")
+        .bind(id.0)
+        .bind(queue.map(|queue| queue.0))
+        .execute(&mut **work)
+        .await?;
+    let name = |queue: Option<bailiwick_api::QueueId>| queue.map(|queue| picture.queue_name(queue).to_string());
+    let detail = json!({"before": {"default_queue": name(was)}, "after": {"default_queue": name(queue)}});
+    let entry = Entry::of::<permit::WorkspacesSetDefaultQueue>("set-default-queue", "workspace", &before.name);
+    audit::write(&mut work, &by.actor, entry.in_workspace(Some(id)).with(detail)).await?;
     work.commit().await?;
     Ok(())
 }

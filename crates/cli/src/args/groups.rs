@@ -21,9 +21,13 @@ pub enum UserGroup {
     /// List the groups: all of them for administrators, one's own for everybody else
     #[command(
         visible_alias = "ls",
-        after_help = "Examples:\n  ml user-group list\n  ml user-group list -o wide"
+        after_help = "Examples:\n  ml user-group list\n  ml user-group list --members -o csv > groups.csv"
     )]
-    List,
+    List {
+        /// A line for each who belongs to a group
+        #[arg(long)]
+        members: bool,
+    },
     /// Show a group, what it may do and who belongs to it
     #[command(
         visible_alias = "show",

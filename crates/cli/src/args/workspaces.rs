@@ -86,6 +86,20 @@ pub enum Workspace {
         #[arg(value_name = "NAME|ID")]
         name: Option<String>,
     },
+    /// Set what submissions to a workspace that name no queue go into
+    #[command(
+        after_help = "Examples:\n  ml workspace set-default-queue \"Traffic Lights\" gpu\n  ml workspace set-default-queue \"Traffic Lights\" --none"
+    )]
+    SetDefaultQueue {
+        #[arg(value_name = "NAME|ID")]
+        name: String,
+        /// One that is open to all workspaces, or bound to this one
+        #[arg(required_unless_present = "none")]
+        queue: Option<String>,
+        /// The default queue of all
+        #[arg(long, conflicts_with = "queue")]
+        none: bool,
+    },
     /// Remember a workspace as the current one: for what is submitted, and for project commands
     #[command(after_help = "Examples:\n  ml workspace use \"Traffic Lights\"\n  ml workspace use --none")]
     Use {

@@ -51,6 +51,7 @@ fn show(common: &Common, with_origin: bool) -> Result<()> {
         ("workspace", &settings.workspace),
         ("project", &settings.project),
         ("queue", &settings.queue),
+        ("stack", &settings.stack),
     ] {
         let setting = text(setting);
         row(key, setting.as_ref().map(|(value, origin)| (value.clone(), origin)));

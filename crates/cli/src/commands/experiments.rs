@@ -293,6 +293,7 @@ fn description(detail: &ExperimentDetail) -> String {
     line("Workspace", experiment.workspace.clone());
     line("Project", experiment.project.clone());
     line("Queue", experiment.queue.clone());
+    line("Stack", detail.stack.clone().unwrap_or_default());
     line("Slots", experiment.slots.to_string());
     line("Priority", experiment.priority.to_string());
     line(

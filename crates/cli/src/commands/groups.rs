@@ -1,13 +1,13 @@
 //! `ml user-group …`
 
-use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, NewGroup};
+use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupMember, GroupRow, NewGroup};
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_client::calls::every;
 use bailiwick_client::{Error, is_missing};
 
 use super::users::role_words;
-use crate::args::Common;
 use crate::args::groups::{Members, UserGroup};
+use crate::args::{Common, OutputFormat};
 use crate::connect::{Connection, block_on, suggest};
 use crate::failure::{Failure, Result};
 use crate::output::{Column, Output, column, wide};
@@ -18,6 +18,7 @@ const COLUMNS: &[Column<Group>] = &[
     column("NAME", |group| group.name.as_str().into()),
     column("MEMBERS", |group| members(group).into()),
     column("DESCRIPTION", |group| group.description.as_str().into()),
+    column("WHO", |group| group.member_words().into()),
     wide("BUILT IN", |group| yes_or_no(group.built_in).into()),
 ];
 
@@ -86,7 +87,8 @@ pub fn run(common: &Common, command: UserGroup) -> Result<()> {
                 users,
             },
         ),
-        UserGroup::List => list(common),
+        UserGroup::List { members: false } => list(common),
+        UserGroup::List { members: true } => list_members(common),
         UserGroup::Describe { name } => describe(common, &name),
         UserGroup::AddUser(which) => add(common, &which),
         UserGroup::RemoveUser(which) => remove(common, &which),
@@ -111,6 +113,43 @@ fn create(common: &Common, group: &NewGroup) -> Result<()> {
         };
         let sentence = format!("Created group \"{}\"{with}.", created.group.name);
         Output::new(common.output).did(&sentence, CHANGE, |change| id(&change.group), &created)
+    })
+}
+
+const ROWS: &[Column<GroupRow>] = &[
+    column("GROUP ID", |row| row.group_id.0.into()),
+    column("GROUP", |row| row.group.as_str().into()),
+    wide("DESCRIPTION", |row| row.description.as_str().into()),
+    wide("BUILT IN", |row| yes_or_no(row.built_in).into()),
+    column("MEMBER ID", |row| {
+        row.member_id.map(|id| id.to_string()).unwrap_or_default().into()
+    }),
+    column("MEMBER", |row| row.member.clone().unwrap_or_default().into()),
+    column("STATE", |row| row.state.map_or("", |state| state.name()).into()),
+];
+
+/// Every group with who belongs to it, as far as one may know; as CSV just as the page gives it.
+fn list_members(common: &Common) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let client = &connection.client;
+        let groups = every(|after| async move { client.groups(after.as_deref()).await }).await;
+        let mut rows = Vec::new();
+        for group in groups.map_err(|why| connection.explain(why))? {
+            let which = &*group.id.to_string();
+            let members = every(|after| async move { Ok(client.group(which, after.as_deref()).await?.members) }).await;
+            let members = members.map_err(|why| connection.explain(why))?;
+            if members.is_empty() {
+                rows.push(GroupRow::new(&group, None));
+            }
+            rows.extend(members.iter().map(|member| GroupRow::new(&group, Some(member))));
+        }
+        if common.output == Some(OutputFormat::Csv) {
+            let lines: String = rows.iter().map(GroupRow::csv).collect();
+            return crate::output::write(&format!("{}{lines}", GroupRow::CSV_HEAD));
+        }
+        let id = |row: &GroupRow| row.member_id.map(|id| id.to_string()).unwrap_or_default();
+        Output::new(common.output).list(ROWS, id, &rows)
     })
 }
 

@@ -17,6 +17,7 @@ mod run;
 mod serve;
 mod service_accounts;
 mod sign_in;
+mod stacks;
 mod status;
 mod tokens;
 mod users;
@@ -70,6 +71,7 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
         Command::Permission(_) => roles::permissions(&common),
         Command::Access(command) => access::run(&common, command),
         Command::Queue(command) => queues::run(&common, command),
+        Command::Stack(command) => stacks::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Serve(flags) => serve::run(*flags),
         Command::Agent(agent) => agents::run(&common, *agent),

@@ -2,7 +2,7 @@
 
 use bailiwick_api::Page;
 use bailiwick_api::roles::{AssignmentView, ScopeView};
-use bailiwick_api::users::{ChangePassword as Change, ChangeUser, NewUser, User, UserWithLink};
+use bailiwick_api::users::{ChangePassword as Change, ChangeUser, Link, NewUser, User, UserWithLink};
 use bailiwick_client::calls::every;
 use bailiwick_client::{Error, is_missing};
 
@@ -21,6 +21,7 @@ pub const COLUMNS: &[Column<User>] = &[
     wide("GROUPS", |user| user.groups.join(", ").into()),
     wide("REMOTE", |user| if user.remote { "yes" } else { "no" }.into()),
     wide("CREATED", |user| user.created_at.into()),
+    wide("EMAIL", |user| Cell::Text(user.email.clone().unwrap_or_default())),
     wide("DISPLAY NAME", |user| {
         Cell::Text(user.display_name.clone().unwrap_or_default())
     }),
@@ -70,19 +71,28 @@ pub fn run(common: &Common, command: args::User) -> Result<()> {
     match command {
         args::User::Create {
             name,
+            email,
             display_name,
             role,
             workspace,
             remote,
             password_file,
         } => {
+            let called = match email {
+                None => NewUser::called(&name),
+                email => NewUser {
+                    name,
+                    email,
+                    ..NewUser::default()
+                },
+            };
             let user = NewUser {
-                name,
                 password: password_file.as_deref().map(prompt::secret_from).transpose()?,
                 display_name,
                 role,
                 workspace,
                 remote,
+                ..called
             };
             create(common, &user)
         }
@@ -92,12 +102,14 @@ pub fn run(common: &Common, command: args::User) -> Result<()> {
             user,
             name,
             display_name,
+            email,
             remote,
             active,
         } => {
             let change = ChangeUser {
                 name,
                 display_name,
+                email,
                 remote,
                 active,
             };
@@ -107,6 +119,7 @@ pub fn run(common: &Common, command: args::User) -> Result<()> {
         args::User::Activate { name } => activate(common, &name),
         args::User::Remove { name, sure } => remove(common, &name, sure.yes),
         args::User::Link { name } => link(common, &name),
+        args::User::Withdraw { name } => withdraw(common, &name),
         args::User::ChangePassword(change) => change_password(common, &change),
         args::User::Login(login) => super::sign_in::login(common, &login),
         args::User::Logout => super::sign_in::logout(common),
@@ -141,12 +154,27 @@ fn say_created(output: &Output, created: &UserWithLink) -> Result<()> {
         return output.did(&format!("Created user {}.{remote}", user.name), COLUMNS, id, user);
     };
     say(&format!(
-        "Created user {}. Hand over this link; it works once, until {} ({}):",
+        "Created user {}. {}Hand over this link; it works once, until {} ({}):",
         user.name,
+        mail_words(link),
         link.expires_at,
         when(link.expires_at, now())
     ));
     write_link(output, &link.url)
+}
+
+/// What became of the mail, as a sentence and a blank.
+fn mail_words(link: &Link) -> String {
+    link.mail.as_ref().map(|mail| format!("{mail} ")).unwrap_or_default()
+}
+
+fn withdraw(common: &Common, name: &str) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let user = found(&connection, name, connection.client.withdraw_user(name).await).await?;
+        let sentence = format!("Withdrew the invitation of {}; its link has ended.", user.name);
+        Output::new(common.output).did(&sentence, COLUMNS, id, &user)
+    })
 }
 
 fn write_link(output: &Output, url: &str) -> Result<()> {
@@ -175,11 +203,10 @@ fn list(common: &Common, all: bool) -> Result<()> {
         let users = users.map_err(|why| connection.explain(why))?;
         let output = Output::new(common.output);
         output.list(COLUMNS, id, &users)?;
-        // Without a limit there is nothing to run out of.
-        if let Some(seats) = seats.get().filter(|seats| seats.allowed.is_some())
+        if let Some(seats) = seats.get()
             && output.is_for_people()
         {
-            say(&format!("{seats} are taken"));
+            say(&format!("{seats} taken"));
         }
         Ok(())
     })
@@ -197,14 +224,14 @@ fn edit(common: &Common, name: &str, change: &ChangeUser) -> Result<()> {
     let parts = [
         ("name", change.name.is_some()),
         ("display name", change.display_name.is_some()),
+        ("e-mail address", change.email.is_some()),
         ("remote", change.remote.is_some()),
         ("active", change.active.is_some()),
     ];
     let changed: Vec<&str> = parts.iter().filter(|(_, is)| *is).map(|(part, _)| *part).collect();
     if changed.is_empty() {
-        return Err(
-            Failure::wrong_usage("nothing to change is given").hint("use --name, --display-name, --remote or --active")
-        );
+        return Err(Failure::wrong_usage("nothing to change is given")
+            .hint("use --name, --display-name, --email, --remote or --active"));
     }
     let connection = Connection::open(common)?;
     block_on(async {
@@ -253,7 +280,8 @@ fn link(common: &Common, name: &str) -> Result<()> {
             return crate::output::write(&crate::output::json(&link));
         }
         say(&format!(
-            "This link works once, until {} ({}):",
+            "{}This link works once, until {} ({}):",
+            mail_words(&link),
             link.expires_at,
             when(link.expires_at, now())
         ));

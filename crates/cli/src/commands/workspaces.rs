@@ -29,6 +29,9 @@ const ONE: &[Column<Workspace>] = &[
     column("ID", |workspace| workspace.id.0.into()),
     column("NAME", |workspace| workspace.name.as_str().into()),
     column("DESCRIPTION", |workspace| workspace.description.as_str().into()),
+    column("DEFAULT QUEUE", |workspace| {
+        workspace.default_queue.as_deref().unwrap_or_default().into()
+    }),
     column("OWNER", |workspace| workspace.owner.clone().unwrap_or_default().into()),
     column("PROJECTS", |workspace| workspace.projects.into()),
     column("EXPERIMENTS", |workspace| counted(workspace.experiments).into()),
@@ -107,6 +110,7 @@ pub fn run(common: &Common, command: args::Workspace) -> Result<()> {
             };
             edit(common, &name, &change)
         }
+        args::Workspace::SetDefaultQueue { name, queue, .. } => set_default_queue(common, &name, queue),
         args::Workspace::Archive { name } => archive(common, &name, true),
         args::Workspace::Unarchive { name } => archive(common, &name, false),
         args::Workspace::Delete { name, sure } => delete(common, &name, sure.yes),
@@ -160,6 +164,20 @@ fn edit(common: &Common, name: &str, change: &Rename) -> Result<()> {
             Some(new) => format!("Renamed workspace {} to \"{new}\".", workspace.id),
             None => format!("Changed workspace {} \"{}\".", workspace.id, workspace.name),
         };
+        Output::new(common.output).did(&sentence, COLUMNS, id, &workspace)
+    })
+}
+
+fn set_default_queue(common: &Common, name: &str, queue: Option<String>) -> Result<()> {
+    let connection = Connection::open(common)?;
+    block_on(async {
+        let set = connection.client.set_default_queue(name, queue).await;
+        let workspace = found(&connection, name, set).await?;
+        let queue = workspace.default_queue.as_deref().unwrap_or("the default queue of all");
+        let sentence = format!(
+            "What names no queue in workspace \"{}\" goes into {queue}.",
+            workspace.name
+        );
         Output::new(common.output).did(&sentence, COLUMNS, id, &workspace)
     })
 }

@@ -147,6 +147,7 @@ fn bytes(bytes: i64) -> String {
 
 struct Facts {
     owner: Place,
+    queue: Place,
     workspace: Place,
     project: Place,
     created: String,
@@ -168,6 +169,13 @@ impl Facts {
             owner: Place {
                 name: it.owner.clone(),
                 path: target.owner.map(|owner| format!("/users/{owner}")),
+            },
+            queue: Place {
+                name: it.queue.clone(),
+                path: picture
+                    .find_queue(&it.queue)
+                    .filter(|id| bailiwick_store::queues::may_see(actor, *id))
+                    .map(|id| format!("/queues/{id}")),
             },
             project: Place {
                 name: it.project.clone(),
@@ -255,6 +263,7 @@ struct ExperimentPage {
     command: String,
     config: String,
     code: Option<String>,
+    stack: Option<String>,
     rows: Vec<Row>,
     log_lines: i64,
     /// The last line that the page shows.
@@ -361,6 +370,7 @@ pub async fn show(door: Looking, Query(wanted): Query<Wanted>) -> Result<Answer,
         command: words(&detail.command),
         config: yaml::text(&detail.config),
         code: detail.code,
+        stack: detail.stack,
         last: lines.last().map_or(0, |line| line.number),
         rows: lines.iter().map(Row::of).collect(),
         log_lines: detail.log_lines,

@@ -30,6 +30,8 @@ pub mod queues;
 pub mod roles;
 pub mod session;
 pub mod settings;
+pub mod sharing;
+pub mod stacks;
 pub mod told;
 pub mod users;
 pub mod work;

@@ -5,7 +5,8 @@ use bailiwick_access::{ObjectKind, Target};
 use bailiwick_api::access::{DiffAnswer, Planned};
 use bailiwick_api::roles::{AssignmentChange, NewAssignment, NewAssignments, ScopeView};
 use bailiwick_api::workspaces::{
-    Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, Workspace,
+    Member, MemberFilter, MemberKind, NewProject, NewWorkspace, PlaceFilter, Project, Rename, SetDefaultQueue,
+    Workspace,
 };
 use bailiwick_api::{Page, Permission, ProjectId, Time, WorkspaceId};
 use schemars::JsonSchema;
@@ -122,6 +123,8 @@ pub struct Act {
     until: String,
     #[serde(default)]
     assignment: String,
+    #[serde(default)]
+    queue: String,
 }
 
 impl Act {
@@ -258,6 +261,7 @@ struct Head {
     experiments: String,
     sees_members: bool,
     may_change: bool,
+    may_set_queue: bool,
     may_delete: bool,
 }
 
@@ -272,6 +276,7 @@ impl Head {
             experiments: format!("workspace={}", quoted(&it.name)),
             sees_members: may(Permission::RolesRead),
             may_change: may(Permission::WorkspacesUpdate),
+            may_set_queue: may(Permission::WorkspacesSetDefaultQueue),
             may_delete: may(Permission::WorkspacesDelete),
             it,
         })
@@ -574,6 +579,11 @@ async fn change(door: &SignedIn, act: &Act) -> Result<Answer, Failure> {
     let (context, path) = (&door.context, [("workspace", door.context.path("workspace"))]);
     let Json(it) = match act.act.as_str() {
         "change" => context.ask(workspaces::change, &path, Json(act.rename())).await?,
+        "set-default-queue" => {
+            let queue = given(&act.queue);
+            let wanted = Json(SetDefaultQueue { queue });
+            context.ask(workspaces::set_default_queue, &path, wanted).await?
+        }
         "archive" => context.ask(workspaces::archive, &path, Json(Done {})).await?,
         "unarchive" => context.ask(workspaces::unarchive, &path, Json(Done {})).await?,
         "delete" => {

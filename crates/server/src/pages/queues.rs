@@ -2,14 +2,18 @@
 
 use askama::Template;
 use bailiwick_access::Target;
-use bailiwick_api::Permission;
 use bailiwick_api::agents::Agent;
-use bailiwick_api::experiments::Experiment;
-use bailiwick_api::queues::{Queue, QueueAccess, QueueDetail, QueueLoad, QueueSettings, QueueShare, QueueState};
+use bailiwick_api::experiments::{Experiment, State};
+use bailiwick_api::queues::{
+    JobMove, Queue, QueueAccess, QueueDetail, QueueLoad, QueueSettings, QueueShare, QueueState,
+};
+use bailiwick_api::{Permission, Time};
+use bailiwick_store::access::{experiment_target, queue_target};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::held::{Acted, Again, must_be_sure, names};
+use super::sharing::{self, Given, Sharing};
 use super::told::{Problem, status};
 use super::users::unknown;
 use super::{Frame, lasted};
@@ -23,7 +27,6 @@ fn may(door: &SignedIn, permission: Permission) -> bool {
 
 /// What the forms send.
 #[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct QueueForm {
     #[serde(default)]
     act: String,
@@ -46,6 +49,21 @@ pub struct QueueForm {
     max_running_of_workspace: String,
     #[serde(default)]
     sure: String,
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    who: String,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    assignment: String,
+    /// The waiting experiment to be moved, and where to.
+    #[serde(default)]
+    experiment: String,
+    #[serde(default)]
+    queue: String,
 }
 
 impl QueueForm {
@@ -133,6 +151,46 @@ fn see(queue: &Queue) -> Answer {
 struct Job {
     it: Experiment,
     since: String,
+    may_move: bool,
+}
+
+/// Whether one may move this job.
+fn may_move(door: &SignedIn, it: &Experiment) -> bool {
+    let picture = door.actor.picture();
+    let workspace = picture.find_workspace(&it.workspace);
+    let project = workspace.and_then(|workspace| picture.find_project(workspace, &it.project));
+    let (Some(workspace), Some(project), Some(owner)) = (workspace, project, picture.find_principal(&it.owner)) else {
+        return false;
+    };
+    let target = experiment_target(it.id, workspace, project, owner);
+    door.actor.may(Permission::ExperimentsUpdate, &target).is_some()
+}
+
+/// How busy the queue was in an hour.
+struct Hour {
+    from: Time,
+    running: i64,
+    waiting: i64,
+}
+
+/// The most of each hour, the latest first.
+fn hours(load: &[QueueLoad]) -> Vec<Hour> {
+    let mut hours: Vec<Hour> = Vec::new();
+    for one in load.iter().rev() {
+        let from = Time(one.minute.div_euclid(60) * 3_600_000_000);
+        match hours.last_mut().filter(|hour| hour.from == from) {
+            Some(hour) => {
+                hour.running = hour.running.max(one.running);
+                hour.waiting = hour.waiting.max(one.waiting);
+            }
+            None => hours.push(Hour {
+                from,
+                running: one.running,
+                waiting: one.waiting,
+            }),
+        }
+    }
+    hours
 }
 
 /// How busy the queue was, as lines to be drawn in a box of 720 by 120.
@@ -175,6 +233,8 @@ struct QueuePage {
     runs: Vec<Job>,
     agents: Vec<Agent>,
     chart: Option<Chart>,
+    hours: Vec<Hour>,
+    sharing: Option<Sharing>,
     may_update: bool,
     may_delete: bool,
     typed: QueueForm,
@@ -185,6 +245,10 @@ impl QueuePage {
     /// How many of the jobs are others' that one may not see.
     fn unseen(&self, all: impl std::borrow::Borrow<i64>, seen: &[Job]) -> i64 {
         (all.borrow() - seen.len() as i64).max(0)
+    }
+
+    fn some_move(&self) -> bool {
+        self.waits.iter().any(|row| row.may_move)
     }
 
     fn about(&self) -> &str {
@@ -214,6 +278,7 @@ async fn page(door: &SignedIn, mut again: Again<QueueForm>) -> Result<Answer, Fa
     let now = door.actor.now();
     let job = |it: Experiment| Job {
         since: lasted(it.started_at.unwrap_or(it.created_at), now),
+        may_move: it.state == State::Queued && may_move(door, &it),
         it,
     };
     if again.typed.act != "change" {
@@ -226,6 +291,14 @@ async fn page(door: &SignedIn, mut again: Again<QueueForm>) -> Result<Answer, Fa
         frame: Frame::new(door, "queues", &queue.name),
         agents: serving.collect(),
         chart: Chart::of(&load, now.0 / 60_000_000),
+        hours: hours(&load),
+        sharing: Sharing::of(
+            door,
+            queue_target(queue.id),
+            format!("queue:{}", queue.name),
+            format!("/queues/{}", queue.id),
+        )
+        .await?,
         waits: waits.into_iter().map(job).collect(),
         runs: runs.into_iter().map(job).collect(),
         may_update: may(door, Permission::QueuesUpdate),
@@ -263,6 +336,39 @@ async fn change(door: &SignedIn, form: &QueueForm) -> Result<Acted, Failure> {
             is_default: Some(true),
             ..QueueSettings::default()
         },
+        "share" | "unshare" => {
+            let Json(it) = door.context.ask(routes::queues::show, &path, NoInput).await?;
+            let given = Given {
+                kind: &form.kind,
+                who: &form.who,
+                role: &form.role,
+                until: &form.until,
+                assignment: &form.assignment,
+            };
+            sharing::act(door, &form.act, given, format!("queue:{}", it.queue.name)).await?;
+            return Ok(see(&it.queue).into());
+        }
+        "to-front" | "to-back" | "move" => {
+            let Json(it) = door.context.ask(routes::queues::show, &path, NoInput).await?;
+            let to = match form.act.as_str() {
+                "to-front" => JobMove {
+                    priority: Some(1),
+                    queue: None,
+                },
+                "to-back" => JobMove {
+                    priority: Some(99),
+                    queue: None,
+                },
+                _ if form.queue.trim().is_empty() => return Err(Failure::invalid("say which queue to move it to")),
+                _ => JobMove {
+                    priority: None,
+                    queue: Some(form.queue.trim().to_owned()),
+                },
+            };
+            let one = [("experiment", form.experiment.as_str())];
+            door.context.ask(routes::experiments::move_job, &one, Json(to)).await?;
+            return Ok(see(&it.queue).into());
+        }
         "delete" => {
             must_be_sure(&form.sure)?;
             door.context.ask(routes::queues::delete, &path, NoInput).await?;

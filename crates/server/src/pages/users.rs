@@ -244,6 +244,8 @@ pub struct UsersForm {
     #[serde(default)]
     display_name: String,
     #[serde(default)]
+    email: String,
+    #[serde(default)]
     role: String,
     #[serde(default)]
     workspace: String,
@@ -290,13 +292,22 @@ pub fn unknown(act: &str) -> Failure {
 
 async fn invite(door: &SignedIn, form: &UsersForm) -> Result<Answer, Failure> {
     let role = given(&form.role);
+    let (name, email) = (form.name.trim(), form.email.trim());
+    let called = match (name, email) {
+        (name, "") => NewUser::called(name),
+        (name, email) => NewUser {
+            name: name.to_owned(),
+            email: Some(email.to_owned()),
+            ..NewUser::default()
+        },
+    };
     let new = NewUser {
-        name: form.name.trim().to_owned(),
         password: None,
         display_name: given(&form.display_name),
         workspace: given(&form.workspace).filter(|_| role.is_some()),
         role,
         remote: form.remote == "yes",
+        ..called
     };
     let Json(made) = door.context.ask(routes::users::create, &[], Json(new)).await?;
     match made.link {
@@ -362,10 +373,11 @@ struct OncePage {
 }
 
 fn link_page(door: &SignedIn, user: &User, link: Link) -> Result<Answer, Failure> {
+    let mail = link.mail.as_ref().map(|mail| format!("{mail} ")).unwrap_or_default();
     let page = OncePage {
         frame: Frame::new(door, "users", format!("A link for {}", user.name)),
         words: format!(
-            "Hand this to {} in a way that nobody else reads. Whoever opens it first chooses the password and is signed in; it works once.",
+            "{mail}Hand this to {} in a way that nobody else reads. Whoever opens it first chooses the password and is signed in; it works once.",
             user.name
         ),
         secrets: vec![
@@ -526,6 +538,8 @@ pub struct UserForm {
     name: String,
     #[serde(default)]
     display_name: String,
+    /// Left out where the page did not show it.
+    email: Option<String>,
     #[serde(default)]
     assignment: String,
     #[serde(default)]
@@ -564,6 +578,7 @@ async fn make(door: &SignedIn, form: &UserForm) -> Result<Acted, Failure> {
             let named = ChangeUser {
                 name: given(&form.name),
                 display_name: Some(form.display_name.trim().to_owned()),
+                email: form.email.as_ref().map(|email| email.trim().to_owned()),
                 ..ChangeUser::default()
             };
             change(named).await?
@@ -582,6 +597,10 @@ async fn make(door: &SignedIn, form: &UserForm) -> Result<Acted, Failure> {
             let Json(user) = context.ask(routes::users::show, &path, NoInput).await?;
             let Json(link) = context.ask(routes::users::link, &path, Json(Done {})).await?;
             return link_page(door, &user, link).map(Acted::Done);
+        }
+        "withdraw" => {
+            context.ask(routes::users::withdraw, &path, NoInput).await?;
+            return Ok(Answer::see("/users").into());
         }
         "remove" => {
             must_be_sure(&form.sure)?;

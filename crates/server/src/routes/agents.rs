@@ -18,6 +18,7 @@ use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::jobs::{self, HeldRow, LeaseRules, Reported, Taken};
 use bailiwick_store::logs;
 use bailiwick_store::logs::Kept;
+use bailiwick_store::vaults;
 
 use crate::access::{Asked, Content, Done, Gzip, Json, NoInput, Query, Raw, Shared, SignedIn, whole};
 use crate::failure::Failure;
@@ -126,6 +127,8 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
             return Err(may_not_impersonate(&door.actor.name()));
         }
     };
+    // One whose vaults cannot be read does not begin without them.
+    let (settings, enforced) = vaults::for_agent(&door.actor).await?;
     let hub = &door.context.shared.parts.hub;
     hub.agent_registered(agent, door.actor.now());
     hub.renewed
@@ -135,8 +138,8 @@ pub async fn register(door: Door, Json(new): Json<Register>) -> Result<Json<Regi
     Ok(Json(Registered {
         agent,
         lease_ms: door.context.shared.parts.lease_ms,
-        settings: serde_json::Value::Null,
-        enforced: serde_json::Value::Null,
+        settings,
+        enforced,
     }))
 }
 
@@ -307,6 +310,13 @@ async fn look(parts: &Parts, serving: &Serving, poll: &Poll, first: bool) -> Res
                     answer.start.push(*lease);
                 }
                 Some(Taken::Failed(experiment)) => parts.hub.wake_followers(experiment),
+                Some(Taken::KnowsNoVaults) => {
+                    answer.refused = Some(format!(
+                        "vaults have something for the job that is next, and this agent is too old to apply it: update ml on {}",
+                        serving.name
+                    ));
+                    break;
+                }
                 Some(Taken::MayNotImpersonate) => {
                     answer.refused = Some(why_refused(serving));
                     break;

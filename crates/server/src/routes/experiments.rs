@@ -4,16 +4,19 @@ use bailiwick_access::Target;
 use bailiwick_api::experiments::{Experiment, ExperimentDetail, ExperimentFilter, NewExperiment, ReportProgress, Stop};
 use bailiwick_api::permission::permit;
 use bailiwick_api::queues::{JobMove, QueueState};
+use bailiwick_api::stacks::Executor;
 use bailiwick_api::workspaces::{DEFAULT_PROJECT, DEFAULT_WORKSPACE, MoveExperiment};
 use bailiwick_api::{Page, Permission, QueueId, config};
 use bailiwick_store::access::{Actor, Granted, queue_target};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::experiments::{self, StopTarget};
 use bailiwick_store::queues;
+use bailiwick_store::stacks::{self, ForRun};
 
 use crate::access::{
     Allowed, Asked, Content, Done, Gzip, Json, NoInput, OneExperiment, Query, SignedIn, require, require_found,
 };
+use crate::executors::{self, Submission};
 use crate::failure::Failure;
 
 /// What may be seen decides what is listed.
@@ -27,15 +30,20 @@ pub async fn create(
     Json(new): Json<NewExperiment>,
 ) -> Result<Json<Experiment>, Failure> {
     let (actor, parts) = (&door.actor, &door.context.shared.parts);
-    let checked = config::check(new.config, &new.args).map_err(|why| {
+    let mut checked = config::check(new.config, &new.args).map_err(|why| {
         Failure::invalid(format!("the configuration is not right: {why}"))
             .hint("docs/experiment-yaml.md lists every key")
     })?;
-    for (key, name) in [("workspace", &checked.workspace), ("project", &checked.project)] {
+    let named = [
+        ("workspace", &checked.workspace),
+        ("project", &checked.project),
+        ("stack", &checked.stack),
+    ];
+    for (key, name) in named {
         // From a variable that was never set, say: running in `default` is not what was meant.
         if name.as_deref().is_some_and(|name| name.trim().is_empty()) {
             return Err(Failure::invalid(format!(
-                "the {key} is empty: name one, or leave it out for `default`"
+                "the {key} is empty: name one, or leave it out for the usual one"
             )));
         }
     }
@@ -43,7 +51,29 @@ pub async fn create(
     let project = checked.project.as_deref().unwrap_or(DEFAULT_PROJECT);
     let granted = destination(actor, workspace, project).await?;
 
-    let queue = queue_for(actor, checked.queue.as_deref(), &granted.target).await?;
+    let stack = match &checked.stack {
+        Some(which) => Some(stacks::for_run(actor, super::stacks::seen(actor, which).await?).await?),
+        None => None,
+    };
+    let queue = match (&checked.queue, &stack) {
+        (
+            None,
+            Some(ForRun {
+                name,
+                queue: Some(queue),
+                ..
+            }),
+        ) => may_be_put(actor, Some(*queue), &format!("of stack {name}"), &granted.target).await?,
+        (named, _) => queue_for(actor, named.as_deref(), &granted.target).await?,
+    };
+    let executor = stack.as_ref().map_or_else(Executor::default, |stack| stack.executor);
+    if let Some(stack) = stack {
+        for (key, value) in stack.environment {
+            checked.env.entry(key).or_insert(value);
+        }
+        checked.whole["stack"] = serde_json::json!(stack.name);
+        checked.stack = Some(stack.name);
+    }
     if let Some(code) = &new.code {
         let sent = crate::code::is_name(code)
             && bailiwick_store::code::was_sent_by(actor, code).await?
@@ -56,22 +86,31 @@ pub async fn create(
         }
     }
     let name = checked.name.clone().unwrap_or_else(|| "experiment".into());
-    let experiment = experiments::create(&granted, queue, &name, &checked, new.code.as_deref()).await?;
-    parts.hub.work.wake_queue(queue);
-    Ok(Json(experiment))
+    let what = Submission {
+        queue,
+        name: &name,
+        config: &checked,
+        code: new.code.as_deref(),
+    };
+    Ok(Json(executors::submit(executor, &granted, what, &parts.hub).await?))
 }
 
-/// The queue that jobs of this place may be put into now; without a name the default one.
+/// The queue that jobs of this place may be put into now; without a name the default one of the workspace, or of all.
 async fn queue_for(actor: &Actor, name: Option<&str>, place: &Target) -> Result<QueueId, Failure> {
     let found = match name {
         Some(name) => actor.picture().find_queue(name),
-        None => queues::default(actor),
+        None => queues::default(actor, place),
     };
+    may_be_put(actor, found, name.unwrap_or("default"), place).await
+}
+
+/// That jobs of this place may be put into the queue now. One that may not be seen is called as it was asked for.
+async fn may_be_put(actor: &Actor, found: Option<QueueId>, asked: &str, place: &Target) -> Result<QueueId, Failure> {
     // What is not there is decided about as well: it takes the same time as what may not be seen.
     let queue = found.unwrap_or(QueueId(0));
     let (may_submit, may_see) = (queues::may_submit(actor, queue, place), queues::may_see(actor, queue));
     let known = actor.picture().queue(queue);
-    let name = known.as_ref().map_or(name.unwrap_or("default"), |queue| &queue.name);
+    let name = known.as_ref().filter(|_| may_see).map_or(asked, |queue| &queue.name);
     if !may_submit {
         let entry = Entry::denied(Permission::QueuesSubmit, "queue", name);
         audit::record(actor, entry).await?;
@@ -216,7 +255,9 @@ pub async fn show(
     door: Allowed<permit::ExperimentsRead, OneExperiment>,
     _: NoInput,
 ) -> Result<Json<ExperimentDetail>, Failure> {
-    Ok(Json(experiments::detail(&door.granted, door.on.0).await?))
+    Ok(Json(
+        executors::watch(Executor::Agents, &door.granted, door.on.0).await?,
+    ))
 }
 
 pub async fn cancel(door: Asked<permit::ExperimentsUpdate>, _: Json<Done>) -> Result<Json<Experiment>, Failure> {
@@ -232,12 +273,10 @@ async fn stop(door: Asked<permit::ExperimentsUpdate>, how: Stop) -> Result<Json<
     match experiments::find_to_stop(&door.actor, which).await? {
         StopTarget::Found(found) => {
             let (granted, row) = *found;
-            let id = row.id;
-            let (experiment, agent) = experiments::stop(&granted, row, how).await?;
             let hub = &door.context.shared.parts.hub;
-            agent.into_iter().for_each(|agent| hub.work.wake_agent(agent));
-            hub.wake_followers(id);
-            Ok(Json(experiment))
+            Ok(Json(
+                executors::cancel(Executor::Agents, &granted, row, how, hub).await?,
+            ))
         }
         // Seed 000's words; the same whether there is such an experiment or not.
         StopTarget::NotOwn => Err(Failure::forbidden(format!(

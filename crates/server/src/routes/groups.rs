@@ -1,15 +1,19 @@
 //! Groups and who belongs to them.
 
-use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupUsers, NewGroup};
+use std::collections::VecDeque;
+
+use axum::body::{Body, Bytes};
+use bailiwick_api::groups::{ChangeGroup, Group, GroupChange, GroupDetail, GroupRow, GroupUsers, NewGroup};
 use bailiwick_api::permission::{Permit, permit};
 use bailiwick_api::{GroupId, Page, Permission};
 use bailiwick_store::access::{Actor, Granted, Refusal};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::groups::{self, GroupError};
+use futures_util::StreamExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::access::{Allowed, Asked, Installation, Json, NoInput, Query, SignedIn};
+use crate::access::{Allowed, Asked, Content, Csv, Installation, Json, NdJson, NoInput, Query, SignedIn};
 use crate::failure::Failure;
 
 /// Where to go on.
@@ -90,6 +94,94 @@ pub async fn show(door: Asked<permit::GroupsRead>, Query(page): Query<After>) ->
     Ok(Json(
         groups::detail(actor, id, page.text.as_deref(), after, limit).await?,
     ))
+}
+
+/// Every group with its members, one line for each, as CSV.
+pub async fn export_csv(door: Allowed<permit::GroupsRead, Installation>, _: NoInput) -> Result<Content<Csv>, Failure> {
+    Ok(Content::new(rows(door, GroupRow::CSV_HEAD, |row| row.csv())))
+}
+
+/// The same as JSON lines.
+pub async fn export_ndjson(
+    door: Allowed<permit::GroupsRead, Installation>,
+    _: NoInput,
+) -> Result<Content<NdJson>, Failure> {
+    let line = |row: &GroupRow| serde_json::to_string(row).expect("rows are JSON") + "\n";
+    Ok(Content::new(rows(door, "", line)))
+}
+
+/// How many groups, and how many members of one, are read at once.
+const PAGE: i64 = 1000;
+
+/// Where the export stands: groups that are still to come, and after which member the first of them goes on.
+struct Exporting {
+    door: Allowed<permit::GroupsRead, Installation>,
+    groups: VecDeque<Group>,
+    after_group: Option<i64>,
+    after_member: i64,
+}
+
+impl Exporting {
+    /// Some more lines, or that there are none.
+    async fn more(&mut self, line: fn(&GroupRow) -> String) -> Result<Option<String>, Failure> {
+        let actor = &self.door.granted.actor;
+        if self.groups.is_empty() {
+            let Some(after) = self.after_group else { return Ok(None) };
+            let page = groups::list(actor, None, after, PAGE).await?;
+            self.groups = page.items.into();
+            self.after_group = page.next.and_then(|next| next.parse().ok());
+        }
+        let Some(group) = self.groups.front() else {
+            return Ok(None);
+        };
+        let found = match groups::detail(actor, group.id, None, self.after_member, PAGE).await {
+            Ok(detail) => Some(detail.members),
+            // Deleted at this very moment.
+            Err(Refusal::NotFound { .. }) => None,
+            Err(other) => return Err(other.into()),
+        };
+        let mut text = String::new();
+        let mut next = None;
+        if let Some(members) = found {
+            if members.items.is_empty() && self.after_member == 0 {
+                text = line(&GroupRow::new(group, None));
+            }
+            let lines = members
+                .items
+                .iter()
+                .map(|member| line(&GroupRow::new(group, Some(member))));
+            text.extend(lines);
+            next = members.next.and_then(|next| next.parse().ok());
+        }
+        match next {
+            Some(member) => self.after_member = member,
+            None => {
+                self.groups.pop_front();
+                self.after_member = 0;
+            }
+        }
+        Ok(Some(text))
+    }
+}
+
+fn rows(door: Allowed<permit::GroupsRead, Installation>, head: &'static str, line: fn(&GroupRow) -> String) -> Body {
+    let state = Exporting {
+        door,
+        groups: VecDeque::new(),
+        after_group: Some(0),
+        after_member: 0,
+    };
+    let rest = futures_util::stream::unfold(Some(state), move |state| async move {
+        let mut state = state?;
+        match state.more(line).await {
+            Ok(None) => None,
+            Ok(Some(text)) => Some((Ok(Bytes::from(text)), Some(state))),
+            // A broken-off answer, not a short one that looks whole.
+            Err(failure) => Some((Err(std::io::Error::other(failure.message)), None)),
+        }
+    });
+    let head = futures_util::stream::once(async move { Ok::<_, std::io::Error>(Bytes::from(head)) });
+    Body::from_stream(head.chain(rest))
 }
 
 pub async fn create(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use bailiwick_api::experiments::{Log, LogFilter};
 use bailiwick_api::permission::permit;
+use bailiwick_api::stacks::Executor;
 use bailiwick_api::{ExperimentId, JobId};
 use bailiwick_store::access::Granted;
 use bailiwick_store::{experiments, logs};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::access::{Allowed, Content, Context, EventStream, Json, OneExperiment, Query};
+use crate::executors;
 use crate::failure::Failure;
 
 pub(crate) type Reading = Allowed<permit::ExperimentsReadArtifacts, OneExperiment>;
@@ -34,7 +36,15 @@ pub(crate) async fn piece(door: &Reading, filter: &LogFilter) -> Result<Log, Fai
         (piece, Some(through))
     } else {
         let tail = filter.tail.map(|tail| tail.min(limit));
-        let piece = logs::read(&door.granted, job, filter.after.unwrap_or(0), limit, tail).await?;
+        let piece = executors::logs(
+            Executor::Agents,
+            &door.granted,
+            job,
+            filter.after.unwrap_or(0),
+            limit,
+            tail,
+        )
+        .await?;
         (piece, None)
     };
     Ok(Log {
@@ -137,7 +147,15 @@ impl Follower {
             (self.granted, _) = experiments::find(&actor, &self.experiment.to_string()).await?;
             self.checked = tokio::time::Instant::now();
         }
-        let piece = logs::read(&self.granted, self.job, self.after, BATCH, self.tail.take()).await?;
+        let piece = executors::logs(
+            Executor::Agents,
+            &self.granted,
+            self.job,
+            self.after,
+            BATCH,
+            self.tail.take(),
+        )
+        .await?;
         if let Some(last) = piece.lines.last() {
             self.after = last.number;
             let lines = serde_json::to_string(&piece.lines).map_err(|why| Failure::internal(why.to_string()))?;

@@ -19,8 +19,10 @@ pub(crate) mod requests;
 pub(crate) mod roles;
 pub(crate) mod server;
 pub(crate) mod service_accounts;
+pub(crate) mod stacks;
 pub(crate) mod tokens;
 pub(crate) mod users;
+pub(crate) mod vaults;
 pub(crate) mod workspaces;
 
 #[cfg(feature = "bench")]
@@ -90,6 +92,15 @@ pub fn table() -> Routes {
         "/audit/export.ndjson",
         "audit events, oldest first, for a browser",
         audit::export,
+    );
+    r.get("/stacks", "page of stacks", pages::stacks::list);
+    r.get("/stacks/new", "page of a new stack", pages::stacks::new);
+    r.post("/stacks/new", "make a stack from the page", pages::stacks::create);
+    r.get("/stacks/{stack}", "page of a stack", pages::stacks::show);
+    r.post(
+        "/stacks/{stack}",
+        "change or share a stack from the page",
+        pages::stacks::act,
     );
     r.get("/queues", "page of queues and agents", pages::agents::show);
     r.get("/queues/new", "page of a new queue", pages::queues::new);
@@ -242,6 +253,16 @@ pub fn table() -> Routes {
     );
     r.get("/groups", "page of groups", pages::groups::list);
     r.post("/groups", "make a group from the page", pages::groups::act_on_list);
+    r.get(
+        "/groups/export.csv",
+        "groups and who belongs to them as CSV, for a browser",
+        groups::export_csv,
+    );
+    r.get(
+        "/groups/export.ndjson",
+        "groups and who belongs to them as JSON lines, for a browser",
+        groups::export_ndjson,
+    );
     r.get("/groups/{group}", "page of a group", pages::groups::show);
     r.post("/groups/{group}", "change a group from the page", pages::groups::act);
     r.get("/roles", "page of roles and what they permit", pages::roles::list);
@@ -286,6 +307,11 @@ pub fn table() -> Routes {
         "/api/v1/users/{user}/activate",
         "activate a deactivated user",
         users::activate,
+    );
+    r.delete(
+        "/api/v1/users/{user}/invitation",
+        "withdraw an invitation that nobody has followed",
+        users::withdraw,
     );
     r.post(
         "/api/v1/users/{user}/link",
@@ -413,6 +439,11 @@ pub fn table() -> Routes {
         "/api/v1/workspaces/{workspace}",
         "delete a workspace without experiments",
         workspaces::delete,
+    );
+    r.put(
+        "/api/v1/workspaces/{workspace}/default-queue",
+        "set what submissions to a workspace that name no queue go into",
+        workspaces::set_default_queue,
     );
     r.post(
         "/api/v1/workspaces/{workspace}/archive",
@@ -662,6 +693,11 @@ pub fn table() -> Routes {
         "delete a queue in which nothing waits",
         queues::delete,
     );
+    r.get("/api/v1/stacks", "list stacks", stacks::list);
+    r.post("/api/v1/stacks", "make a stack", stacks::create);
+    r.get("/api/v1/stacks/{stack}", "show a stack", stacks::show);
+    r.patch("/api/v1/stacks/{stack}", "rename or change a stack", stacks::update);
+    r.delete("/api/v1/stacks/{stack}", "delete a stack", stacks::delete);
     r.get("/api/v1/agents", "list agents", agents::list);
     r.post("/api/v1/agents", "make an agent known", agents::register);
     r.get("/api/v1/agents/{agent}", "show an agent", agents::show);
@@ -699,6 +735,39 @@ pub fn table() -> Routes {
         "/api/v1/agents/{agent}/jobs/{job}/logs",
         "append to the log of a held job",
         agents::logs,
+    );
+
+    r.get(
+        "/api/v1/vaults",
+        "list one's own vault, and those of administrators",
+        vaults::list,
+    );
+    r.post("/api/v1/vaults", "make a vault", vaults::create);
+    r.get(
+        "/api/v1/vaults/applied",
+        "the vaults that apply to somebody, and what they come to",
+        vaults::applied,
+    );
+    r.get(
+        "/api/v1/vaults/{vault}",
+        "show a vault, its values only where asked for",
+        vaults::show,
+    );
+    r.patch(
+        "/api/v1/vaults/{vault}",
+        "change a vault, switch it on or off",
+        vaults::update,
+    );
+    r.delete("/api/v1/vaults/{vault}", "delete a vault", vaults::delete);
+    r.get(
+        "/api/v1/vaults/{vault}/changes",
+        "who changed a vault, newest first",
+        vaults::changes,
+    );
+    r.post(
+        "/api/v1/admin/rotate-key",
+        "seal all vaults with a new key",
+        vaults::rotate_key,
     );
 
     r.get("/api/v1/audit", "list audit events, newest first", audit::list);

@@ -5,9 +5,10 @@ use std::time::Instant;
 use bailiwick_access::Target;
 use bailiwick_api::audit::Outcome;
 use bailiwick_api::key::{self, KeyKind};
+use bailiwick_api::names::{check_email, check_username};
 use bailiwick_api::permission::permit;
 use bailiwick_api::users::{
-    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, PrincipalKind, Session, User, UserState,
+    ChangePassword, ChangeUser, Link, Login, LoginWithLink, Mail, Me, NewUser, PrincipalKind, Session, User, UserState,
     UserWithLink, Users,
 };
 use bailiwick_api::{Permission, PrincipalId, Time};
@@ -42,7 +43,28 @@ pub fn link_view(parts: &Parts, token: String, expires_at: Time) -> Link {
         url: format!("{}/activate#{token}", parts.public_url),
         token,
         expires_at,
+        mail: None,
     }
+}
+
+/// A link that has just been made, sent to its user if he has an address. What goes wrong with that undoes nothing, and is told.
+async fn sent_link(parts: &Parts, by: &str, name: &str, email: Option<String>, link: Link) -> Link {
+    let mail = match (email, &parts.mailer) {
+        (None, _) => None,
+        (Some(to), None) => Some(Mail {
+            to,
+            sent: false,
+            why: Some("no mail server is set up here (smtp.host in the server's configuration)".into()),
+        }),
+        (Some(to), Some(mailer)) => {
+            let text = format!(
+                "Hello,\n\n{by} has made a link for you to sign in to Bailiwick, where your name is {name}:\n\n{}\n\nIt works once, until {}. Whoever opens it first is signed in as you: do not pass it on.\nIf you did not expect this mail, do nothing.\n",
+                link.url, link.expires_at
+            );
+            Some(mailer.send_link(&to, text).await)
+        }
+    };
+    Link { mail, ..link }
 }
 
 /// Hashes or checks a password beside the other work, a few at a time.
@@ -72,11 +94,12 @@ async fn new_hash(parts: &Parts, password: &str, name: &str) -> Result<String, F
 /// Anyone, to sign in.
 pub async fn login(door: Stranger, Json(login): Json<Login>) -> Result<Json<Session>, Failure> {
     let (parts, origin, access) = (&door.context.shared.parts, &door.context.origin, &door.access);
-    let account = bailiwick_api::names::name_key(&login.name);
+    let found = principals::find_for_sign_in(access, &login.name).await?;
+    // By name or address, it is one account at which is guessed.
+    let account = bailiwick_api::names::name_key(found.as_ref().map_or(&login.name, |user| &user.name));
     if let Some(seconds) = parts.limiter.wait_s(&account, &origin.address, Instant::now()) {
         return Err(Failure::too_many_attempts(seconds));
     }
-    let found = principals::find_for_sign_in(access, &login.name).await?;
     let stored = found
         .as_ref()
         .filter(|user| user.state == UserState::Active)
@@ -310,8 +333,15 @@ impl From<CreateError> for Failure {
 
 pub async fn create(
     door: Allowed<permit::UsersCreate, Installation>,
-    Json(new): Json<NewUser>,
+    Json(mut new): Json<NewUser>,
 ) -> Result<Json<UserWithLink>, Failure> {
+    new.email = new.email.filter(|email| !email.is_empty());
+    if let (true, Some(email)) = (new.name.is_empty(), &new.email) {
+        new.name = email.clone();
+        if let Err(why) = check_email(email).and_then(|()| check_username(email)) {
+            return Err(Failure::invalid(why).hint("give a name to sign in with beside the address"));
+        }
+    }
     let parts = &door.context.shared.parts;
     let actor = &door.granted.actor;
     if new.remote && new.password.is_some() {
@@ -332,9 +362,20 @@ pub async fn create(
     let user = fresh_user(&door.context, id).await?;
     // What the maker has just said is no secret to him.
     let display_name = new.display_name.filter(|name| !name.is_empty());
+    let link = match needs_link {
+        true => {
+            let link = link_view(parts, token, expires_at);
+            Some(sent_link(parts, &actor.name(), &user.name, new.email.clone(), link).await)
+        }
+        false => None,
+    };
     Ok(Json(UserWithLink {
-        user: User { display_name, ..user },
-        link: needs_link.then(|| link_view(parts, token, expires_at)),
+        user: User {
+            display_name,
+            email: new.email,
+            ..user
+        },
+        link,
     }))
 }
 
@@ -352,23 +393,29 @@ pub(super) async fn fresh_user(context: &crate::access::Context, id: PrincipalId
     Ok(principals::get_changed(&actor, id).await?)
 }
 
-/// One's own display name with `me:update`; all else, and others, with `users:update`.
+/// One's own display name and e-mail address with `me:update`; all else, and others, with `users:update`.
 pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeUser>) -> Result<Json<User>, Failure> {
     let actor = &door.actor;
     let user = principals::get(actor, door.context.path("user")).await?;
     if user.kind != PrincipalKind::User {
         return Err(Failure::not_found("user", &user.name));
     }
-    let only_display_name = change.name.is_none() && change.remote.is_none() && change.active.is_none();
+    let only_own = change.name.is_none() && change.remote.is_none() && change.active.is_none();
     let own = Target::owned_by(actor.id);
-    let outcome = if only_display_name && user.id == actor.id && actor.may(Permission::MeUpdate, &own).is_some() {
+    let outcome = if only_own && user.id == actor.id && actor.may(Permission::MeUpdate, &own).is_some() {
         let granted: Granted<permit::MeUpdate> = require(actor, own, "user", &user.name, None).await?;
         principals::change(&granted, &user, &change).await
     } else {
         let granted = door.at(Target::default(), "user", &user.name, None).await?;
         let another_name = change.name.as_ref().is_some_and(|name| *name != user.name);
-        // The name that another leaves could be taken, and be looked upon as his.
-        if change.remote.is_some_and(|remote| remote != user.remote) || (another_name && user.id != actor.id) {
+        let another_address = change
+            .email
+            .as_deref()
+            .is_some_and(|email| email != user.email.as_deref().unwrap_or_default());
+        // The name that another leaves could be taken, and be looked upon as his; and to the address links are sent.
+        if change.remote.is_some_and(|remote| remote != user.remote)
+            || ((another_name || another_address) && user.id != actor.id)
+        {
             must_cover(actor, Permission::UsersUpdate, user.id).await?;
         }
         principals::change(&granted, &user, &change).await
@@ -385,7 +432,15 @@ pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeU
         Some(_) => changed.display_name,
         None => fresh.display_name,
     };
-    Ok(Json(User { display_name, ..fresh }))
+    let email = match change.email {
+        Some(_) => changed.email,
+        None => fresh.email,
+    };
+    Ok(Json(User {
+        display_name,
+        email,
+        ..fresh
+    }))
 }
 
 pub(super) async fn change_life<P: bailiwick_api::permission::Permit>(
@@ -419,7 +474,7 @@ pub(super) async fn change_life<P: bailiwick_api::permission::Permit>(
     }
     // One has just ended one's own account, and cannot look at it any more.
     let state = match life {
-        Life::Remove => UserState::Removed,
+        Life::Remove | Life::Withdraw => UserState::Removed,
         _ => UserState::Deactivated,
     };
     Ok(Json(User { state, ..user }))
@@ -440,6 +495,11 @@ pub async fn remove(door: Allowed<permit::UsersDelete, Installation>, _: NoInput
     change_life(door, Life::Remove, PrincipalKind::User).await
 }
 
+/// Takes back an invitation that nobody has followed: its link ends, and name, address and seat are free again.
+pub async fn withdraw(door: Allowed<permit::UsersUpdate, Installation>, _: NoInput) -> Result<Json<User>, Failure> {
+    change_life(door, Life::Withdraw, PrincipalKind::User).await
+}
+
 pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done>) -> Result<Json<Link>, Failure> {
     let parts = &door.context.shared.parts;
     let user = principals::get(&door.granted.actor, door.context.path("user")).await?;
@@ -456,7 +516,11 @@ pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done
     let (token, stored) = secret(KeyKind::Link);
     let expires_at = door.granted.actor.now().plus_ms(LINK_MS);
     credentials::new_link(&door.granted, user.id, &user.name, &stored, expires_at).await?;
-    Ok(Json(link_view(parts, token, expires_at)))
+    let email = principals::email(&door.granted, user.id).await?;
+    let link = link_view(parts, token, expires_at);
+    Ok(Json(
+        sent_link(parts, &door.granted.actor.name(), &user.name, email, link).await,
+    ))
 }
 
 fn remote_only(name: &str) -> Failure {

@@ -3,7 +3,7 @@
 use bailiwick_access::Scope;
 use bailiwick_api::Page;
 use bailiwick_api::permission::permit;
-use bailiwick_api::workspaces::{Member, MemberFilter, NewWorkspace, PlaceFilter, Rename, Workspace};
+use bailiwick_api::workspaces::{Member, MemberFilter, NewWorkspace, PlaceFilter, Rename, SetDefaultQueue, Workspace};
 use bailiwick_store::workspaces::{self, PlaceError};
 
 use crate::access::{Allowed, Done, Installation, Json, NoInput, OneWorkspace, Query, SignedIn};
@@ -49,6 +49,15 @@ async fn shown(door: &Updating) -> Result<Json<Workspace>, Failure> {
 pub async fn change(door: Updating, Json(change): Json<Rename>) -> Result<Json<Workspace>, Failure> {
     workspaces::change(&door.granted, door.on.0, &change).await?;
     shown(&door).await
+}
+
+pub async fn set_default_queue(
+    door: Allowed<permit::WorkspacesSetDefaultQueue, OneWorkspace>,
+    Json(wanted): Json<SetDefaultQueue>,
+) -> Result<Json<Workspace>, Failure> {
+    workspaces::set_default_queue(&door.granted, door.on.0, wanted.queue.as_deref()).await?;
+    door.context.actor_again().await?;
+    Ok(Json(workspaces::get(&door.granted, door.on.0).await?))
 }
 
 pub async fn archive(door: Updating, _: Json<Done>) -> Result<Json<Workspace>, Failure> {

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use bailiwick_api::key;
 use bailiwick_api::permission::BUILT_IN_ROLES;
 use bailiwick_api::queues::{QueueAccess, QueueSettings};
+use bailiwick_api::stacks::StackSettings;
 use bailiwick_api::users::NewServiceAccount;
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -341,6 +342,8 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/agents/{agent}" => "act=drain".into(),
         "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
         "/roles/{role}" => format!("act=change&description=Nr. {number}"),
+        "/stacks/new" => format!("act=create&name=new{number}"),
+        "/stacks/{stack}" => format!("act=change&name=new{number}"),
         "/queues/new" => format!("act=create&name=new{number}"),
         "/queues/{queue}" => "act=pause".into(),
         "/assignments" => format!(
@@ -443,13 +446,15 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 };
                 world.admin.client.create_user(&new).await.unwrap();
                 // Invited users are seen by administrators alone; an active one by everybody.
-                world
-                    .sql(format!(
-                        "UPDATE principals SET state = 'active' WHERE name = '{}'",
-                        new.name
-                    ))
-                    .await
-                    .unwrap();
+                if rest != "/invitation" {
+                    world
+                        .sql(format!(
+                            "UPDATE principals SET state = 'active' WHERE name = '{}'",
+                            new.name
+                        ))
+                        .await
+                        .unwrap();
+                }
                 if rest == "/activate" {
                     world.admin.client.deactivate_user(&new.name).await.unwrap();
                 }
@@ -525,6 +530,35 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         };
         let path = route.split_once(' ').expect("a route is a method and a path").1;
         let call = Call::to(path.replace("{queue}", &name)).named(&name);
+        return match route.starts_with("PATCH") {
+            true => call.with(json!({"description": format!("Nr. {number}")})),
+            false => call,
+        };
+    }
+    if route.contains("{stack}") {
+        let name = match aim {
+            Aim::Missing => "99999".to_owned(),
+            _ => {
+                let new = StackSettings {
+                    name: Some(format!("stack{number}")),
+                    ..Default::default()
+                };
+                // Not everybody in the matrix may make one: it is given over.
+                let made = world.admin.client.create_stack(&new).await.unwrap();
+                if aim == Aim::Own {
+                    for sql in [
+                        format!("UPDATE stacks SET owner_id = {} WHERE id = {}", who.id, made.id),
+                        "UPDATE access_version SET version = version + 1".to_owned(),
+                        "INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version".to_owned(),
+                    ] {
+                        world.sql(sql).await.unwrap();
+                    }
+                }
+                made.id.to_string()
+            }
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{stack}", &name)).named(&name);
         return match route.starts_with("PATCH") {
             true => call.with(json!({"description": format!("Nr. {number}")})),
             false => call,
@@ -688,6 +722,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         | "GET /api/v1/tokens"
         | "GET /api/v1/experiments"
         | "GET /api/v1/queues"
+        | "GET /api/v1/stacks"
         | "GET /api/v1/agents"
         | "GET /api/v1/audit"
         | "GET /api/v1/audit/export"
@@ -714,6 +749,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         "POST /api/v1/roles" => {
             Call::to("/api/v1/roles").with(json!({"name": format!("new{number}"), "permissions": ["jobs:read"]}))
         }
+        "POST /api/v1/stacks" => Call::to("/api/v1/stacks").with(json!({"name": format!("new{number}")})),
         "POST /api/v1/queues" => Call::to("/api/v1/queues").with(json!({"name": format!("new{number}")})),
         "POST /api/v1/assignments" => {
             let one = json!({"role": stage.new_role().await, "user": "other", "on": "workspace:default"});

@@ -218,6 +218,27 @@ const QUESTIONS: &[Question] = &[
     ask("request", "POST", "/api/v1/access/requests/{}/approve", "{}"),
     ask("request", "POST", "/api/v1/access/requests/{}/decline", "{}"),
     ask("request", "POST", "/api/v1/access/requests/{}/withdraw", "{}"),
+    ask("stack", "GET", "/api/v1/stacks/{}", ""),
+    ask("stack", "PATCH", "/api/v1/stacks/{}", r#"{"description": "mine"}"#),
+    ask("stack", "DELETE", "/api/v1/stacks/{}", ""),
+    ask(
+        "stack name",
+        "POST",
+        "/api/v1/experiments",
+        r#"{"config": {"entrypoint": "true", "stack": "{}"}}"#,
+    ),
+    ask(
+        "stack",
+        "POST",
+        "/api/v1/assignments",
+        r#"{"assignments": [{"role": "Reader", "user": "ana", "on": "stack:{}"}]}"#,
+    ),
+    ask(
+        "stack",
+        "POST",
+        "/api/v1/access/can-i",
+        r#"{"permission": "stacks:read", "on": "stack:{}"}"#,
+    ),
     ask(
         "queue",
         "POST",
@@ -282,6 +303,8 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         .sql("INSERT INTO queues (name, name_key, open, created_at) VALUES ('queue-a', 'queue-a', 0, 0)")
         .await
         .unwrap();
+    let stack = admin.post("/api/v1/stacks", json!({"name": "stack-a"})).await;
+    assert_eq!(stack.status, 200, "{}", stack.text);
     // As many digits.
     let missing = |id: i64| "9".repeat(id.to_string().len());
     let numbered = |kind, id: i64| (kind, id.to_string(), missing(id));
@@ -298,6 +321,8 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         numbered("assignment", assignment),
         numbered("request", request),
         named("queue", "queue-a", "queue-b"),
+        numbered("stack", stack.json()["id"].as_i64().unwrap()),
+        named("stack name", "admin/stack-a", "admin/stack-b"),
         numbered("agent", agent),
     ]
 }

@@ -537,3 +537,116 @@ fn sessions_are_listed_and_ended_one_by_one_or_all_others() {
         assert_eq!(one.get(path).await.status, 303);
     });
 }
+
+#[test]
+fn a_queue_is_made_changed_shared_drained_and_deleted_by_forms() {
+    on_both(|world| async move {
+        let (ana, ben) = (world.person("ana").await, world.person("ben").await);
+        let (admin, hers) = (Browser::of(&world, &world.admin).await, Browser::of(&world, &ana).await);
+        let fields = [
+            ("act", "create"),
+            ("name", "gpu"),
+            ("access", "assigned"),
+            ("share", "users"),
+            ("max_running", "3"),
+        ];
+        let made = admin.post("/queues/new", &fields).await.leads();
+        let page = admin.get(&made).await.page();
+        has(
+            &page,
+            &["<h1>gpu</h1>", "3 at once", "those who hold a role at it", "Share it"],
+        );
+        assert_eq!(hers.get(&made).await.status, 404);
+        admin
+            .post(
+                &made,
+                &[("act", "share"), ("kind", "user"), ("who", "ana"), ("role", "Writer")],
+            )
+            .await
+            .leads();
+        // Who only uses it is shown no form that would be refused, and no refusal.
+        let page = hers.get(&made).await.page();
+        has(&page, &["<h1>gpu</h1>"]);
+        lacks(
+            &page,
+            &[
+                "Share it",
+                "Drain",
+                "Change this queue",
+                "Delete the queue",
+                "nsufficient",
+            ],
+        );
+
+        let config = json!({"name": "mine", "entrypoint": "true", "resources": {"queue": "gpu"}});
+        let number = ana.submit_config(config).await.id.to_string();
+        has(&hers.get(&made).await.page(), &["1 waiting", "value=\"to-front\""]);
+        let hidden = ben.get("/api/v1/queues").await;
+        lacks(&hidden.text, &["gpu"]);
+        hers.post(&made, &[("act", "to-front"), ("experiment", &number)])
+            .await
+            .leads();
+        assert_eq!(ana.client.experiment(&number).await.unwrap().experiment.priority, 1);
+        hers.post(&made, &[("act", "to-back"), ("experiment", &number)])
+            .await
+            .leads();
+        assert_eq!(ana.client.experiment(&number).await.unwrap().experiment.priority, 99);
+        // Another's job is not there to be moved.
+        let config = json!({"name": "his", "entrypoint": "true"});
+        let other = ben.submit_config(config).await.id.to_string();
+        assert_eq!(
+            hers.post(&made, &[("act", "to-front"), ("experiment", &other)])
+                .await
+                .status,
+            404
+        );
+        let path = format!("/experiments/{number}");
+        has(&hers.get(&path).await.page(), &[&format!("<a href=\"{made}\">gpu</a>")]);
+        hers.post(&made, &[("act", "move"), ("experiment", &number), ("queue", "default")])
+            .await
+            .leads();
+        assert_eq!(
+            ana.client.experiment(&number).await.unwrap().experiment.queue,
+            "default"
+        );
+
+        admin.post(&made, &[("act", "drain")]).await.leads();
+        has(&admin.get(&made).await.page(), &["draining"]);
+        admin
+            .post(
+                &made,
+                &[
+                    ("act", "change"),
+                    ("name", "a100"),
+                    ("access", "open"),
+                    ("share", "none"),
+                ],
+            )
+            .await
+            .leads();
+        has(&admin.get(&made).await.page(), &["<h1>a100</h1>", "every workspace"]);
+        assert_eq!(
+            admin.post(&made, &[("act", "delete"), ("sure", "yes")]).await.leads(),
+            "/queues"
+        );
+        assert_eq!(admin.get(&made).await.status, 404);
+    });
+}
+
+#[test]
+fn the_servers_own_minute_notes_the_load_which_is_told_as_a_table_too() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        ana.submit("one").await;
+        world.pass_ms(60_000);
+        let ana = ana.at(&world.restart(|_| {}).await);
+        crate::world::eventually("the load is noted", async || {
+            let noted = world.count("queue_load WHERE waiting = 1").await;
+            (noted > 0).then_some(())
+        })
+        .await;
+        // The same numbers as the page draws and writes.
+        let load = ana.get("/api/v1/queues/default").await.json()["load"].clone();
+        assert_eq!(load.as_array().unwrap().last().unwrap()["waiting"], 1, "{load}");
+    });
+}

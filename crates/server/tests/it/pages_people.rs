@@ -608,3 +608,100 @@ fn what_is_at_no_address_is_told_on_a_page() {
         );
     });
 }
+
+#[test]
+fn groups_are_exported_with_their_members_and_no_cell_is_a_formula() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let new = bailiwick_api::groups::NewGroup {
+            name: "vision".into(),
+            description: "=HYPERLINK(\"x\"), or so".into(),
+            users: vec!["ana".into()],
+        };
+        let group = world.admin.client.create_group(&new).await.unwrap().group;
+        let admin = Browser::of(&world, &world.admin).await;
+        let csv = admin.get("/groups/export.csv").await;
+        assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
+        let csv = csv.page();
+        assert!(csv.starts_with("group_id,group,"), "{csv}");
+        let line = format!(
+            "{},vision,\"'=HYPERLINK(\"\"x\"\"), or so\",false,{},ana,user,active\n",
+            group.id, ana.id
+        );
+        assert!(csv.contains(&line), "{csv}");
+        let lines = admin.get("/groups/export.ndjson").await.page();
+        let rows: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(
+            rows.iter()
+                .any(|row| row["group"] == "vision" && row["member"] == "ana"),
+            "{lines}"
+        );
+        assert!(
+            rows.iter()
+                .any(|row| row["group"] == "Users" && row["member"] == "admin"),
+            "{lines}"
+        );
+        let page = admin.get("/groups").await.page();
+        assert!(
+            page.contains("export.csv") && page.contains("<td class=\"words\">ana</td>"),
+            "{page}"
+        );
+        assert_eq!(
+            Browser::of(&world, &ana).await.get("/groups/export.csv").await.status,
+            403
+        );
+
+        // Taken out and saved: gone from the page, the list and the export at once.
+        world
+            .admin
+            .client
+            .remove_from_group("vision", &["ana".into()])
+            .await
+            .unwrap();
+        assert!(
+            !admin
+                .get("/groups")
+                .await
+                .page()
+                .contains("<td class=\"words\">ana</td>")
+        );
+        assert!(admin.get("/groups/export.csv").await.page().contains(",false,,,,\n"));
+    });
+}
+
+#[test]
+fn an_open_page_is_refused_at_the_next_request_after_what_it_stood_on_ends() {
+    on_both(|world| async move {
+        let (ana, bob) = (
+            world.person("ana").await,
+            world.person_with("bob", "ClusterAdmin").await,
+        );
+        let (anas, bobs) = (Browser::of(&world, &ana).await, Browser::of(&world, &bob).await);
+        let admin = Browser::of(&world, &world.admin).await;
+        assert_eq!(
+            (anas.get("/users").await.status, bobs.get("/audit").await.status),
+            (200, 200)
+        );
+        // The role is withdrawn.
+        let user = world.admin.client.user("bob").await.unwrap();
+        let role = user.roles.iter().find(|role| role.role == "ClusterAdmin").unwrap().id;
+        assert_eq!(
+            world.admin.delete(&format!("/api/v1/assignments/{role}")).await.status,
+            200
+        );
+        assert_eq!(bobs.get("/audit").await.status, 403);
+        // The user is deactivated.
+        world.admin.client.deactivate_user("ana").await.unwrap();
+        assert_eq!(anas.get("/users").await.leads().split('?').next(), Some("/sign-in"));
+        // Deleting an account on the page leaves whoever does so signed in.
+        let made = [("act", "create"), ("name", "robot")];
+        admin.post("/service-accounts", &made).await.page();
+        let robot = world.admin.client.user("robot").await.unwrap().id;
+        let removed = admin
+            .post(&format!("/users/{robot}"), &[("act", "remove"), ("sure", "yes")])
+            .await;
+        assert_eq!(removed.leads(), "/service-accounts");
+        assert_eq!(admin.get("/users").await.status, 200);
+        assert_eq!(world.admin.client.me().await.unwrap().user.name, "admin");
+    });
+}

@@ -144,6 +144,7 @@ fn usual_config(data: PathBuf, database: String) -> Config {
         metrics_open: false,
         contact: None,
         seats: None,
+        smtp: None,
     }
 }
 

@@ -47,4 +47,4 @@ ALTER TABLE agents ADD COLUMN vaults BIGINT NOT NULL DEFAULT 0;
 
 -- Everybody's own vault, where the role of the first start is still as it was in this.
 UPDATE roles SET permissions = replace(permissions, ']', ',"vaults:read:own","vaults:update:own"]')
-WHERE name = 'Member' AND permissions LIKE '%"me:update"%' AND permissions NOT LIKE '%vaults:%';
+WHERE name_key = 'member' AND built_in = 0 AND permissions LIKE '%"me:update"%' AND permissions NOT LIKE '%vaults:%';
