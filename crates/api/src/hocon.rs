@@ -101,7 +101,10 @@ impl Reader<'_> {
     /// White space on the line.
     fn space(&mut self) -> String {
         let start = self.at;
-        while let Some(c) = self.peek().filter(|c| *c != '\n' && (c.is_whitespace() || *c == '\u{FEFF}')) {
+        while let Some(c) = self
+            .peek()
+            .filter(|c| *c != '\n' && (c.is_whitespace() || *c == '\u{FEFF}'))
+        {
             self.at += c.len_utf8();
         }
         self.text[start..self.at].to_owned()
@@ -203,8 +206,15 @@ impl Reader<'_> {
                 }
                 Some(c) if c != '\n' && c.is_whitespace() => {
                     let more = self.space();
-                    if key && parts.is_empty() && part == "include" && !self.rest().starts_with([':', '=', '{', '+', '.']) {
-                        return Err((start, "`include` is not possible in a vault: write the content itself".into()));
+                    if key
+                        && parts.is_empty()
+                        && part == "include"
+                        && !self.rest().starts_with([':', '=', '{', '+', '.'])
+                    {
+                        return Err((
+                            start,
+                            "`include` is not possible in a vault: write the content itself".into(),
+                        ));
                     }
                     if some {
                         space = more;
@@ -250,8 +260,12 @@ impl Reader<'_> {
             }
         };
         let raw = self.rest().get(..=end).ok_or_else(open)?;
-        let text = serde_json::from_str(raw)
-            .map_err(|_| (start, "this text holds an escape or a character that is not allowed in quotes".into()))?;
+        let text = serde_json::from_str(raw).map_err(|_| {
+            (
+                start,
+                "this text holds an escape or a character that is not allowed in quotes".into(),
+            )
+        })?;
         self.at += end + 1;
         Ok(text)
     }
@@ -277,7 +291,10 @@ impl Reader<'_> {
                 Some('[') => self.list(depth + 1)?,
                 Some('$') => self.substitution()?,
                 Some(c) if special(c) => {
-                    return Err((self.at, format!("`{c}` cannot stand here; text with it is written in quotes")));
+                    return Err((
+                        self.at,
+                        format!("`{c}` cannot stand here; text with it is written in quotes"),
+                    ));
                 }
                 Some(_) => {
                     unquoted = true;
@@ -361,7 +378,9 @@ fn typed(text: String) -> Value {
 fn put(map: &mut BTreeMap<String, Node>, path: Vec<String>, node: Node) {
     let mut parts = path.into_iter().rev();
     let Some(last) = parts.next() else { return };
-    let node = parts.fold((last, node), |(key, node), outer| (outer, Node::Map(BTreeMap::from([(key, node)]))));
+    let node = parts.fold((last, node), |(key, node), outer| {
+        (outer, Node::Map(BTreeMap::from([(key, node)])))
+    });
     join(map, node.0, node.1);
 }
 
@@ -375,7 +394,7 @@ fn join(map: &mut BTreeMap<String, Node>, key: String, node: Node) {
         (None, node @ Node::Append(..)) => {
             map.insert(key, Node::Stack(vec![node]));
         }
-        (None, node) | (Some(_), node @ (Node::Leaf(_))) => {
+        (None, node) | (Some(_), node @ Node::Leaf(_)) => {
             map.insert(key, node);
         }
         (Some(Node::Stack(all)), node) => all.push(node),
@@ -465,7 +484,12 @@ impl<'a> Resolver<'a> {
         Ok(value)
     }
 
-    fn concat(&mut self, pieces: &'a [(String, Node)], at: usize, path: &mut Vec<String>) -> Result<Option<Value>, Bad> {
+    fn concat(
+        &mut self,
+        pieces: &'a [(String, Node)],
+        at: usize,
+        path: &mut Vec<String>,
+    ) -> Result<Option<Value>, Bad> {
         let mut whole: Option<Value> = None;
         for (space, piece) in pieces {
             let value = match piece {
@@ -506,10 +530,19 @@ impl<'a> Resolver<'a> {
         self.steps -= 1;
         self.spent += 1 + found.as_ref().map_or(0, size);
         if self.spent > SUBSTITUTED_MAX {
-            return Err((at, format!("the substitutions put in more than {SUBSTITUTED_MAX} bytes")));
+            return Err((
+                at,
+                format!("the substitutions put in more than {SUBSTITUTED_MAX} bytes"),
+            ));
         }
         match found {
-            None if !optional => Err((at, format!("`${{{}}}` is nowhere in this document, or refers to itself", path.join(".")))),
+            None if !optional => Err((
+                at,
+                format!(
+                    "`${{{}}}` is nowhere in this document, or refers to itself",
+                    path.join(".")
+                ),
+            )),
             found => Ok(found),
         }
     }

@@ -81,7 +81,9 @@ impl VaultFormat {
     }
 
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Hocon, Self::Json, Self::Yaml].into_iter().find(|format| format.name() == text)
+        [Self::Hocon, Self::Json, Self::Yaml]
+            .into_iter()
+            .find(|format| format.name() == text)
     }
 }
 
@@ -95,7 +97,11 @@ pub struct Fault {
 
 impl From<String> for Fault {
     fn from(message: String) -> Self {
-        Self { line: None, column: None, message }
+        Self {
+            line: None,
+            column: None,
+            message,
+        }
     }
 }
 
@@ -220,10 +226,13 @@ pub fn check_personal(content: &Value) -> Result<(), Fault> {
 /// The first variable that may not go to another's agent.
 fn forbidden(env: &BTreeMap<String, String>) -> Option<&str> {
     let barred = |name: &str| {
-        NOT_ON_ANOTHERS_AGENT.iter().filter_map(|rule| rule.strip_prefix("environment.")).any(|rule| match rule.strip_suffix('*') {
-            Some(start) => name.starts_with(start),
-            None => name == rule,
-        })
+        NOT_ON_ANOTHERS_AGENT
+            .iter()
+            .filter_map(|rule| rule.strip_prefix("environment."))
+            .any(|rule| match rule.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => name == rule,
+            })
     };
     env.keys().map(String::as_str).find(|name| barred(name))
 }
@@ -263,17 +272,28 @@ fn variables(content: &Value, path: &str) -> Result<BTreeMap<String, String>, St
 }
 
 fn check_agent(content: &Value) -> Result<(), String> {
-    let Some(map) = map_of(content, "agent")? else { return Ok(()) };
+    let Some(map) = map_of(content, "agent")? else {
+        return Ok(());
+    };
     if let Some(key) = map.keys().find(|key| MACHINES_OWN.contains(&key.as_str())) {
         return Err(format!("agent.{key} is the machine's own and cannot be set by a vault"));
     }
     known_keys(map, "agent.", AGENT)?;
     variables(content, "agent.job_env")?;
-    if map.get("isolate").is_some_and(|value| !value.as_str().is_some_and(|word| ISOLATE.contains(&word))) {
+    if map
+        .get("isolate")
+        .is_some_and(|value| !value.as_str().is_some_and(|word| ISOLATE.contains(&word)))
+    {
         return Err(format!("agent.isolate is one of {}", ISOLATE.join(", ")));
     }
-    let absolute = |path: &Value| path.as_str().is_some_and(|path| path.starts_with('/') && !path.contains('\0'));
-    if map.get("protect").is_some_and(|value| !value.as_array().is_some_and(|all| all.iter().all(absolute))) {
+    let absolute = |path: &Value| {
+        path.as_str()
+            .is_some_and(|path| path.starts_with('/') && !path.contains('\0'))
+    };
+    if map
+        .get("protect")
+        .is_some_and(|value| !value.as_array().is_some_and(|all| all.iter().all(absolute)))
+    {
         return Err("agent.protect is a list of absolute paths".into());
     }
     if map.get("fair").is_some_and(|value| !value.is_boolean()) {
@@ -292,10 +312,14 @@ struct Side {
 impl Side {
     fn of(content: &Value, enforced: bool) -> Result<Self, String> {
         let own = variables(content, "environment")?;
-        let mut side = Self { env: BTreeMap::new(), files: BTreeMap::new(), secrets: BTreeSet::new() };
+        let mut side = Self {
+            env: BTreeMap::new(),
+            files: BTreeMap::new(),
+            secrets: BTreeSet::new(),
+        };
         side.storage(content, enforced)?;
+        side.secrets.extend(own.values().cloned());
         side.env.extend(own);
-        side.secrets.extend(side.env.values().cloned());
         for (path, value) in map_of(content, "files")?.into_iter().flatten() {
             side.file(path, value, enforced)?;
         }
@@ -306,24 +330,37 @@ impl Side {
     }
 
     fn storage(&mut self, content: &Value, enforced: bool) -> Result<(), String> {
-        let Some(storage) = map_of(content, "storage")? else { return Ok(()) };
+        let Some(storage) = map_of(content, "storage")? else {
+            return Ok(());
+        };
         known_keys(storage, "storage.", &["s3", "gs", "azure"])?;
         for service in ["s3", "gs", "azure"] {
             let at = format!("storage.{service}");
             let Some(map) = map_of(content, &at)? else { continue };
-            let mut known: Vec<&str> = STORAGE.iter().filter(|known| known.0 == service).map(|known| known.1).collect();
+            let mut known: Vec<&str> = STORAGE
+                .iter()
+                .filter(|known| known.0 == service)
+                .map(|known| known.1)
+                .collect();
             if service == "gs" {
                 known.push("credentials");
             }
             known_keys(map, &format!("{at}."), &known)?;
             for (_, key, names) in STORAGE.iter().filter(|known| known.0 == service) {
-                let Some(value) = map.get(*key).filter(|value| !value.is_null()) else { continue };
+                let Some(value) = map.get(*key).filter(|value| !value.is_null()) else {
+                    continue;
+                };
                 let text = word(&format!("{at}.{key}"), value)?;
                 self.secrets.insert(text.clone());
-                self.env.extend(names.iter().map(|name| ((*name).to_owned(), text.clone())));
+                self.env
+                    .extend(names.iter().map(|name| ((*name).to_owned(), text.clone())));
             }
         }
-        let Some(credentials) = storage.get("gs").and_then(|gs| gs.get("credentials")).filter(|value| !value.is_null()) else {
+        let Some(credentials) = storage
+            .get("gs")
+            .and_then(|gs| gs.get("credentials"))
+            .filter(|value| !value.is_null())
+        else {
             return Ok(());
         };
         let text = match credentials {
@@ -338,12 +375,15 @@ impl Side {
     }
 
     fn file(&mut self, path: &str, value: &Value, enforced: bool) -> Result<(), String> {
-        let bad = |part: &str| part.is_empty() || part == "." || part == ".." || part.len() > 255 || part.contains('\0');
+        let bad =
+            |part: &str| part.is_empty() || part == "." || part == ".." || part.len() > 255 || part.contains('\0');
         if path.split('/').any(bad) {
-            return Err(format!("files: {path:?} is not a relative path of parts up to 255 bytes, none of them empty, `.` or `..`"));
+            return Err(format!(
+                "files: {path:?} is not a relative path of parts up to 255 bytes, none of them empty, `.` or `..`"
+            ));
         }
         let mut mode = 0o600;
-        let mut text = None;
+        let text;
         let content = match value {
             Value::String(content) => {
                 text = Some(content.clone());
@@ -363,17 +403,35 @@ impl Side {
                         BASE64.encode(content)
                     }
                     (None, Some(Value::String(content))) => {
-                        let bytes = BASE64.decode(content).map_err(|_| format!("files.{path}.content_base64 is not base64"))?;
+                        let bytes = BASE64
+                            .decode(content)
+                            .map_err(|_| format!("files.{path}.content_base64 is not base64"))?;
                         text = String::from_utf8(bytes).ok();
                         content.clone()
                     }
-                    _ => return Err(format!("files.{path} needs one of `content` and `content_base64`, as text")),
+                    _ => {
+                        return Err(format!(
+                            "files.{path} needs one of `content` and `content_base64`, as text"
+                        ));
+                    }
                 }
             }
             other => return Err(format!("files.{path} is {}, not text or a map", kind(other))),
         };
-        self.secrets.extend(text.iter().flat_map(|text| text.lines()).map(|line| line.trim().to_owned()));
-        self.files.insert(path.to_owned(), LeaseFile { path: path.to_owned(), mode, content, enforced });
+        self.secrets.extend(
+            text.iter()
+                .flat_map(|text| text.lines())
+                .map(|line| line.trim().to_owned()),
+        );
+        self.files.insert(
+            path.to_owned(),
+            LeaseFile {
+                path: path.to_owned(),
+                mode,
+                content,
+                enforced,
+            },
+        );
         Ok(())
     }
 }
@@ -400,7 +458,11 @@ fn leaves<'a>(value: &'a Value, path: &str, into: &mut BTreeMap<String, &'a Valu
     match value {
         Value::Object(map) if path.is_empty() || !map.is_empty() => {
             for (key, value) in map {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 leaves(value, &path, into);
             }
         }
@@ -424,7 +486,11 @@ pub fn changed_keys(before: &Value, after: &Value) -> Vec<String> {
     leaves(before, "", &mut old);
     leaves(after, "", &mut new);
     let all: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    all.into_iter().filter(|key| old.get(*key) != new.get(*key)).take(KEYS_MAX).cloned().collect()
+    all.into_iter()
+        .filter(|key| old.get(*key) != new.get(*key))
+        .take(KEYS_MAX)
+        .cloned()
+        .collect()
 }
 
 /// `over` on top of `under`: trees merge, all else is replaced.
@@ -460,7 +526,10 @@ pub struct Effective {
 
 impl Default for Effective {
     fn default() -> Self {
-        Self { plain: json!({}), enforced: json!({}) }
+        Self {
+            plain: json!({}),
+            enforced: json!({}),
+        }
     }
 }
 
@@ -469,7 +538,11 @@ impl Effective {
     pub fn of(layers: &[Layer]) -> Self {
         let mut all = Self::default();
         for layer in layers.iter().filter(|layer| layer.content.is_object()) {
-            let side = if layer.enforced { &mut all.enforced } else { &mut all.plain };
+            let side = if layer.enforced {
+                &mut all.enforced
+            } else {
+                &mut all.plain
+            };
             *side = merge(side.take(), layer.content);
         }
         all
@@ -487,7 +560,9 @@ impl Effective {
     pub fn for_job(&self, foreign: bool) -> Result<LeaseVault, String> {
         let (plain, over) = (Side::of(&self.plain, false)?, Side::of(&self.enforced, true)?);
         if foreign && let Some(name) = forbidden(&plain.env) {
-            return Err(format!("a vault sets environment.{name}, which it may not on the agent of another account"));
+            return Err(format!(
+                "a vault sets environment.{name}, which it may not on the agent of another account"
+            ));
         }
         let mut files = plain.files;
         files.extend(over.files);
@@ -495,12 +570,30 @@ impl Effective {
         if let Some(sdk) = map_of(&whole, "sdk")?.filter(|sdk| !sdk.is_empty()) {
             let enforced = map_of(&self.enforced, "sdk")?.is_some_and(|sdk| !sdk.is_empty());
             let content = BASE64.encode(Value::Object(sdk.clone()).to_string());
-            files.insert(SDK_FILE.into(), LeaseFile { path: SDK_FILE.into(), mode: 0o600, content, enforced });
+            files.insert(
+                SDK_FILE.into(),
+                LeaseFile {
+                    path: SDK_FILE.into(),
+                    mode: 0o600,
+                    content,
+                    enforced,
+                },
+            );
         }
-        let mut secrets: Vec<String> = plain.secrets.union(&over.secrets).filter(|text| text.chars().count() >= 6).cloned().collect();
+        let mut secrets: Vec<String> = plain
+            .secrets
+            .union(&over.secrets)
+            .filter(|text| text.chars().count() >= 6)
+            .cloned()
+            .collect();
         secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
         secrets.truncate(1000);
-        Ok(LeaseVault { env: plain.env, enforced_env: over.env, files: files.into_values().collect(), secrets })
+        Ok(LeaseVault {
+            env: plain.env,
+            enforced_env: over.env,
+            files: files.into_values().collect(),
+            secrets,
+        })
     }
 
     /// The section `agent` of both: settings, enforced.
