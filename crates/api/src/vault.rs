@@ -543,6 +543,12 @@ impl Effective {
             } else {
                 &mut all.plain
             };
+            // A file is replaced as a whole: `content` of one and `content_base64` of another make no file.
+            if let (Some(under), Some(over)) = (side.get_mut("files"), layer.content.get("files"))
+                && let (Some(under), Some(over)) = (under.as_object_mut(), over.as_object())
+            {
+                under.retain(|path, _| !over.contains_key(path));
+            }
             *side = merge(side.take(), layer.content);
         }
         all
