@@ -91,7 +91,11 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
             text.len()
         ));
     }
-    let value: Value = serde_saphyr::from_str(text).map_err(|error| yaml_words(&error))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| {
+        let (words, place) = yaml_words(&error);
+        let place = place.map(|(line, column)| format!(" (line {line}, column {column})"));
+        format!("the configuration {words}{}", place.unwrap_or_default())
+    })?;
     match value {
         Value::Object(_) => Ok(value),
         Value::Null => Ok(json!({})),
@@ -102,15 +106,15 @@ pub fn parse_yaml(text: &str) -> Result<Value, String> {
     }
 }
 
-/// One line: what is wrong and where, without the reader's own terms.
-fn yaml_words(error: &serde_saphyr::Error) -> String {
+/// What is wrong, in one line without the reader's own terms, and where: line and column.
+pub(crate) fn yaml_words(error: &serde_saphyr::Error) -> (String, Option<(u64, u64)>) {
     use serde_saphyr::Error;
     use serde_saphyr::budget::BudgetBreach;
 
     let error = error.without_snippet();
     let place = match error.location() {
-        Some(at) if at.line() > 0 => format!(" (line {}, column {})", at.line(), at.column()),
-        _ => String::new(),
+        Some(at) if at.line() > 0 => Some((at.line(), at.column())),
+        _ => None,
     };
     let words = match error {
         Error::Budget { breach, .. } => match breach {
@@ -137,10 +141,10 @@ fn yaml_words(error: &serde_saphyr::Error) -> String {
             let said = said.lines().next().unwrap_or_default();
             // Its own words for a place say the same as ours.
             let said = said.split(" at line ").next().unwrap_or_default();
-            return format!("the configuration is not valid YAML: {}{place}", shortened(said, 200));
+            return (format!("is not valid YAML: {}", shortened(said, 200)), place);
         }
     };
-    format!("the configuration cannot be read: {words}{place}")
+    (format!("cannot be read: {words}"), place)
 }
 
 fn shortened(text: &str, characters_max: usize) -> String {
@@ -362,7 +366,7 @@ pub fn variables(value: Option<&Value>) -> Result<BTreeMap<String, String>, Stri
     Ok(env)
 }
 
-fn known_keys(map: &Map<String, Value>, path: &str, known: &[&str]) -> Result<(), String> {
+pub(crate) fn known_keys(map: &Map<String, Value>, path: &str, known: &[&str]) -> Result<(), String> {
     for key in map.keys() {
         if !known.contains(&key.as_str()) {
             let meant = nearest(key, known.iter().copied()).map(|meant| format!("; did you mean `{path}{meant}`?"));
@@ -406,7 +410,7 @@ fn number(map: &Map<String, Value>, path: &str, range: std::ops::RangeInclusive<
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "nothing",
         Value::Bool(_) => "true or false",
@@ -417,7 +421,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn depth(value: &Value) -> usize {
+pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),

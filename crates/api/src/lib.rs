@@ -11,6 +11,7 @@ pub mod document;
 pub mod error;
 pub mod experiments;
 pub mod groups;
+pub mod hocon;
 pub mod ids;
 pub mod key;
 pub mod names;
@@ -25,6 +26,7 @@ pub mod stacks;
 pub mod time;
 pub mod tokens;
 pub mod users;
+pub mod vault;
 pub mod vaults;
 pub mod workspaces;
 

@@ -16,6 +16,7 @@ pub mod groups;
 pub mod requests;
 pub mod roles;
 pub mod service_accounts;
+pub mod vaults;
 pub mod workspaces;
 
 /// A server, and how to sign requests to it.

@@ -1,5 +1,7 @@
 //! Whatever comes from outside, a parser gives an answer; what we write reads back as it was.
 
+mod vault;
+
 use bailiwick_api::config::{self, DEPTH_MAX};
 use bailiwick_api::experiments::log_text;
 use bailiwick_api::experiments::{State, Stream};

@@ -126,6 +126,7 @@ impl Deref for World {
 /// What a test server runs with, before the test changes it.
 fn usual_config(data: PathBuf, database: String) -> Config {
     Config {
+        vault_key_file: data.join("vault.keys"),
         data,
         listen: "127.0.0.1:0".into(),
         database,
