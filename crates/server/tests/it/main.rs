@@ -35,5 +35,6 @@ mod service_accounts;
 mod stacks;
 mod tables;
 mod users;
+mod vaults;
 mod workspaces;
 mod world;
