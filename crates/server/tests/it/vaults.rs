@@ -181,13 +181,13 @@ fn a_text_that_is_not_right_is_refused_with_its_place_and_changes_nothing() {
                 ..text(wrong)
             };
             let refused = ana.client.update_vault("@ana", &edit).await.unwrap_err();
-            assert_eq!(refused.status(), Some(400), "{wrong}: {refused}");
+            assert_eq!(refused.status(), Some(422), "{wrong}: {refused}");
             assert!(refused.to_string().contains(words), "{wrong}: {refused}");
         }
         let large = text(&format!("sdk.a = \"{}\"", "x".repeat(256 * 1024)));
         assert_eq!(
             ana.client.update_vault("@ana", &large).await.unwrap_err().status(),
-            Some(400)
+            Some(422)
         );
         let kept = ana.client.vault("@ana", true).await.unwrap();
         assert_eq!((kept.text.as_deref(), kept.vault.version), (Some("sdk.a = 1"), 1));
@@ -354,7 +354,7 @@ fn administrators_vaults_are_seen_by_whom_they_are_for_only_as_far_as_they_apply
             json!({"name": "HOUSE", "organisation": true, "text": ""}),
         ] {
             let status = world.admin.post("/api/v1/vaults", wrong.clone()).await.status;
-            assert!([400, 404, 409].contains(&status), "{wrong}: {status}");
+            assert!([404, 409, 422].contains(&status), "{wrong}: {status}");
         }
     });
 }
