@@ -321,6 +321,11 @@ impl Side {
         side.secrets.extend(own.values().cloned());
         side.env.extend(own);
         for (path, value) in map_of(content, "files")?.into_iter().flatten() {
+            if path.starts_with(".ml/") || path == ".ml" {
+                return Err(format!(
+                    "files: {path:?} is where the sections `sdk` and `storage` are written; name another"
+                ));
+            }
             side.file(path, value, enforced)?;
         }
         if side.files.len() > FILES_MAX {
@@ -392,7 +397,10 @@ impl Side {
             Value::Object(map) => {
                 known_keys(map, &format!("files.{path}."), &["content", "content_base64", "mode"])?;
                 if let Some(given) = map.get("mode") {
-                    let given = given.as_str().and_then(|given| u32::from_str_radix(given, 8).ok());
+                    let digits = given
+                        .as_str()
+                        .filter(|given| given.bytes().all(|digit| digit.is_ascii_digit()));
+                    let given = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
                     mode = given.filter(|mode| *mode <= 0o777).ok_or_else(|| {
                         format!("files.{path}.mode is text with the permission bits in octal, at most 0777, such as \"0600\"")
                     })?;

@@ -174,6 +174,8 @@ fn a_text_that_is_not_right_is_refused_with_its_place_and_changes_nothing() {
             (VaultFormat::Yaml, "environment: {ML_API_KEY: x}", "ML_API_KEY"),
             (VaultFormat::Yaml, "environment: {LD_PRELOAD: /x.so}", "LD_PRELOAD"),
             (VaultFormat::Yaml, "files: {../../etc/passwd: x}", "files"),
+            (VaultFormat::Yaml, "files: {.ml/sdk.json: x}", "name another"),
+            (VaultFormat::Yaml, "files: {a: {content: b, mode: '+600'}}", "octal"),
             (VaultFormat::Yaml, "agent: {worker_name: x}", "machine's own"),
         ] {
             let edit = VaultEdit {
