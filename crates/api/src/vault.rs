@@ -29,6 +29,10 @@ pub const NOT_ON_ANOTHERS_AGENT: &[&str] = &[
 
 const KEYS_MAX: usize = 1000;
 const FILES_MAX: usize = 100;
+/// Most values and lines of files that a job's log is searched for. More are refused: what is left out would stand in the log.
+const SECRETS_MAX: usize = 10_000;
+/// Shorter ones say nothing by themselves and would blacken the log.
+const SECRET_MIN: usize = 6;
 const MASKED: &str = "********";
 const SECTIONS: &[&str] = &["environment", "files", "agent", "sdk", "storage"];
 const AGENT: &[&str] = &["job_env", "isolate", "protect", "fair"];
@@ -60,6 +64,7 @@ const STORAGE: &[(&str, &str, &[&str])] = &[
 ];
 /// Relative to the job's directory, as is the variable `GOOGLE_APPLICATION_CREDENTIALS` that names it.
 const GS_FILE: &str = ".ml/gs-credentials.json";
+const GS_VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
 const SDK_FILE: &str = ".ml/sdk.json";
 
 /// How a vault is written.
@@ -331,6 +336,8 @@ impl Side {
         if side.files.len() > FILES_MAX {
             return Err(format!("files holds more than {FILES_MAX} files"));
         }
+        side.secrets.retain(|text| text.chars().count() >= SECRET_MIN);
+        few_enough(side.secrets.len())?;
         Ok(side)
     }
 
@@ -373,9 +380,10 @@ impl Side {
             Value::Object(_) => credentials.to_string(),
             other => return Err(format!("storage.gs.credentials is {}, not text or a map", kind(other))),
         };
-        leaf_texts(credentials, &mut self.secrets);
+        let held = serde_json::from_str(&text).unwrap_or(Value::Null);
+        leaf_texts(&held, &mut self.secrets);
         self.file(GS_FILE, &Value::String(text), enforced)?;
-        self.env.insert("GOOGLE_APPLICATION_CREDENTIALS".into(), GS_FILE.into());
+        self.env.insert(GS_VARIABLE.into(), GS_FILE.into());
         Ok(())
     }
 
@@ -442,6 +450,26 @@ impl Side {
         );
         Ok(())
     }
+}
+
+fn few_enough(secrets: usize) -> Result<(), String> {
+    if secrets > SECRETS_MAX {
+        return Err(format!(
+            "there are {secrets} values and lines of files to hide in the logs of jobs; the most is {SECRETS_MAX}"
+        ));
+    }
+    Ok(())
+}
+
+/// The variables that the section `storage` sets.
+fn storage_variables(content: &Value) -> BTreeSet<&'static str> {
+    let given = |service: &str, key: &str| {
+        let value = content.get("storage").and_then(|all| all.get(service)?.get(key));
+        value.is_some_and(|value| !value.is_null())
+    };
+    let names = STORAGE.iter().filter(|(service, key, _)| given(service, key));
+    let gs = given("gs", "credentials").then_some(GS_VARIABLE);
+    names.flat_map(|(.., names)| names.iter().copied()).chain(gs).collect()
 }
 
 fn leaf_texts(value: &Value, into: &mut BTreeSet<String>) {
@@ -557,6 +585,11 @@ impl Effective {
             {
                 under.retain(|path, _| !over.contains_key(path));
             }
+            // `environment` stands above `storage` within one layer only.
+            let set = storage_variables(layer.content);
+            if let Some(under) = side.get_mut("environment").and_then(Value::as_object_mut) {
+                under.retain(|name, _| !set.contains(name.as_str()));
+            }
             *side = merge(side.take(), layer.content);
         }
         all
@@ -594,14 +627,9 @@ impl Effective {
                 },
             );
         }
-        let mut secrets: Vec<String> = plain
-            .secrets
-            .union(&over.secrets)
-            .filter(|text| text.chars().count() >= 6)
-            .cloned()
-            .collect();
+        let mut secrets: Vec<String> = plain.secrets.union(&over.secrets).cloned().collect();
+        few_enough(secrets.len())?;
         secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        secrets.truncate(1000);
         Ok(LeaseVault {
             env: plain.env,
             enforced_env: over.env,

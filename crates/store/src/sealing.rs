@@ -191,14 +191,27 @@ impl KeyFile {
     /// A new current key, before the older ones in the file. Its name.
     pub(crate) async fn renew(&self, work: &mut Work) -> Result<String> {
         work.touches(&[]).await?;
+        let used: Vec<String> = sqlx::query_scalar("SELECT DISTINCT key_name FROM vaults")
+            .fetch_all(&mut ***work)
+            .await?;
+        let name = self.add(&used)?;
+        note_current(work, &name).await?;
+        Ok(name)
+    }
+
+    /// Writes a new key before those in the file, which must hold every key that is used: one that only this server still remembers would be gone with it. A key
+    /// that seals nothing may be missing, so that an installation that has lost its file begins anew once the vaults of then are deleted.
+    fn add(&self, used: &[String]) -> Result<String> {
         let mut keys = self.read()?;
-        if let Some(name) = current(work).await? {
-            self.find(&name)?;
+        if let Some(missing) = used.iter().find(|name| keys.iter().all(|key| key.name != **name)) {
+            return Err(StoreError::Sealed(format!(
+                "vaults are sealed with the key {missing}, which is not in {}; {MEND}",
+                self.path.display()
+            )));
         }
         let key = Key::new()?;
         keys.insert(0, key.clone());
         self.write(&keys)?;
-        note_current(work, &key.name).await?;
         Ok(key.name)
     }
 }
@@ -239,6 +252,22 @@ mod tests {
             assert!(key.open("vault 1", &bytes).is_none());
             assert!(key.open("vault 1", &sealed.bytes[..at]).is_none());
         }
+    }
+
+    #[test]
+    fn a_key_in_use_is_not_lost_by_a_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(dir.path().join("vault.keys"));
+        let first = file.add(&[]).unwrap();
+        // The file goes while the server still remembers its key.
+        std::fs::rename(&file.path, dir.path().join("aside")).unwrap();
+        let refused = file.add(std::slice::from_ref(&first));
+        assert!(matches!(refused, Err(StoreError::Sealed(words)) if words.contains(&first)));
+        assert!(!file.path.exists() && file.known(&first).is_some());
+        std::fs::rename(dir.path().join("aside"), &file.path).unwrap();
+        let second = file.add(std::slice::from_ref(&first)).unwrap();
+        let names: Vec<String> = file.read().unwrap().into_iter().map(|key| key.name).collect();
+        assert_eq!(names, [second, first]);
     }
 
     #[test]

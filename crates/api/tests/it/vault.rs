@@ -120,3 +120,55 @@ fn a_job_is_given_variables_files_and_what_to_hide() {
     assert!(all.for_job(true).is_err() && all.for_job(false).is_ok());
     assert!(!mask(&plain).to_string().contains("geheim123"));
 }
+
+#[test]
+fn credentials_of_a_stronger_layer_stand_above_variables_of_a_weaker_one() {
+    let house = json!({"environment": {"AWS_ACCESS_KEY_ID": "house", "LR": 1}});
+    let own = json!({"storage": {"s3": {"key": "own"}}});
+    let both = json!({"storage": {"s3": {"key": "stored"}}, "environment": {"AWS_ACCESS_KEY_ID": "written"}});
+    let layer = |content, enforced| Layer {
+        name: "x",
+        content,
+        enforced,
+    };
+    let key = |layers: &[Layer]| Effective::of(layers).for_job(false).unwrap().env;
+    let given = key(&[layer(&house, false), layer(&own, false)]);
+    assert_eq!(
+        (given["AWS_ACCESS_KEY_ID"].as_str(), given["LR"].as_str()),
+        ("own", "1")
+    );
+    assert_eq!(
+        key(&[layer(&own, false), layer(&house, false)])["AWS_ACCESS_KEY_ID"],
+        "house"
+    );
+    assert_eq!(key(&[layer(&both, false)])["AWS_ACCESS_KEY_ID"], "written");
+}
+
+#[test]
+fn no_value_goes_unhidden_for_the_number_of_the_others() {
+    let given = |lines: usize| {
+        let text: String = (0..lines).map(|at| format!("a line of a certificate {at}\n")).collect();
+        let content = json!({"environment": {"PASSWORD": "hunter22"}, "files": {"ca.pem": text}});
+        let content = parse(VaultFormat::Json, &content.to_string()).map_err(|fault| fault.message)?;
+        let layer = Layer {
+            name: "x",
+            content: &content,
+            enforced: false,
+        };
+        Effective::of(&[layer]).for_job(false)
+    };
+    let hidden = given(1500).unwrap().secrets;
+    assert!(hidden.len() == 1501 && hidden.iter().any(|text| text == "hunter22"));
+    let many: String = (0..11_000).map(|at| format!("{at:06}\n")).collect();
+    let many = json!({"files": {"a": many}}).to_string();
+    let refused = parse(VaultFormat::Json, &many).unwrap_err().message;
+    assert!(refused.contains("hide") && refused.contains("11000"), "{refused}");
+    let as_text = json!({"storage": {"gs": {"credentials": "{\"private_key\": \"s3cretsecret\"}"}}});
+    let layer = Layer {
+        name: "x",
+        content: &as_text,
+        enforced: false,
+    };
+    let hidden = Effective::of(&[layer]).for_job(false).unwrap().secrets;
+    assert!(hidden.iter().any(|text| text == "s3cretsecret"), "{hidden:?}");
+}
