@@ -141,7 +141,10 @@ impl Mailer {
             }
             Some(_) => format!("the mail server {server} refused it: {text}"),
             None if why.is_timeout() => self.silent(),
-            None if why.is_tls() => format!("there is no secure connection to the mail server {server}: {text}"),
+            // A certificate that is not trusted comes as a fault of the connection.
+            None if why.is_tls() || text.contains("certificate") => {
+                format!("there is no secure connection to the mail server {server}: {text}")
+            }
             None => format!("the mail server {server} cannot be talked to: {text}"),
         }
     }

@@ -488,6 +488,17 @@ pub(crate) fn count_seen(actor: &Actor, workspace: WorkspaceId, project: Option<
     Some(count(&format!("{place} AND (({}))", parts.join(") OR ("))))
 }
 
+fn stacks() -> PermissionSet {
+    let all = [
+        Permission::StacksCreate,
+        Permission::StacksRead,
+        Permission::StacksUpdate,
+        Permission::StacksDelete,
+    ];
+    let all = all.into_iter().map(PermissionSet::of);
+    all.fold(PermissionSet::EMPTY, PermissionSet::union)
+}
+
 /// Who holds a role at these scopes now, by assignment. From the whole installation come only roles that give something inside a workspace.
 pub fn members(by: &Granted<permit::RolesRead>, scopes: &[Scope], filter: &MemberFilter) -> Page<Member> {
     let picture = by.actor.picture();
@@ -500,7 +511,9 @@ pub fn members(by: &Granted<permit::RolesRead>, scopes: &[Scope], filter: &Membe
                 && assignment.expires.is_none_or(|end| now < end)
                 && world.role(assignment.role).is_some_and(|role| {
                     let all = role.permissions.all.union(role.permissions.own);
-                    assignment.scope != Scope::Global || !all.without(PermissionSet::global_only()).is_empty()
+                    // Stacks lie in no workspace.
+                    let elsewhere = PermissionSet::global_only().union(stacks());
+                    assignment.scope != Scope::Global || !all.without(elsewhere).is_empty()
                 })
         };
         let at = scopes.iter().flat_map(|scope| world.assignments_at(*scope));

@@ -10,6 +10,7 @@ use bailiwick_api::permission::BUILT_IN_ROLES;
 use bailiwick_api::queues::{QueueAccess, QueueSettings};
 use bailiwick_api::stacks::StackSettings;
 use bailiwick_api::users::NewServiceAccount;
+use bailiwick_api::vaults::NewVault;
 use serde_json::{Value, json};
 use sqlx::Row;
 
@@ -564,6 +565,30 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
             false => call,
         };
     }
+    if route.contains("{vault}") {
+        let id = match aim {
+            Aim::Missing => 900_000,
+            _ => {
+                let whose = match aim {
+                    Aim::Own if who.id.0 != 0 => who,
+                    _ => &stage.other,
+                };
+                let sql = format!("DELETE FROM vaults WHERE principal_id = {}", whose.id);
+                world.sql(sql).await.unwrap();
+                let new = NewVault {
+                    user: Some(whose.name.clone()),
+                    ..NewVault::default()
+                };
+                world.admin.client.create_vault(&new).await.unwrap().vault.id.0
+            }
+        };
+        let path = route.split_once(' ').expect("a route is a method and a path").1;
+        let call = Call::to(path.replace("{vault}", &id.to_string())).named(id);
+        return match route.starts_with("PATCH") {
+            true => call.with(json!({"text": format!("sdk.number = {number}"), "enabled": false})),
+            false => call,
+        };
+    }
     if route.contains("{role}") {
         let name = match aim {
             Aim::Missing => "nowhere".to_owned(),
@@ -723,6 +748,8 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         | "GET /api/v1/experiments"
         | "GET /api/v1/queues"
         | "GET /api/v1/stacks"
+        | "GET /api/v1/vaults"
+        | "GET /api/v1/vaults/applied"
         | "GET /api/v1/agents"
         | "GET /api/v1/audit"
         | "GET /api/v1/audit/export"
@@ -750,6 +777,11 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
             Call::to("/api/v1/roles").with(json!({"name": format!("new{number}"), "permissions": ["jobs:read"]}))
         }
         "POST /api/v1/stacks" => Call::to("/api/v1/stacks").with(json!({"name": format!("new{number}")})),
+        // One's own has tests of its own, and there is but one.
+        "POST /api/v1/vaults" => {
+            Call::to("/api/v1/vaults").with(json!({"organisation": true, "name": format!("new{number}"), "text": ""}))
+        }
+        "POST /api/v1/admin/rotate-key" => Call::to("/api/v1/admin/rotate-key").with(json!({})),
         "POST /api/v1/queues" => Call::to("/api/v1/queues").with(json!({"name": format!("new{number}")})),
         "POST /api/v1/assignments" => {
             let one = json!({"role": stage.new_role().await, "user": "other", "on": "workspace:default"});

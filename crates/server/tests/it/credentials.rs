@@ -610,7 +610,7 @@ fn a_narrowed_key_makes_no_key_that_exceeds_it_and_opens_no_other_way_in() {
 fn whoever_makes_a_key_for_another_holds_all_that_the_other_does_with_the_whole_reach() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
-        let role = json!({"name": "KeyMaker", "permissions": ["tokens:create", "me:update", "tokens:*"]});
+        let role = json!({"name": "KeyMaker", "permissions": ["tokens:create", "me:update", "tokens:*", "stacks:*", "vaults:*"]});
         assert_eq!(world.admin.post("/api/v1/roles", role).await.status, 200);
         let maker = world.person_with("maker", "KeyMaker").await;
         let for_ana = json!({"user": "ana"});
