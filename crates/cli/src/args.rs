@@ -12,6 +12,7 @@ pub mod groups;
 pub mod queues;
 mod roles;
 pub mod stacks;
+pub mod vaults;
 mod workspaces;
 
 pub use roles::{Assign, Assignment, Assignments, Holders, Rbac, RbacAssignment, Revoke, Role, Share, Unshare, Where};
@@ -172,6 +173,15 @@ pub enum Command {
         after_help = "Examples:\n  ml stack register gpu --queue a100 --set\n  ml stack share gpu --group Users\n  ml run --stack gpu train.py"
     )]
     Stack(stacks::Stack),
+    /// Vaults: configuration that agents and jobs are given
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  ml vault set -f vault.yaml\n  ml vault show --reveal\n  ml vault applied"
+    )]
+    Vault(vaults::Vault),
+    /// What only administrators of the server do
+    #[command(subcommand)]
+    Admin(vaults::Admin),
     /// Who did what
     #[command(
         subcommand,

@@ -355,22 +355,6 @@ async fn lease(
             return Ok(Leased::Unfit(ExperimentId(experiment), PrincipalId(id), why));
         }
     }
-    if new {
-        if serving.fair {
-            sqlx::query("UPDATE agents SET last_queue = (SELECT queue_id FROM jobs WHERE id = $2) WHERE id = $1")
-                .bind(serving.id.0)
-                .bind(job.0)
-                .execute(&mut ***work)
-                .await?;
-        }
-        sqlx::query("INSERT INTO job_attempts (job_id, fence, agent, taken_at) VALUES ($1, $2, $3, $4)")
-            .bind(job.0)
-            .bind(fence)
-            .bind(&serving.name)
-            .bind(serving.actor.now().0)
-            .execute(&mut ***work)
-            .await?;
-    }
     let row = sqlx::query(
         "SELECT name, owner_id, workspace_id, project_id, code, config, restarts FROM experiments WHERE id = $1",
     )
@@ -394,6 +378,22 @@ async fn lease(
     };
     if !vault.is_empty() && !serving.vaults {
         return Ok(Leased::KnowsNoVaults);
+    }
+    if new {
+        if serving.fair {
+            sqlx::query("UPDATE agents SET last_queue = (SELECT queue_id FROM jobs WHERE id = $2) WHERE id = $1")
+                .bind(serving.id.0)
+                .bind(job.0)
+                .execute(&mut ***work)
+                .await?;
+        }
+        sqlx::query("INSERT INTO job_attempts (job_id, fence, agent, taken_at) VALUES ($1, $2, $3, $4)")
+            .bind(job.0)
+            .bind(fence)
+            .bind(&serving.name)
+            .bind(serving.actor.now().0)
+            .execute(&mut ***work)
+            .await?;
     }
     Ok(Leased::Job(
         applied,

@@ -21,6 +21,7 @@ mod stacks;
 mod status;
 mod tokens;
 mod users;
+mod vaults;
 mod workspaces;
 
 use crate::args::{Cli, Command, Common, Experiment};
@@ -72,6 +73,8 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
         Command::Access(command) => access::run(&common, command),
         Command::Queue(command) => queues::run(&common, command),
         Command::Stack(command) => stacks::run(&common, command),
+        Command::Vault(command) => vaults::run(&common, command),
+        Command::Admin(command) => vaults::admin(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Serve(flags) => serve::run(*flags),
         Command::Agent(agent) => agents::run(&common, *agent),

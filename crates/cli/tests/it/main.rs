@@ -14,4 +14,5 @@ mod queues;
 mod roles;
 mod seeds;
 mod served;
+mod vaults;
 mod workspaces;

@@ -1,0 +1,122 @@
+//! `ml vault` and `ml admin rotate-key`, with the server's own agent running what vaults give.
+
+use crate::place::{Place, mode};
+
+const SECRET: &str = "s3cr3t-fjord-quartz";
+
+fn run(place: &Place) -> String {
+    let said = place.ml_args(&["run", "-u", "ana", "job/train.sh", "--follow"]);
+    format!("{}{}", said.out, said.err)
+}
+
+#[test]
+fn vaults_reach_the_next_job_and_their_values_no_log() {
+    let place = Place::served();
+    place.user("ana", "");
+    place.write(
+        "job/train.sh",
+        "echo token=$TOKEN; stat -c mode=%a conf/a.txt; cat conf/a.txt; echo; [ \"$MODE\" = from-above ] && echo forced",
+    );
+    place.write(
+        "vault.yaml",
+        &format!(
+            "environment: {{TOKEN: {SECRET}}}\nfiles: {{conf/a.txt: {{content: hello-from-the-vault, mode: '0640'}}}}\n"
+        ),
+    );
+    place.write("house.conf", "environment { MODE = from-above }");
+    let said = place
+        .ml("-u admin vault set --user built-in-agent -f vault.yaml")
+        .done();
+    assert!(!said.contains(SECRET), "{said}");
+    place
+        .ml("-u admin vault create house --organisation --enforced -f house.conf")
+        .done();
+    let log = run(&place);
+    for line in ["token=********\n", "mode=640\n", "forced\n"] {
+        assert!(log.contains(line), "{log}");
+    }
+    assert!(!log.contains(SECRET) && !log.contains("hello-from-the-vault"), "{log}");
+
+    // What is refused says where, and changes nothing; what is shown has values only where asked for.
+    place.write("wrong.yaml", "environment:\n  TOKEN: [");
+    let refused = place.ml("-u admin vault set --user built-in-agent -f wrong.yaml");
+    assert!(
+        refused.status != Some(0) && refused.err.contains("line "),
+        "{refused:?}"
+    );
+    let shown = place.ml("-u admin vault show --user built-in-agent").done();
+    assert!(shown.contains("********") && !shown.contains(SECRET), "{shown}");
+    assert!(
+        place
+            .ml("-u admin vault show @built-in-agent --reveal")
+            .done()
+            .contains(SECRET)
+    );
+    let history = place.ml("-u admin vault history --user built-in-agent").done();
+    assert!(
+        history.contains("create") && history.contains("reveal") && !history.contains(SECRET),
+        "{history}"
+    );
+    let applied = place.ml("-u admin vault applied --user built-in-agent --json").done();
+    assert!(
+        applied.contains("\"house\"") && applied.contains("@built-in-agent") && !applied.contains(SECRET),
+        "{applied}"
+    );
+    assert!(!place.ml("-u ana vault show @built-in-agent").err.is_empty());
+    assert!(place.ml("-u ana vault list").done().trim().is_empty());
+
+    let keys = place.path("../data/vault.keys");
+    assert_eq!(mode(&keys), 0o600);
+    let rotated = place.ml("-u admin admin rotate-key").done();
+    assert!(rotated.contains("\"vaults\": 2"), "{rotated}");
+    place.ml("-u admin vault disable --user built-in-agent").done();
+    let log = run(&place);
+    assert!(log.contains("token=\n") && log.contains("forced\n"), "{log}");
+    place.ml("-u admin vault enable --user built-in-agent").done();
+    assert!(run(&place).contains("token=********\n"));
+    place.ml("-u admin vault delete --user built-in-agent --yes").done();
+    assert!(
+        place
+            .ml("-u admin vault show --user built-in-agent")
+            .err
+            .contains("ml vault list")
+    );
+}
+
+#[test]
+fn a_vault_is_edited_in_ones_editor_and_what_was_refused_is_kept() {
+    let place = Place::served_with(&["--no-agent"]);
+    place.write("vault.conf", "sdk.level = info");
+    place.ml("-u admin vault set -f vault.conf").done();
+    let edit = |script: &str| {
+        let editor = place.write("editor.sh", script);
+        let mut command = place.command(&["-u", "admin", "vault", "edit"]);
+        let output = command
+            .env("VISUAL", format!("sh {}", editor.display()))
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let (done, said) = edit("stat -c %a \"$1\" > mode; sed -i s/info/debug/ \"$1\"");
+    assert!(done, "{said}");
+    assert_eq!(std::fs::read_to_string(place.path("mode")).unwrap().trim(), "600");
+    assert!(
+        place
+            .ml("-u admin vault show --reveal")
+            .done()
+            .contains("sdk.level = debug")
+    );
+    let (done, said) = edit("echo 'sdk {' > \"$1\"");
+    assert!(!done && said.contains("line ") && said.contains("is kept in"), "{said}");
+    let (done, said) = edit("exit 3");
+    assert!(!done && said.contains("nothing was changed"), "{said}");
+    assert!(
+        place
+            .ml("-u admin vault show --reveal")
+            .done()
+            .contains("sdk.level = debug")
+    );
+}
