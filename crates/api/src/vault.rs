@@ -224,7 +224,7 @@ pub fn parse(format: VaultFormat, text: &str) -> Result<Value, Fault> {
 pub fn check_personal(content: &Value) -> Result<(), Fault> {
     match forbidden(&Side::of(content, false)?.env) {
         None => Ok(()),
-        Some(name) => Err(format!("environment.{name} cannot be set by a personal vault").into()),
+        Some(name) => Err(format!("environment.{name} cannot be set by a personal vault on somebody else's agent; set it in the experiment's configuration").into()),
     }
 }
 
@@ -600,17 +600,12 @@ impl Effective {
         merge(self.plain.clone(), &self.enforced)
     }
 
-    /// What a job is given. `foreign`: the owner of the vault is not the account of the agent.
+    /// What a job is given.
     ///
     /// # Errors
     /// In words: the job stops with them.
-    pub fn for_job(&self, foreign: bool) -> Result<LeaseVault, String> {
+    pub fn for_job(&self) -> Result<LeaseVault, String> {
         let (plain, over) = (Side::of(&self.plain, false)?, Side::of(&self.enforced, true)?);
-        if foreign && let Some(name) = forbidden(&plain.env) {
-            return Err(format!(
-                "a vault sets environment.{name}, which it may not on the agent of another account"
-            ));
-        }
         let mut files = plain.files;
         files.extend(over.files);
         let whole = self.whole();

@@ -155,4 +155,6 @@ pub struct KeyRotated {
     pub key: String,
     /// How many vaults were sealed anew.
     pub vaults: i64,
+    /// How many could not be opened, and stay as they are.
+    pub unopened: i64,
 }

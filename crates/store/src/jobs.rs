@@ -7,6 +7,7 @@ use bailiwick_api::audit::Outcome;
 use bailiwick_api::config::Config;
 use bailiwick_api::experiments::{State, Stop, Usage};
 use bailiwick_api::queues::QueueState;
+use bailiwick_api::vault::check_personal;
 use bailiwick_api::{
     AgentId, ExperimentId, JobId, Permission, PrincipalId, ProjectId, QueueId, Time, WorkspaceId, key,
 };
@@ -250,15 +251,18 @@ async fn vault_of(
     foreign: bool,
 ) -> std::result::Result<(Vec<String>, LeaseVault), VaultTrouble> {
     let name = picture.principal_name(whose);
-    let (applied, effective) = vaults::effective(work, picture, whose).await.map_err(|why| match why {
+    let effective = vaults::effective(work, picture, whose).await.map_err(|why| match why {
         StoreError::Sealed(words) => {
             VaultTrouble::Unfit(format!("a vault that applies to {name} cannot be read: {words}"))
         }
         other => VaultTrouble::Store(other),
     })?;
-    let vault = effective.for_job(foreign);
-    let vault = vault
-        .map_err(|why| VaultTrouble::Unfit(format!("the vaults that apply to {name} cannot be applied: {why}")))?;
+    let unfit = |why: String| VaultTrouble::Unfit(format!("the vaults that apply to {name} cannot be applied: {why}"));
+    // A service account may say of its own agents what nobody may say of another's.
+    if foreign && let Some(own) = &effective.personal {
+        check_personal(own).map_err(|fault| unfit(fault.to_string()))?;
+    }
+    let vault = effective.merged.for_job().map_err(unfit)?;
     let bytes = serde_json::to_vec(&vault).map_or(usize::MAX, |text| text.len());
     if bytes > VAULT_BYTES_MAX {
         return Err(VaultTrouble::Unfit(format!(
@@ -266,7 +270,7 @@ async fn vault_of(
             VAULT_BYTES_MAX / 1024 / 1024
         )));
     }
-    Ok((applied, vault))
+    Ok((effective.names, vault))
 }
 
 async fn owner_of(work: &mut Work, experiment: ExperimentId) -> Result<PrincipalId> {

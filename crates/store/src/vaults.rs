@@ -144,10 +144,10 @@ impl VaultRow {
     }
 }
 
-/// What of a text is kept, or why it is not taken. A user's own may not say what another's agent would refuse.
-pub fn check(of: Of, format: VaultFormat, text: &str) -> std::result::Result<Value, String> {
+/// What of a text is kept, or why it is not taken. A user's own may not say what another's agent would refuse; a service account has agents of its own.
+pub fn check(picture: &Picture, of: Of, format: VaultFormat, text: &str) -> std::result::Result<Value, String> {
     let content = vault::parse(format, text).map_err(|fault| fault.to_string())?;
-    if matches!(of, Of::Principal(_)) {
+    if matches!(of, Of::Principal(id) if !picture.world().is_service(id)) {
         vault::check_personal(&content).map_err(|fault| fault.to_string())?;
     }
     Ok(content)
@@ -401,10 +401,10 @@ pub async fn update(by: &Granted<permit::VaultsUpdate>, id: VaultId, edit: &Vaul
     let mut changed = Vec::new();
     let mut shown = None;
     if let Some(text) = &edit.text {
-        let content = check(before.of, after.format, text).map_err(ChangeError::Invalid)?;
+        let content = check(actor.picture(), before.of, after.format, text).map_err(ChangeError::Invalid)?;
         changed = match before.open(&actor.access) {
             Ok(old) => vault::changed_keys(&old.value, &content),
-            // Whoever has lost the key may still write anew.
+            // What it was cannot be told; what it is from now on can.
             Err(StoreError::Sealed(_)) => vault::keys(&content),
             Err(why) => return Err(why.into()),
         };
@@ -538,38 +538,46 @@ async fn applying<'e>(
     rows.iter().map(read).collect()
 }
 
-fn merged(access: &Access, rows: &[VaultRow]) -> Result<Effective> {
-    let contents = rows.iter().map(|row| row.open(access)).collect::<Result<Vec<_>>>()?;
-    let layers: Vec<Layer> = rows
-        .iter()
-        .zip(&contents)
+/// What the vaults of somebody come to.
+pub(crate) struct Applying {
+    /// The vaults by name and version.
+    pub(crate) names: Vec<String>,
+    pub(crate) merged: Effective,
+    /// Of the personal one alone.
+    pub(crate) personal: Option<Value>,
+}
+
+fn merged(access: &Access, picture: &Picture, rows: &[VaultRow]) -> Result<Applying> {
+    let mut contents = rows.iter().map(|row| row.open(access)).collect::<Result<Vec<_>>>()?;
+    let layers = rows.iter().zip(&contents);
+    let layers: Vec<Layer> = layers
         .map(|(row, content)| Layer {
             name: &row.name,
             content: &content.value,
             enforced: row.enforced,
         })
         .collect();
-    Ok(Effective::of(&layers))
+    let merged = Effective::of(&layers);
+    let named = |row: &VaultRow| format!("{} version {}", row.name(picture), row.version);
+    let personal = rows.iter().position(|row| matches!(row.of, Of::Principal(_)));
+    Ok(Applying {
+        names: rows.iter().map(named).collect(),
+        merged,
+        personal: personal.map(|at| contents.swap_remove(at).value),
+    })
 }
 
-/// What applies to somebody, as of this transaction: the vaults by name and version, and what they come to.
-pub(crate) async fn effective(
-    work: &mut Work,
-    picture: &Picture,
-    who: PrincipalId,
-) -> Result<(Vec<String>, Effective)> {
+/// What applies to somebody, as of this transaction.
+pub(crate) async fn effective(work: &mut Work, picture: &Picture, who: PrincipalId) -> Result<Applying> {
     let kind = work.db().kind();
     let rows = applying(&mut ***work, kind, picture, who).await?;
-    let names = rows
-        .iter()
-        .map(|row| format!("{} version {}", row.name(picture), row.version));
-    Ok((names.collect(), merged(&work.access(), &rows)?))
+    merged(&work.access(), picture, &rows)
 }
 
 /// What vaults give an agent itself: the section `agent` of those of its account, and of the enforced ones alone.
 pub async fn for_agent(actor: &Actor) -> Result<(Value, Value)> {
     let rows = applying(&actor.db().read, actor.db().kind(), actor.picture(), actor.id).await?;
-    Ok(merged(&actor.access, &rows)?.for_agent())
+    Ok(merged(&actor.access, actor.picture(), &rows)?.merged.for_agent())
 }
 
 /// The vaults that apply to somebody and what they come to. Values only where asked for; of another's, that is put on record first.
@@ -577,7 +585,7 @@ pub async fn applied(by: &Granted<permit::VaultsRead>, who: PrincipalId, reveal:
     let actor = &by.actor;
     let picture = actor.picture();
     let rows = applying(&actor.db().read, actor.db().kind(), picture, who).await?;
-    let effective = merged(&actor.access, &rows)?;
+    let effective = merged(&actor.access, picture, &rows)?.merged;
     let user = picture.principal_name(who).to_string();
     if reveal && who != actor.id {
         let mut work = by.begin().await?;
@@ -614,29 +622,42 @@ pub async fn rotate_key(by: &Granted<permit::ClusterUpdateConfig>) -> Changed<Ke
     let entry = Entry::of::<permit::ClusterUpdateConfig>("rotate-key", "vault key", &key);
     audit::write(&mut work, &by.actor, entry).await?;
     work.commit().await?;
-    let system = access.system("rotation of the vaults' key");
-    let mut vaults = 0;
-    loop {
-        match seal_anew(&system).await? {
-            0 => return Ok(KeyRotated { key, vaults }),
-            more => vaults += more as i64,
-        }
-    }
+    let (vaults, unopened) = seal_anew(&access.system("rotation of the vaults' key")).await?;
+    Ok(KeyRotated { key, vaults, unopened })
 }
 
-/// Seals some of the vaults that are not sealed with the current key. How many; 0 once there are none left. May be ended at any moment and begun again.
-pub async fn seal_anew(system: &System) -> Result<u64> {
-    let mut work = system.begin().await?;
-    let sql = format!(
-        "SELECT {COLUMNS} FROM vaults WHERE key_name <> (SELECT name FROM vault_keys WHERE is_current = 1) ORDER BY id LIMIT 100{}",
-        system.db().lock_rows()
-    );
-    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut **work).await?;
-    for row in &rows {
-        let row = read(row)?;
-        let content = row.open(&system.access)?;
-        seal(&mut work, row.id, row.of.kind(), &content.text, &content.value).await?;
+/// Seals with the current key every vault that is not; how many, and how many could not be opened and stay as they are. May be ended at any moment and begun
+/// again.
+pub async fn seal_anew(system: &System) -> Result<(i64, i64)> {
+    let (mut sealed, mut unopened, mut after) = (0, 0, 0);
+    loop {
+        let mut work = system.begin().await?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM vaults WHERE id > $1 AND key_name <> (SELECT name FROM vault_keys WHERE is_current = 1) ORDER BY id LIMIT 100{}",
+            system.db().lock_rows()
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(after)
+            .fetch_all(&mut **work)
+            .await?;
+        if rows.is_empty() {
+            return Ok((sealed, unopened));
+        }
+        for row in &rows {
+            let row = read(row)?;
+            after = row.id.0;
+            match row.open(&system.access) {
+                Ok(content) => {
+                    seal(&mut work, row.id, row.of.kind(), &content.text, &content.value).await?;
+                    sealed += 1;
+                }
+                Err(StoreError::Sealed(why)) => {
+                    tracing::error!(vault = row.id.0, cause = why, "a vault cannot be sealed anew");
+                    unopened += 1;
+                }
+                Err(why) => return Err(why),
+            }
+        }
+        work.commit().await?;
     }
-    work.commit().await?;
-    Ok(rows.len() as u64)
 }

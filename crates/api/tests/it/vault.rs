@@ -99,7 +99,7 @@ fn a_job_is_given_variables_files_and_what_to_hide() {
         enforced,
     };
     let given = Effective::of(&[layer(&over, true), layer(&plain, false)])
-        .for_job(true)
+        .for_job()
         .unwrap();
     assert_eq!(
         (given.env["AWS_REGION"].as_str(), given.enforced_env["TOKEN"].as_str()),
@@ -117,7 +117,7 @@ fn a_job_is_given_variables_files_and_what_to_hide() {
     let path = json!({"environment": {"LD_PRELOAD": "x"}});
     assert!(check_personal(&path).is_err());
     let all = Effective::of(&[layer(&path, false)]);
-    assert!(all.for_job(true).is_err() && all.for_job(false).is_ok());
+    assert!(all.for_job().is_ok());
     assert!(!mask(&plain).to_string().contains("geheim123"));
 }
 
@@ -131,7 +131,7 @@ fn credentials_of_a_stronger_layer_stand_above_variables_of_a_weaker_one() {
         content,
         enforced,
     };
-    let key = |layers: &[Layer]| Effective::of(layers).for_job(false).unwrap().env;
+    let key = |layers: &[Layer]| Effective::of(layers).for_job().unwrap().env;
     let given = key(&[layer(&house, false), layer(&own, false)]);
     assert_eq!(
         (given["AWS_ACCESS_KEY_ID"].as_str(), given["LR"].as_str()),
@@ -155,7 +155,7 @@ fn no_value_goes_unhidden_for_the_number_of_the_others() {
             content: &content,
             enforced: false,
         };
-        Effective::of(&[layer]).for_job(false)
+        Effective::of(&[layer]).for_job()
     };
     let hidden = given(1500).unwrap().secrets;
     assert!(hidden.len() == 1501 && hidden.iter().any(|text| text == "hunter22"));
@@ -169,6 +169,6 @@ fn no_value_goes_unhidden_for_the_number_of_the_others() {
         content: &as_text,
         enforced: false,
     };
-    let hidden = Effective::of(&[layer]).for_job(false).unwrap().secrets;
+    let hidden = Effective::of(&[layer]).for_job().unwrap().secrets;
     assert!(hidden.iter().any(|text| text == "s3cretsecret"), "{hidden:?}");
 }

@@ -121,8 +121,13 @@ pub fn admin(common: &Common, command: Admin) -> Result<()> {
             return output::write(&format!("{}\n", output::json(&rotated)));
         }
         output::write(&format!(
-            "The vaults are sealed with the new key {} ({} sealed anew). Back the key file up, and copy it to the other servers; its older lines are only for older backups.\n",
-            rotated.key, rotated.vaults
+            "The vaults are sealed with the new key {} ({} sealed anew{}). Back the key file up, and copy it to the other servers; its older lines are only for older backups.\n",
+            rotated.key,
+            rotated.vaults,
+            match rotated.unopened {
+                0 => String::new(),
+                some => format!("; {some} could not be opened and stay as they are"),
+            }
         ))
     })
 }

@@ -93,7 +93,7 @@ pub async fn create(
     }
     must_answer_for(actor, of).await?;
     let format = new.format.unwrap_or(VaultFormat::Hocon);
-    let content = checked(of, format, &new.text)?;
+    let content = checked(actor, of, format, &new.text)?;
     let vault = New {
         of,
         name,
@@ -130,14 +130,14 @@ fn place(place: Option<i64>) -> Result<Option<i64>, Failure> {
     }
 }
 
-fn checked(of: Of, format: VaultFormat, text: &str) -> Result<serde_json::Value, Failure> {
+fn checked(actor: &Actor, of: Of, format: VaultFormat, text: &str) -> Result<serde_json::Value, Failure> {
     if text.len() > VAULT_BYTES_MAX {
         return Err(Failure::invalid(format!(
             "a vault has at most {} KiB of text",
             VAULT_BYTES_MAX / 1024
         )));
     }
-    vaults::check(of, format, text).map_err(|why| {
+    vaults::check(actor.picture(), of, format, text).map_err(|why| {
         Failure::invalid(format!("the vault is not right: {why}")).hint("docs/vaults.md lists every section and key")
     })
 }

@@ -523,27 +523,38 @@ fn without_the_flag_a_job_has_the_vaults_of_the_agents_account_and_none_of_its_o
 fn a_vault_that_cannot_be_read_or_applied_stops_the_job_with_a_reason() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
-        // An organisation's value is one that an owner's job may not be given on another's agent.
+        // A service account may set for its own agents what an owner may not for another's.
+        let ci = NewServiceAccount {
+            name: "ci".into(),
+            serve: Vec::new(),
+            impersonate: false,
+        };
+        let key = world.admin.client.create_service_account(&ci).await.unwrap().secret;
+        let ci = Person::of(&world.admin.client, "ci", &key).await;
         world
             .admin
             .client
-            .create_vault(&organisation("paths", "environment.PATH = /opt/bin"))
+            .create_vault(&of_user("ci", "environment.PATH = /opt/bin"))
             .await
             .unwrap();
         let machine = impersonating(&world).await;
-        let one = ana.submit("one").await;
+        let one = ci.submit("one").await;
         assert!(machine.take(1).await.is_empty());
         let (state, why) = cause(&world, one.id).await;
         assert_eq!(state, State::Error);
-        assert!(
-            why.contains("vaults that apply to ana") && why.contains("PATH"),
-            "{why}"
-        );
-        world.admin.client.delete_vault("paths").await.unwrap();
+        assert!(why.contains("vaults that apply to ci") && why.contains("PATH"), "{why}");
+        let ended = world
+            .rows("SELECT COUNT(*) FROM job_attempts WHERE ended_at IS NULL")
+            .await[0]
+            .get::<i64, _>(0);
+        assert_eq!(ended, 0, "no attempt is left open");
         world
             .admin
             .client
-            .create_vault(&organisation("house", "environment.HOUSE = \"everywhere\""))
+            .create_vault(&organisation(
+                "house",
+                "environment { HOUSE = \"everywhere\", PATH = /house/bin }",
+            ))
             .await
             .unwrap();
         // The key is gone: jobs do not run without, saving is refused, and everything else goes on.
