@@ -1,11 +1,11 @@
 //! `ml vault …` and `ml admin …`
 
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command as Process;
 
-use bailiwick_api::vault::VaultFormat;
+use bailiwick_api::vault::{VAULT_BYTES_MAX, VaultFormat};
 use bailiwick_api::vaults::{NewVault, Vault, VaultChange, VaultDetail, VaultEdit};
 use bailiwick_client::is_missing;
 
@@ -167,8 +167,13 @@ fn show(common: &Common, vault: Which, reveal: bool) -> Result<()> {
         }
         output.one(COLUMNS, id, &detail.vault)?;
         let text = detail.text.unwrap_or_else(|| output::json(&detail.content));
-        output::write(&format!("\n{}\n", output::printable(text.trim_end())))
+        output::write(&format!("\n{}\n", printable_lines(&text)))
     })
+}
+
+/// As it is, without what a terminal would take for more than text.
+fn printable_lines(text: &str) -> String {
+    text.lines().map(output::printable).collect::<Vec<_>>().join("\n")
 }
 
 fn found<T>(connection: &Connection, result: std::result::Result<T, bailiwick_client::Error>) -> Result<T> {
@@ -185,11 +190,19 @@ fn found<T>(connection: &Connection, result: std::result::Result<T, bailiwick_cl
 /// A text and how it is written.
 fn read(file: &Path, format: Option<VaultFormat>) -> Result<(VaultFormat, String)> {
     let mut text = String::new();
+    let most = VAULT_BYTES_MAX as u64 + 1;
     let read = match file.to_str() {
-        Some("-") => std::io::stdin().read_to_string(&mut text),
-        _ => std::fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text)),
+        Some("-") => std::io::stdin().take(most).read_to_string(&mut text),
+        _ => std::fs::File::open(file).and_then(|file| file.take(most).read_to_string(&mut text)),
     };
     read.map_err(|why| Failure::wrong_usage(format!("cannot read {}: {why}", file.display())))?;
+    if text.len() > VAULT_BYTES_MAX {
+        let kib = VAULT_BYTES_MAX / 1024;
+        return Err(Failure::wrong_usage(format!(
+            "{} is too long: a vault has at most {kib} KiB",
+            file.display()
+        )));
+    }
     let by_name = match file.extension().and_then(|ending| ending.to_str()) {
         Some("yaml" | "yml") => VaultFormat::Yaml,
         Some("json") => VaultFormat::Json,
@@ -226,9 +239,14 @@ fn set(common: &Common, text: &Text, user: Option<String>, disabled: bool) -> Re
                 .map_err(|why| connection.explain(why))?;
             return saved(common, &made, "Saved");
         }
-        let there = there.map_err(|why| connection.explain(why))?;
+        // One whose key is gone cannot be shown, and still be written anew.
+        let version = match there {
+            Ok(there) => Some(there.vault.version),
+            Err(why) if why.code() == Some("sealed") => None,
+            Err(why) => return Err(connection.explain(why)),
+        };
         let edit = VaultEdit {
-            version: Some(there.vault.version),
+            version,
             enabled: disabled.then_some(false),
             format: Some(format),
             text: Some(text),
@@ -301,7 +319,7 @@ fn applied(common: &Common, user: Option<&str>, reveal: bool) -> Result<()> {
             ("Enforced", &applied.enforced),
         ] {
             if content.as_object().is_some_and(|content| !content.is_empty()) {
-                output::write(&format!("\n{what}:\n{}\n", output::printable(&output::json(content))))?;
+                output::write(&format!("\n{what}:\n{}\n", printable_lines(&output::json(content))))?;
             }
         }
         Ok(())
@@ -328,6 +346,7 @@ fn edit(common: &Common, vault: Which) -> Result<()> {
         // A directory of one's own, gone with whatever an editor leaves beside the file.
         let dir = tempfile::Builder::new()
             .prefix("ml-vault-")
+            .permissions(std::fs::Permissions::from_mode(0o700))
             .tempdir()
             .map_err(|why| Failure::new(why.to_string()))?;
         let path = dir.path().join(format!("vault.{}", ending(before.vault.format)));
@@ -339,8 +358,8 @@ fn edit(common: &Common, vault: Which) -> Result<()> {
         let written = written.and_then(|mut file| file.write_all(text.as_bytes()));
         written.map_err(|why| Failure::new(format!("cannot write {}: {why}", path.display())))?;
         open_editor(&path)?;
-        let after = std::fs::read_to_string(&path)
-            .map_err(|why| Failure::new(format!("cannot read {}: {why}", path.display())))?;
+        let after = std::fs::read(&path).map_err(|why| Failure::file("read", &path, &why))?;
+        let after = String::from_utf8_lossy(&after).into_owned();
         if after == text {
             output::say("Nothing was changed.");
             return Ok(());
@@ -355,7 +374,7 @@ fn edit(common: &Common, vault: Which) -> Result<()> {
         outcome.map_err(|failure| {
             let kept = dir.keep().join(path.file_name().unwrap_or_default());
             failure.hint(format!(
-                "what was typed is kept in {0}: mend it, and then `ml vault set -f {0}` (or `ml vault update {name} -f {0}`); delete it afterwards",
+                "what was typed is kept in {0}: mend it, and then `ml vault update {name} -f {0}`; delete it afterwards",
                 kept.display()
             ))
         })

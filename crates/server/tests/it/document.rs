@@ -178,7 +178,7 @@ fn what_is_not_in_a_section_that_is_there_is_taken_away() {
         assert_eq!(
             applied(&world.admin, narrower).await,
             [
-                "~ change role Member: no longer stacks:create, stacks:read:own, stacks:update:own, stacks:delete:own, tokens:create:own, tokens:read:own, tokens:revoke:own"
+                "~ change role Member: no longer stacks:create, stacks:read:own, stacks:update:own, stacks:delete:own, tokens:create:own, tokens:read:own, tokens:revoke:own, vaults:read:own, vaults:update:own"
             ]
         );
         let fewer = json!({
@@ -247,9 +247,9 @@ fn a_plan_says_what_it_gives_and_takes_and_changes_nothing() {
         assert_eq!(
             plan["effects"],
             json!([
-                {"who": "ben", "on": "installation", "lost": ["stacks:create", "me:update", "stacks:read:own", "stacks:update:own", "stacks:delete:own"]},
+                {"who": "ben", "on": "installation", "lost": ["stacks:create", "me:update", "stacks:read:own", "stacks:update:own", "stacks:delete:own", "vaults:read:own", "vaults:update:own"]},
                 {"who": "ben", "on": "workspace:Stop Signs", "gained": ["models:read"]},
-                {"who": "pia", "on": "installation", "lost": ["stacks:create", "me:update", "stacks:read:own", "stacks:update:own", "stacks:delete:own"]},
+                {"who": "pia", "on": "installation", "lost": ["stacks:create", "me:update", "stacks:read:own", "stacks:update:own", "stacks:delete:own", "vaults:read:own", "vaults:update:own"]},
             ])
         );
         assert_eq!(
@@ -379,7 +379,7 @@ fn each_change_needs_what_it_would_need_by_itself() {
         give(&world.admin, "night", "ana", "").await;
         let member = |more: &str| {
             json!({"roles": [
-                {"name": "Member", "permissions": ["me", "tokens:*:own", "stacks:create", "stacks:read:own", "stacks:update:own", "stacks:delete:own"]},
+                {"name": "Member", "permissions": ["me", "tokens:*:own", "stacks:create", "stacks:read:own", "stacks:update:own", "stacks:delete:own", "vaults:read:own", "vaults:update:own"]},
                 {"name": "QueueAgent", "permissions": ["queues:read", "queues:serve"]},
                 {"name": "night", "permissions": ["experiments:read", more]},
             ]})
