@@ -11,11 +11,11 @@ use super::Sure;
 #[derive(Args)]
 pub struct Which {
     /// Its number or name; `@ana` is the personal one of ana
-    #[arg(value_name = "VAULT", conflicts_with = "user")]
+    #[arg(value_name = "VAULT", conflicts_with = "of")]
     pub vault: Option<String>,
     /// The personal one of this user or service account
-    #[arg(long, value_name = "NAME|ID")]
-    pub user: Option<String>,
+    #[arg(long = "for", value_name = "USER")]
+    pub of: Option<String>,
 }
 
 /// A text from a file.
@@ -41,7 +41,7 @@ pub enum Vault {
     /// Show a vault; its values only with --reveal
     #[command(
         visible_alias = "describe",
-        after_help = "Examples:\n  ml vault show\n  ml vault show --reveal\n  ml vault show --user ci-agent"
+        after_help = "Examples:\n  ml vault show\n  ml vault show --reveal\n  ml vault show --for ci-agent"
     )]
     Show {
         #[command(flatten)]
@@ -51,13 +51,13 @@ pub enum Vault {
         reveal: bool,
     },
     /// Save a personal vault: make it, or replace its text
-    #[command(after_help = "Examples:\n  ml vault set -f vault.yaml\n  ml vault set --user ci-agent -f - < vault.conf")]
+    #[command(after_help = "Examples:\n  ml vault set -f vault.yaml\n  ml vault set --for ci-agent -f - < vault.conf")]
     Set {
         #[command(flatten)]
         text: Text,
         /// Of this user or service account
-        #[arg(long, value_name = "NAME|ID")]
-        user: Option<String>,
+        #[arg(long = "for", value_name = "USER")]
+        of: Option<String>,
         /// Keep it switched off
         #[arg(long)]
         disabled: bool,
@@ -86,12 +86,12 @@ pub enum Vault {
     /// The vaults that apply to somebody, weakest first, and what they come to
     #[command(
         visible_alias = "effective",
-        after_help = "Examples:\n  ml vault applied\n  ml vault applied --user ci-agent\n  ml vault applied --reveal"
+        after_help = "Examples:\n  ml vault applied\n  ml vault applied --for ci-agent\n  ml vault applied --reveal"
     )]
     Applied {
-        /// This user or service account [default: oneself]
-        #[arg(long, value_name = "NAME|ID")]
-        user: Option<String>,
+        /// To this user or service account [default: oneself]
+        #[arg(long = "for", value_name = "USER")]
+        of: Option<String>,
         /// With their values; those of another are put on record
         #[arg(long)]
         reveal: bool,

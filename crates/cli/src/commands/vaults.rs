@@ -51,12 +51,12 @@ pub fn run(common: &Common, command: Command) -> Result<()> {
     match command {
         Command::List => list(common),
         Command::Show { which, reveal } => show(common, which, reveal),
-        Command::Set { text, user, disabled } => set(common, &text, user, disabled),
+        Command::Set { text, of, disabled } => set(common, &text, of, disabled),
         Command::Edit { which } => edit(common, which),
         Command::Enable { which } => switch(common, which, true),
         Command::Disable { which } => switch(common, which, false),
         Command::History { which } => history(common, which),
-        Command::Applied { user, reveal } => applied(common, user.as_deref(), reveal),
+        Command::Applied { of, reveal } => applied(common, of.as_deref(), reveal),
         Command::Create {
             name,
             group,
@@ -134,7 +134,7 @@ pub fn admin(common: &Common, command: Admin) -> Result<()> {
 
 /// The path part of a vault.
 async fn which(connection: &Connection, which: Which) -> Result<String> {
-    match (which.vault, which.user) {
+    match (which.vault, which.of) {
         (Some(vault), _) => Ok(vault),
         (None, Some(user)) => Ok(format!("@{user}")),
         (None, None) => {
@@ -219,7 +219,7 @@ fn set(common: &Common, text: &Text, user: Option<String>, disabled: bool) -> Re
             &connection,
             Which {
                 vault: None,
-                user: user.clone(),
+                of: user.clone(),
             },
         )
         .await?;

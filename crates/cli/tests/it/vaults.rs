@@ -24,9 +24,7 @@ fn vaults_reach_the_next_job_and_their_values_no_log() {
         ),
     );
     place.write("house.conf", "environment { MODE = from-above }");
-    let said = place
-        .ml("-u admin vault set --user built-in-agent -f vault.yaml")
-        .done();
+    let said = place.ml("-u admin vault set --for built-in-agent -f vault.yaml").done();
     assert!(!said.contains(SECRET), "{said}");
     place
         .ml("-u admin vault create house --organisation --enforced -f house.conf")
@@ -39,12 +37,12 @@ fn vaults_reach_the_next_job_and_their_values_no_log() {
 
     // What is refused says where, and changes nothing; what is shown has values only where asked for.
     place.write("wrong.yaml", "environment:\n  TOKEN: [");
-    let refused = place.ml("-u admin vault set --user built-in-agent -f wrong.yaml");
+    let refused = place.ml("-u admin vault set --for built-in-agent -f wrong.yaml");
     assert!(
         refused.status != Some(0) && refused.err.contains("line "),
         "{refused:?}"
     );
-    let shown = place.ml("-u admin vault show --user built-in-agent").done();
+    let shown = place.ml("-u admin vault show --for built-in-agent").done();
     assert!(shown.contains("********") && !shown.contains(SECRET), "{shown}");
     assert!(
         place
@@ -52,12 +50,12 @@ fn vaults_reach_the_next_job_and_their_values_no_log() {
             .done()
             .contains(SECRET)
     );
-    let history = place.ml("-u admin vault history --user built-in-agent").done();
+    let history = place.ml("-u admin vault history --for built-in-agent").done();
     assert!(
         history.contains("create") && history.contains("reveal") && !history.contains(SECRET),
         "{history}"
     );
-    let applied = place.ml("-u admin vault applied --user built-in-agent --json").done();
+    let applied = place.ml("-u admin vault applied --for built-in-agent --json").done();
     assert!(
         applied.contains("\"house\"") && applied.contains("@built-in-agent") && !applied.contains(SECRET),
         "{applied}"
@@ -70,15 +68,15 @@ fn vaults_reach_the_next_job_and_their_values_no_log() {
     assert_eq!(mode(&keys), 0o600);
     let rotated = place.ml("-u admin admin rotate-key").done();
     assert!(rotated.contains("\"vaults\": 2"), "{rotated}");
-    place.ml("-u admin vault disable --user built-in-agent").done();
+    place.ml("-u admin vault disable --for built-in-agent").done();
     let log = run(&place);
     assert!(log.contains("token=\n") && log.contains("forced\n"), "{log}");
-    place.ml("-u admin vault enable --user built-in-agent").done();
+    place.ml("-u admin vault enable --for built-in-agent").done();
     assert!(run(&place).contains("token=********\n"));
-    place.ml("-u admin vault delete --user built-in-agent --yes").done();
+    place.ml("-u admin vault delete --for built-in-agent --yes").done();
     assert!(
         place
-            .ml("-u admin vault show --user built-in-agent")
+            .ml("-u admin vault show --for built-in-agent")
             .err
             .contains("ml vault list")
     );
