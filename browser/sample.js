@@ -92,6 +92,9 @@ export async function fill(world) {
   ids.service = await named("/service-accounts", "machine-7");
   await world.ml("ana", "stack", "register", "lights", "--queue", "default", "--env", "CAMERA=north");
   await world.ml("ana", "stack", "share", "lights", "--user", "ben");
+  const text = "environment:\n  HTTPS_PROXY: http://proxy:3128\nsdk:\n  log: {level: info}\n";
+  ids.vault = (await world.api("ana", "POST", "/vaults", { format: "yaml", text })).id;
+  await world.api("admin", "POST", "/vaults", { organisation: true, name: "house", format: "yaml", text });
   ids.stack = (await world.api("ana", "GET", "/stacks")).items[0].id;
   ids.assignment = (await world.api("admin", "GET", `/assignments?on=workspace:${ids.workspace}`)).items.find((one) => one.user === "mia").id;
   return ids;

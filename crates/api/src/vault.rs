@@ -77,6 +77,8 @@ pub enum VaultFormat {
 }
 
 impl VaultFormat {
+    pub const ALL: [VaultFormat; 3] = [VaultFormat::Hocon, VaultFormat::Json, VaultFormat::Yaml];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Hocon => "hocon",

@@ -34,6 +34,7 @@ pub mod sharing;
 pub mod stacks;
 pub mod told;
 pub mod users;
+pub mod vaults;
 pub mod work;
 pub mod yaml;
 

@@ -431,6 +431,7 @@ struct UserPage {
     account: Option<ServiceAccount>,
     keys: Vec<Token>,
     may_account: bool,
+    may_read_vaults: bool,
     now: Time,
 }
 
@@ -493,6 +494,7 @@ async fn user_page(door: &SignedIn, again: Again<UserForm>) -> Result<Answer, Fa
     }
     let page = UserPage {
         may_account: account.is_some() && is_there && may(door, Permission::ServiceAccountsUpdate),
+        may_read_vaults: is_there && actor.may(Permission::VaultsRead, &Target::owned_by(user.id)).is_some(),
         account,
         keys,
         now,

@@ -102,6 +102,11 @@ pub fn table() -> Routes {
         "change or share a stack from the page",
         pages::stacks::act,
     );
+    r.get("/vaults", "page of vaults", pages::vaults::list);
+    r.get("/vaults/new", "page of a new vault", pages::vaults::new);
+    r.post("/vaults/new", "make a vault from the page", pages::vaults::create);
+    r.get("/vaults/{vault}", "page of a vault", pages::vaults::show);
+    r.post("/vaults/{vault}", "change a vault from the page", pages::vaults::act);
     r.get("/queues", "page of queues and agents", pages::agents::show);
     r.get("/queues/new", "page of a new queue", pages::queues::new);
     r.post("/queues/new", "make a queue from the page", pages::queues::create);

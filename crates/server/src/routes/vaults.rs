@@ -43,7 +43,12 @@ pub struct AppliedTo {
 async fn one<P: Permit>(door: &Asked<P>) -> Result<(Granted<P>, VaultRow), Failure> {
     let which = door.context.path("vault");
     let found = vaults::find(&door.actor, which).await?;
-    let target = found.as_ref().map_or(Target::owned_by(NOBODY), |row| row.of.target());
+    // One's own that is not there yet is no secret.
+    let named = which
+        .strip_prefix('@')
+        .and_then(|name| door.actor.picture().find_principal(name));
+    let owner = named.filter(|id| *id == door.actor.id).unwrap_or(NOBODY);
+    let target = found.as_ref().map_or(Target::owned_by(owner), |row| row.of.target());
     let granted = door.at(target, "vault", which, Some(Permission::VaultsRead)).await?;
     let row = found.ok_or_else(|| Failure::not_found("vault", which))?;
     Ok((granted, row))

@@ -343,6 +343,8 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/agents/{agent}" => "act=drain".into(),
         "/roles" => format!("act=create&name=new{number}&experiments:read=all"),
         "/roles/{role}" => format!("act=change&description=Nr. {number}"),
+        "/vaults/new" => format!("act=create&kind=organisation&name=new{number}"),
+        "/vaults/{vault}" => "act=disable".into(),
         "/stacks/new" => format!("act=create&name=new{number}"),
         "/stacks/{stack}" => format!("act=change&name=new{number}"),
         "/queues/new" => format!("act=create&name=new{number}"),

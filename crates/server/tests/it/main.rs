@@ -25,6 +25,7 @@ mod pages_desk;
 mod pages_hard;
 mod pages_people;
 mod pages_runs;
+mod pages_vaults;
 mod questions;
 mod queues;
 mod requests;
