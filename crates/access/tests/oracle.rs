@@ -434,7 +434,15 @@ fn entities(rows: &Rows) -> Entities {
     let basic = BuiltInRole::find("DataScientist")
         .expect("it is built in")
         .permissions();
-    let more = RolePermissions::parse(["me:update", "tokens:*:own", "vaults:*:own"]).expect("these are permissions");
+    // Stacks lie in no workspace: each has those of its own, and nobody another's.
+    let more = [
+        "me:update",
+        "tokens:*:own",
+        "vaults:*:own",
+        "stacks:create",
+        "stacks:*:own",
+    ];
+    let more = RolePermissions::parse(more).expect("these are permissions");
     for permission in Permission::ALL.iter().copied() {
         let mut groups = Vec::new();
         let mut stand = |held: PermissionSet, name: String| {
@@ -442,7 +450,8 @@ fn entities(rows: &Rows) -> Entities {
                 groups.push(action(&name));
             }
         };
-        stand(basic.all.union(more.all), "basic, all".into());
+        let stacks = PermissionSet::of(Permission::StacksRead);
+        stand(basic.all.without(stacks).union(more.all), "basic, all".into());
         stand(basic.own.union(more.own), "basic, own".into());
         for role in rows.roles.values() {
             for (held, reach) in [(role.permissions.all, "all"), (role.permissions.own, "own")] {
