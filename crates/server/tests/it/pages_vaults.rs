@@ -83,7 +83,7 @@ fn ones_own_vault_is_made_saved_twice_switched_off_and_deleted_by_forms() {
         );
         assert_eq!(browser.get(&path).await.status, 404);
         assert!(
-            world.events("outcome = 'denied'").await.is_empty(),
+            world.events("outcome = 'denied' AND object = '@ana'").await.is_empty(),
             "looking for one's own is no refusal"
         );
     });
