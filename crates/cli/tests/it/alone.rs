@@ -15,7 +15,7 @@ fn help_goes_to_standard_output_and_wrong_usage_to_standard_error() {
         place
             .ml("user create --help")
             .done()
-            .contains("ml user create bob --role OwnViewer")
+            .contains("ml user create bob --email bob@example.org --role OwnViewer")
     );
     assert!(place.ml("").failed(2).contains("Usage: ml"));
     assert!(place.ml("user").failed(2).contains("Usage: ml user"));

@@ -41,7 +41,8 @@ fn a_team_is_made_filled_renamed_and_deleted() {
     );
     let listed = ml(&["user-group", "ls", "-o", "csv"]).done();
     assert!(
-        listed.starts_with("id,name,members,description,built_in\n") && listed.contains(",Lights,2,all of them,no\n"),
+        listed.starts_with("id,name,members,description,who,built_in\n")
+            && listed.contains(",Lights,2,all of them,\"ana, bob\",no\n"),
         "{listed}"
     );
     assert!(

@@ -556,6 +556,8 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                     ] {
                         world.sql(sql).await.unwrap();
                     }
+                    // On PostgreSQL a version is relied on for a moment; the server itself waits so long before it acknowledges.
+                    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
                 }
                 made.id.to_string()
             }
