@@ -123,7 +123,7 @@ impl Job {
         self.agent.changed.notify_one();
     }
 
-    fn write_spec(&self, lease: JobLease) -> io::Result<Spec> {
+    fn write_spec(&self, mut lease: JobLease) -> io::Result<Spec> {
         let agent = &self.agent;
         let (slots, deadline) = {
             let state = agent.state();
@@ -131,6 +131,7 @@ impl Job {
             (entry.slots.clone(), entry.deadline_ms)
         };
         let force = agent.state().in_force.clone();
+        lease.vault.secrets.extend(force.secrets);
         let mut hide = force.protect;
         hide.push(agent.dir.clone());
         let spec = Spec {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::job_dir::Isolate;
 use crate::vault::check_variable;
+use bailiwick_api::vault::is_secret;
 
 /// The settings of one place; what it does not say is left to those below it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,6 +127,8 @@ pub struct InForce {
     pub job_env: BTreeMap<String, String>,
     /// Above the experiment's own.
     pub enforced_env: BTreeMap<String, String>,
+    /// What vaults say of these variables: hidden in the logs of all jobs.
+    pub secrets: Vec<String>,
 }
 
 impl InForce {
@@ -148,6 +151,12 @@ impl InForce {
             default_env,
             job_env: given.job_env.clone(),
             enforced_env: enforced.job_env.clone(),
+            secrets: [vault, enforced]
+                .iter()
+                .flat_map(|settings| settings.job_env.values())
+                .filter(|text| is_secret(text))
+                .cloned()
+                .collect(),
         }
     }
 }
@@ -165,7 +174,8 @@ mod tests {
     fn the_stronger_place_counts_and_protected_directories_add_up() {
         let configured =
             read(json!({"isolate": "none", "fair": true, "protect": ["/a"], "job_env": {"A": "file", "B": 1}}));
-        let vault = read(json!({"isolate": "auto", "protect": ["/b", "/a"], "job_env": {"A": "vault"}}));
+        let vault =
+            read(json!({"isolate": "auto", "protect": ["/b", "/a"], "job_env": {"A": "vault", "C": "of a vault"}}));
         let given = read(json!({"fair": false, "job_env": {"A": "given"}}));
         let none = Settings::default();
         let force = InForce::of(&configured, &vault, &given, &none);
@@ -176,10 +186,13 @@ mod tests {
             ("vault", "1")
         );
         assert_eq!(force.job_env["A"], "given");
+        // Neither what is too short to be one nor what stands in the configuration file or on the command line.
+        assert_eq!(force.secrets, ["of a vault"]);
         let enforced = read(json!({"isolate": "require", "fair": true, "job_env": {"A": "enforced"}}));
         let force = InForce::of(&configured, &vault, &given, &enforced);
         assert_eq!((force.isolate, force.fair), (Isolate::Require, true));
         assert_eq!(force.enforced_env["A"], "enforced");
+        assert_eq!(force.secrets, ["of a vault", "enforced"]);
         assert_eq!(InForce::of(&none, &none, &none, &none).isolate, Isolate::Auto);
     }
 

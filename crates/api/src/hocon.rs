@@ -35,36 +35,32 @@ enum Node {
 /// With line and column.
 pub fn parse(text: &str) -> Result<Value, Fault> {
     read(text).map_err(|(at, message)| {
-        let before = text.get(..at).unwrap_or(text);
-        let line = before.rsplit('\n').next().unwrap_or_default();
+        let (line, column) = position(text, at);
         Fault {
-            line: Some(before.matches('\n').count() + 1),
-            column: Some(line.chars().count() + 1),
+            line: Some(line),
+            column: Some(column),
             message,
         }
     })
 }
 
+/// Line and column of the innermost of these keys (outermost first) that stands in a document that can be read; of the last of several such places.
+pub(crate) fn place(text: &str, wanted: &[String]) -> Option<(usize, usize)> {
+    let mut reader = Reader::new(text, wanted);
+    document(&mut reader).ok()?;
+    reader.found.map(|(_, at)| position(text, at))
+}
+
+fn position(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
 type Bad = (usize, String);
 
 fn read(text: &str) -> Result<Value, Bad> {
-    let start = if text.starts_with('\u{FEFF}') { 3 } else { 0 };
-    let mut reader = Reader { text, at: start };
-    reader.blank();
-    let root = match reader.peek() {
-        Some('[') => return Err((reader.at, "a vault is a map of keys and values, not a list".into())),
-        Some('{') => {
-            reader.at += 1;
-            let map = reader.fields(1, true)?;
-            reader.blank();
-            if reader.peek().is_some() {
-                return Err((reader.at, "there is more after the closing `}`".into()));
-            }
-            map
-        }
-        _ => reader.fields(1, false)?,
-    };
-    let root = Node::Map(root);
+    let root = Node::Map(document(&mut Reader::new(text, &[]))?);
     let mut resolver = Resolver {
         root: &root,
         done: HashMap::new(),
@@ -76,16 +72,65 @@ fn read(text: &str) -> Result<Value, Bad> {
     Ok(value.unwrap_or_else(|| Value::Object(Map::new())))
 }
 
+fn document(reader: &mut Reader) -> Result<BTreeMap<String, Node>, Bad> {
+    reader.blank();
+    Ok(match reader.peek() {
+        Some('[') => return Err((reader.at, "a vault is a map of keys and values, not a list".into())),
+        Some('{') => {
+            reader.at += 1;
+            let map = reader.fields(1, true)?;
+            reader.blank();
+            if reader.peek().is_some() {
+                return Err((reader.at, "there is more after the closing `}`".into()));
+            }
+            map
+        }
+        _ => reader.fields(1, false)?,
+    })
+}
+
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// The keys whose place is looked for, outermost first.
+    wanted: &'a [String],
+    /// How many of them lead to the map that is being read, if it is on their way.
+    under: Option<usize>,
+    /// How many of them were met at most, and where the last of those began.
+    found: Option<(usize, usize)>,
 }
 
 fn special(character: char) -> bool {
     "$\"{}[]:=,+#`^?!@*&\\".contains(character)
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(text: &'a str, wanted: &'a [String]) -> Reader<'a> {
+        Reader {
+            text,
+            at: if text.starts_with('\u{FEFF}') { 3 } else { 0 },
+            wanted,
+            under: Some(0),
+            found: None,
+        }
+    }
+
+    /// Whether this key is on the way to the one that is looked for; what comes below it is, if all of its parts are.
+    fn meet(&mut self, path: &[String], at: usize) {
+        let under = self.under;
+        let rest = under.map_or(&[][..], |under| &self.wanted[under..]);
+        let met = rest
+            .iter()
+            .zip(path)
+            .take_while(|(wanted, part)| wanted == part)
+            .count();
+        let reached = under.unwrap_or(0) + met;
+        if met > 0 && self.found.is_none_or(|(most, _)| reached >= most) {
+            self.found = Some((reached, at));
+        }
+        self.under = under.filter(|_| met == path.len()).map(|under| under + met);
+    }
+
     fn rest(&self) -> &str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -151,6 +196,8 @@ impl Reader<'_> {
             let path = self.path(true)?;
             let inner = depth + path.len();
             self.deep(inner - 1)?;
+            let under = self.under;
+            self.meet(&path, key_at);
             let node = match self.peek() {
                 Some('{') => self.line(inner)?,
                 Some('+') if self.rest().starts_with("+=") => {
@@ -165,6 +212,7 @@ impl Reader<'_> {
                 }
                 _ => return Err((self.at, "after a key comes `=`, `:` or `{`".into())),
             };
+            self.under = under;
             put(&mut map, path, node);
             self.separator('}')?;
         }
@@ -330,6 +378,7 @@ impl Reader<'_> {
     fn list(&mut self, depth: usize) -> Result<Node, Bad> {
         let start = self.at;
         self.at += 1;
+        let under = self.under.take();
         let mut items = Vec::new();
         loop {
             self.blank();
@@ -337,6 +386,7 @@ impl Reader<'_> {
                 None => return Err((start, "this `[` is never closed".into())),
                 Some(']') => {
                     self.at += 1;
+                    self.under = under;
                     return Ok(Node::List(items));
                 }
                 _ => items.push(self.line(depth)?),

@@ -6,7 +6,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use schemars::JsonSchema;
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -174,10 +174,29 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
+/// What is wrong with a section, and at which key, outermost first.
+struct Wrong {
+    at: Vec<String>,
+    message: String,
+}
+
+impl From<Wrong> for String {
+    fn from(wrong: Wrong) -> String {
+        wrong.message
+    }
+}
+
+fn wrong(at: &[&str], message: impl Into<String>) -> Wrong {
+    Wrong {
+        at: at.iter().map(|part| (*part).to_owned()).collect(),
+        message: message.into(),
+    }
+}
+
 /// Reads a vault, checks its sections, and gives it as one object.
 ///
 /// # Errors
-/// In words; with line and column where the text itself cannot be read.
+/// In words, with line and column; a vault that is too large or too deep has no such place.
 pub fn parse(format: VaultFormat, text: &str) -> Result<Value, Fault> {
     if text.len() > VAULT_BYTES_MAX {
         return Err(format!("the vault has {} bytes; the most is {VAULT_BYTES_MAX}", text.len()).into());
@@ -210,13 +229,98 @@ pub fn parse(format: VaultFormat, text: &str) -> Result<Value, Fault> {
         return Err(format!("the vault is nested deeper than {DEPTH_MAX} levels").into());
     }
     let Value::Object(map) = &value else {
-        return Err(format!("the vault is {}, not a map of keys and values", kind(&value)).into());
+        let fault = Fault {
+            line: Some(1),
+            column: Some(1),
+            message: format!("the vault is {}, not a map of keys and values", kind(&value)),
+        };
+        return Err(fault);
     };
-    known_keys(map, "", SECTIONS)?;
-    Side::of(&value, false)?;
-    check_agent(&value)?;
-    map_of(&value, "sdk")?;
+    let checked = only(map, &[], SECTIONS)
+        .and_then(|()| Side::of(&value, false).map(drop))
+        .and_then(|()| check_agent(&value))
+        .and_then(|()| map_of(&value, &["sdk"]).map(drop));
+    checked.map_err(|wrong| {
+        let place = place(format, text, &wrong.at);
+        Fault {
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            message: wrong.message,
+        }
+    })?;
     Ok(value)
+}
+
+/// Line and column of the innermost of these keys that stands in a text that can be read.
+fn place(format: VaultFormat, text: &str, at: &[String]) -> Option<(usize, usize)> {
+    if format != VaultFormat::Yaml {
+        // JSON is HOCON, too.
+        return crate::hocon::place(text, at);
+    }
+    let found = serde_saphyr::with_deserializer_from_str(text, |document| Below(at).deserialize(document));
+    let found = found.ok()??;
+    Some((found.line().try_into().ok()?, found.column().try_into().ok()?))
+}
+
+/// Looks for the first of these keys in a map, and for those after it below.
+struct Below<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for Below<'_> {
+    type Value = Option<serde_saphyr::Location>;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Below<'_> {
+    type Value = Option<serde_saphyr::Location>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<de::IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(key) = fields.next_key::<serde_saphyr::Spanned<String>>()? {
+            match self.0.split_first() {
+                Some((wanted, below)) if *wanted == key.value => {
+                    found = fields.next_value_seed(Below(below))?.or(Some(key.referenced));
+                }
+                _ => drop(fields.next_value::<de::IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// As [`known_keys`], for the map at this place.
+fn only(map: &Map<String, Value>, at: &[&str], known: &[&str]) -> Result<(), Wrong> {
+    let path: String = at.iter().map(|part| format!("{part}.")).collect();
+    known_keys(map, &path, known).map_err(|message| {
+        let unknown = map.keys().find(|key| !known.contains(&key.as_str()));
+        let at: Vec<&str> = at.iter().copied().chain(unknown.map(String::as_str)).collect();
+        wrong(&at, message)
+    })
 }
 
 /// What a personal vault may not hold, so that it can go along to another's agent.
@@ -224,7 +328,7 @@ pub fn parse(format: VaultFormat, text: &str) -> Result<Value, Fault> {
 /// # Errors
 /// Names the variable.
 pub fn check_personal(content: &Value) -> Result<(), Fault> {
-    match forbidden(&Side::of(content, false)?.env) {
+    match forbidden(&Side::of(content, false).map_err(String::from)?.env) {
         None => Ok(()),
         Some(name) => Err(format!("environment.{name} cannot be set by a personal vault on somebody else's agent; set it in the experiment's configuration").into()),
     }
@@ -244,69 +348,74 @@ fn forbidden(env: &BTreeMap<String, String>) -> Option<&str> {
     env.keys().map(String::as_str).find(|name| barred(name))
 }
 
-fn map_of<'a>(content: &'a Value, path: &str) -> Result<Option<&'a Map<String, Value>>, String> {
-    match path.split('.').try_fold(content, |value, key| value.get(key)) {
+fn map_of<'a>(content: &'a Value, at: &[&str]) -> Result<Option<&'a Map<String, Value>>, Wrong> {
+    match at.iter().try_fold(content, |value, key| value.get(key)) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(map)) => Ok(Some(map)),
-        Some(other) => Err(format!("{path} is {}, not a map", kind(other))),
+        Some(other) => Err(wrong(at, format!("{} is {}, not a map", at.join("."), kind(other)))),
     }
 }
 
-fn word(path: &str, value: &Value) -> Result<String, String> {
+fn word(at: &[&str], value: &Value) -> Result<String, Wrong> {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(_) | Value::Bool(_) => value.to_string(),
-        other => return Err(format!("{path} is {}, not text", kind(other))),
+        other => return Err(wrong(at, format!("{} is {}, not text", at.join("."), kind(other)))),
     };
     if text.contains('\0') {
-        return Err(format!("{path} contains a zero byte"));
+        return Err(wrong(at, format!("{} contains a zero byte", at.join("."))));
     }
     Ok(text)
 }
 
-fn variables(content: &Value, path: &str) -> Result<BTreeMap<String, String>, String> {
+fn variables(content: &Value, at: &[&str]) -> Result<BTreeMap<String, String>, Wrong> {
     let mut env = BTreeMap::new();
-    for (key, value) in map_of(content, path)?.into_iter().flatten() {
+    for (key, value) in map_of(content, at)?.into_iter().flatten() {
+        let here = [at, &[key.as_str()]].concat();
         if key.is_empty() || key.contains(['=', '\0']) {
-            return Err(format!("{path}: {key:?} cannot be an environment variable"));
+            let path = at.join(".");
+            return Err(wrong(
+                &here,
+                format!("{path}: {key:?} cannot be an environment variable"),
+            ));
         }
         if key.starts_with("ML_") || key == "CUDA_VISIBLE_DEVICES" || key == "NVIDIA_VISIBLE_DEVICES" {
-            return Err(format!("{path}.{key}: the agent sets it itself"));
+            return Err(wrong(&here, format!("{}: the agent sets it itself", here.join("."))));
         }
-        env.insert(key.clone(), word(&format!("{path}.{key}"), value)?);
+        env.insert(key.clone(), word(&here, value)?);
     }
     Ok(env)
 }
 
-fn check_agent(content: &Value) -> Result<(), String> {
-    let Some(map) = map_of(content, "agent")? else {
+fn check_agent(content: &Value) -> Result<(), Wrong> {
+    let Some(map) = map_of(content, &["agent"])? else {
         return Ok(());
     };
     if let Some(key) = map.keys().find(|key| MACHINES_OWN.contains(&key.as_str())) {
-        return Err(format!("agent.{key} is the machine's own and cannot be set by a vault"));
+        let message = format!("agent.{key} is the machine's own and cannot be set by a vault");
+        return Err(wrong(&["agent", key], message));
     }
-    known_keys(map, "agent.", AGENT)?;
-    variables(content, "agent.job_env")?;
-    if map
-        .get("isolate")
-        .is_some_and(|value| !value.as_str().is_some_and(|word| ISOLATE.contains(&word)))
-    {
-        return Err(format!("agent.isolate is one of {}", ISOLATE.join(", ")));
-    }
+    only(map, &["agent"], AGENT)?;
+    variables(content, &["agent", "job_env"])?;
     let absolute = |path: &Value| {
         path.as_str()
             .is_some_and(|path| path.starts_with('/') && !path.contains('\0'))
     };
-    if map
-        .get("protect")
-        .is_some_and(|value| !value.as_array().is_some_and(|all| all.iter().all(absolute)))
-    {
-        return Err("agent.protect is a list of absolute paths".into());
-    }
-    if map.get("fair").is_some_and(|value| !value.is_boolean()) {
-        return Err("agent.fair is true or false".into());
-    }
-    Ok(())
+    let is_fit = |key: &str, value: &Value| match key {
+        "isolate" => value.as_str().is_some_and(|word| ISOLATE.contains(&word)),
+        "protect" => value.as_array().is_some_and(|all| all.iter().all(absolute)),
+        "fair" => value.is_boolean(),
+        _ => true,
+    };
+    let Some((key, _)) = map.iter().find(|(key, value)| !is_fit(key, value)) else {
+        return Ok(());
+    };
+    let to_be = match key.as_str() {
+        "isolate" => format!("one of {}", ISOLATE.join(", ")),
+        "protect" => "a list of absolute paths".into(),
+        _ => "true or false".into(),
+    };
+    Err(wrong(&["agent", key], format!("agent.{key} is {to_be}")))
 }
 
 /// What one side, plain or enforced, gives a job.
@@ -317,8 +426,8 @@ struct Side {
 }
 
 impl Side {
-    fn of(content: &Value, enforced: bool) -> Result<Self, String> {
-        let own = variables(content, "environment")?;
+    fn of(content: &Value, enforced: bool) -> Result<Self, Wrong> {
+        let own = variables(content, &["environment"])?;
         let mut side = Self {
             env: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -327,29 +436,30 @@ impl Side {
         side.storage(content, enforced)?;
         side.secrets.extend(own.values().cloned());
         side.env.extend(own);
-        for (path, value) in map_of(content, "files")?.into_iter().flatten() {
+        for (path, value) in map_of(content, &["files"])?.into_iter().flatten() {
             if path.starts_with(".ml/") || path == ".ml" {
-                return Err(format!(
-                    "files: {path:?} is where the sections `sdk` and `storage` are written; name another"
-                ));
+                let message =
+                    format!("files: {path:?} is where the sections `sdk` and `storage` are written; name another");
+                return Err(wrong(&["files", path], message));
             }
             side.file(path, value, enforced)?;
         }
         if side.files.len() > FILES_MAX {
-            return Err(format!("files holds more than {FILES_MAX} files"));
+            return Err(wrong(&["files"], format!("files holds more than {FILES_MAX} files")));
         }
-        side.secrets.retain(|text| text.chars().count() >= SECRET_MIN);
-        few_enough(side.secrets.len())?;
+        files_apart(&side.files)?;
+        side.secrets.retain(|text| is_secret(text));
+        few_enough(side.secrets.len()).map_err(|message| wrong(&[], message))?;
         Ok(side)
     }
 
-    fn storage(&mut self, content: &Value, enforced: bool) -> Result<(), String> {
-        let Some(storage) = map_of(content, "storage")? else {
+    fn storage(&mut self, content: &Value, enforced: bool) -> Result<(), Wrong> {
+        let Some(storage) = map_of(content, &["storage"])? else {
             return Ok(());
         };
-        known_keys(storage, "storage.", &["s3", "gs", "azure"])?;
+        only(storage, &["storage"], &["s3", "gs", "azure"])?;
         for service in ["s3", "gs", "azure"] {
-            let at = format!("storage.{service}");
+            let at = ["storage", service];
             let Some(map) = map_of(content, &at)? else { continue };
             let mut known: Vec<&str> = STORAGE
                 .iter()
@@ -359,12 +469,12 @@ impl Side {
             if service == "gs" {
                 known.push("credentials");
             }
-            known_keys(map, &format!("{at}."), &known)?;
+            only(map, &at, &known)?;
             for (_, key, names) in STORAGE.iter().filter(|known| known.0 == service) {
                 let Some(value) = map.get(*key).filter(|value| !value.is_null()) else {
                     continue;
                 };
-                let text = word(&format!("{at}.{key}"), value)?;
+                let text = word(&["storage", service, key], value)?;
                 self.secrets.insert(text.clone());
                 self.env
                     .extend(names.iter().map(|name| ((*name).to_owned(), text.clone())));
@@ -380,7 +490,10 @@ impl Side {
         let text = match credentials {
             Value::String(text) => text.clone(),
             Value::Object(_) => credentials.to_string(),
-            other => return Err(format!("storage.gs.credentials is {}, not text or a map", kind(other))),
+            other => {
+                let message = format!("storage.gs.credentials is {}, not text or a map", kind(other));
+                return Err(wrong(&["storage", "gs", "credentials"], message));
+            }
         };
         let held = serde_json::from_str(&text).unwrap_or(Value::Null);
         leaf_texts(&held, &mut self.secrets);
@@ -389,13 +502,18 @@ impl Side {
         Ok(())
     }
 
-    fn file(&mut self, path: &str, value: &Value, enforced: bool) -> Result<(), String> {
+    fn file(&mut self, path: &str, value: &Value, enforced: bool) -> Result<(), Wrong> {
+        let here = |key: Option<&str>, message: String| {
+            let at: Vec<&str> = ["files", path].into_iter().chain(key).collect();
+            wrong(&at, message)
+        };
         let bad =
             |part: &str| part.is_empty() || part == "." || part == ".." || part.len() > 255 || part.contains('\0');
         if path.split('/').any(bad) {
-            return Err(format!(
+            let message = format!(
                 "files: {path:?} is not a relative path of parts up to 255 bytes, none of them empty, `.` or `..`"
-            ));
+            );
+            return Err(here(None, message));
         }
         let mut mode = 0o600;
         let text;
@@ -405,14 +523,17 @@ impl Side {
                 BASE64.encode(content)
             }
             Value::Object(map) => {
-                known_keys(map, &format!("files.{path}."), &["content", "content_base64", "mode"])?;
+                only(map, &["files", path], &["content", "content_base64", "mode"])?;
                 if let Some(given) = map.get("mode") {
                     let digits = given
                         .as_str()
                         .filter(|given| given.bytes().all(|digit| digit.is_ascii_digit()));
                     let given = digits.and_then(|digits| u32::from_str_radix(digits, 8).ok());
                     mode = given.filter(|mode| *mode <= 0o777).ok_or_else(|| {
-                        format!("files.{path}.mode is text with the permission bits in octal, at most 0777, such as \"0600\"")
+                        let message = format!(
+                            "files.{path}.mode is text with the permission bits in octal, at most 0777, such as \"0600\""
+                        );
+                        here(Some("mode"), message)
                     })?;
                 }
                 match (map.get("content"), map.get("content_base64")) {
@@ -421,20 +542,23 @@ impl Side {
                         BASE64.encode(content)
                     }
                     (None, Some(Value::String(content))) => {
-                        let bytes = BASE64
-                            .decode(content)
-                            .map_err(|_| format!("files.{path}.content_base64 is not base64"))?;
+                        let bytes = BASE64.decode(content).map_err(|_| {
+                            let message = format!("files.{path}.content_base64 is not base64");
+                            here(Some("content_base64"), message)
+                        })?;
                         text = String::from_utf8(bytes).ok();
                         content.clone()
                     }
                     _ => {
-                        return Err(format!(
-                            "files.{path} needs one of `content` and `content_base64`, as text"
-                        ));
+                        let message = format!("files.{path} needs one of `content` and `content_base64`, as text");
+                        return Err(here(None, message));
                     }
                 }
             }
-            other => return Err(format!("files.{path} is {}, not text or a map", kind(other))),
+            other => {
+                let message = format!("files.{path} is {}, not text or a map", kind(other));
+                return Err(here(None, message));
+            }
         };
         self.secrets.extend(
             text.iter()
@@ -452,6 +576,23 @@ impl Side {
         );
         Ok(())
     }
+}
+
+/// Nothing is to be a file and a directory at once.
+fn files_apart(files: &BTreeMap<String, LeaseFile>) -> Result<(), Wrong> {
+    for path in files.keys() {
+        let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(file) = above.find(|above| files.contains_key(*above)) {
+            let message = format!("files: {path:?} cannot be written, since {file:?} is a file and no directory");
+            return Err(wrong(&["files", path], message));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a value of a vault is long enough to be hidden in logs.
+pub fn is_secret(text: &str) -> bool {
+    text.chars().count() >= SECRET_MIN
 }
 
 fn few_enough(secrets: usize) -> Result<(), String> {
@@ -610,9 +751,10 @@ impl Effective {
         let (plain, over) = (Side::of(&self.plain, false)?, Side::of(&self.enforced, true)?);
         let mut files = plain.files;
         files.extend(over.files);
+        files_apart(&files)?;
         let whole = self.whole();
-        if let Some(sdk) = map_of(&whole, "sdk")?.filter(|sdk| !sdk.is_empty()) {
-            let enforced = map_of(&self.enforced, "sdk")?.is_some_and(|sdk| !sdk.is_empty());
+        if let Some(sdk) = map_of(&whole, &["sdk"])?.filter(|sdk| !sdk.is_empty()) {
+            let enforced = map_of(&self.enforced, &["sdk"])?.is_some_and(|sdk| !sdk.is_empty());
             let content = BASE64.encode(Value::Object(sdk.clone()).to_string());
             files.insert(
                 SDK_FILE.into(),

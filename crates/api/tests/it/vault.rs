@@ -70,10 +70,48 @@ fn faults_say_where() {
             "stands there twice (line 1, column ",
         ),
         (Yaml, "sdk:\n  a: 1\n  a: 2\n", "stands there twice (line 3, column 3)"),
-        (Json, "{\"enviroment\": {}}", "did you mean `environment`?"),
-        (Json, "{\"environment\": {\"ML_X\": 1}}", "the agent sets it itself"),
-        (Json, "{\"agent\": {\"slots\": 1}}", "the machine's own"),
-        (Json, "{\"files\": {\"../x\": \"\"}}", "relative path"),
+        (
+            Json,
+            "{\"enviroment\": {}}",
+            "did you mean `environment`? (line 1, column 2)",
+        ),
+        (
+            Json,
+            "{\"environment\": {\n\t\"ML_X\": 1}}",
+            "the agent sets it itself (line 2, column 2)",
+        ),
+        (
+            Hocon,
+            "sdk { agent.slots = 1 }\nagent.slots = 1\nagent { slots = 2 }",
+            "the machine's own and cannot be set by a vault (line 3, column 9)",
+        ),
+        (
+            Hocon,
+            "agent { fair = yes }",
+            "agent.fair is true or false (line 1, column 9)",
+        ),
+        (Json, "{\"files\": {\"../x\": \"\"}}", "`.` or `..` (line 1, column 12)"),
+        (
+            Yaml,
+            "files:\n  a.txt:\n    content: x\n    mode: 600\n",
+            "such as \"0600\" (line 4, column 5)",
+        ),
+        (
+            Yaml,
+            "files: {a: x, b/c: z}\nsdk:\n- 1\n",
+            "sdk is a list, not a map (line 2, column 1)",
+        ),
+        (
+            Yaml,
+            "files:\n  a: x\n  a-b: v\n  a/b: z\n",
+            "\"a\" is a file and no directory (line 4, column 3)",
+        ),
+        (
+            Yaml,
+            "storage:\n  s3:\n    key: x\n    bucket: z\n",
+            "(line 4, column 5)",
+        ),
+        (Yaml, "just words", "not a map of keys and values (line 1, column 1)"),
     ] {
         let said = parse(format, text).unwrap_err().to_string();
         assert!(said.contains(words), "{text}: {said}");

@@ -14,5 +14,6 @@ mod queues;
 mod roles;
 mod seeds;
 mod served;
+mod stacks;
 mod vaults;
 mod workspaces;

@@ -81,6 +81,12 @@ impl Place {
         place
     }
 
+    /// Takes a server that is starting elsewhere than here for its own, once its address is known.
+    pub fn keep_server(&mut self, child: Child, address: impl FnMut() -> Option<String>) {
+        let url = crate::agents::eventually("the server listens", address);
+        self.server = Some(Server { child, url });
+    }
+
     pub fn url(&self) -> &str {
         &self.server.as_ref().expect("this place has a server").url
     }

@@ -455,3 +455,53 @@ fn ended_experiments_are_archived_found_again_and_their_attempts_and_use_describ
     assert_eq!(place.ml("logs 1 --errors").done(), "Error: not really\n");
     assert_eq!(place.ml("logs 1 --find FINE").done(), "fine\n");
 }
+
+#[test]
+fn what_the_server_says_of_its_work_holds_no_secret() {
+    let mut place = Place::new();
+    let log = place.path("../server.log");
+    let mut serve = place.command(&["serve", "--listen", "127.0.0.1:0", "--data", "../data"]);
+    serve.args(["--admin-password-file", "../password", "--set", "mode=rbac"]);
+    serve.env("ML_LOG", "debug").stdout(Stdio::null());
+    serve.stderr(std::fs::File::create(&log).unwrap());
+    place.keep_server(serve.spawn().unwrap(), || {
+        let said = std::fs::read_to_string(&log).unwrap();
+        let line = said.lines().find_map(|line| line.split_once("listening on "));
+        line.map(|(_, url)| url.trim().to_owned())
+    });
+    place.login("admin");
+    let value = "s3cr3t-fjord-quartz";
+    place.write("vault.yaml", &format!("environment: {{TOKEN: {value}}}\n"));
+    place.write("broken.yaml", &format!("environment: {{TOKEN: {value}}}\nsdk: 1\n"));
+    place.write("job.sh", "echo $TOKEN; echo $ML_API_KEY > /tmp/key; cut -c 5- /tmp/key");
+    let link = place.ml("user create ana").done();
+    place
+        .ml(&format!("login --link {} --password-file ../password", link.trim()))
+        .done();
+    place.ml("login --link http://127.0.0.1:1/activate#mll_nothing --password-file ../password");
+    let key = place.ml("-u ana token create --label laptop").done();
+    let account = place.ml("-u admin service-account create machines").done();
+    place.ml("-u admin vault set --for built-in-agent -f vault.yaml").done();
+    place
+        .ml("-u admin vault set --for built-in-agent -f broken.yaml")
+        .failed(1);
+    let run = place.ml("-u ana run job.sh --follow").done();
+    let token = run.lines().last().unwrap_or_default().trim().to_owned();
+    assert!(token.len() > 20, "the job's own key: {run}");
+    let sessions = String::from_utf8(read(&place.home().join("sessions.toml"))).unwrap();
+
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("DEBUG") && said.lines().count() > 50,
+        "it says a lot: {said}"
+    );
+    let words = [&link, &key, &account, &sessions].into_iter().flat_map(|text| {
+        text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .filter(|word| word.starts_with("ml") && word.len() > 30)
+    });
+    let words: Vec<&str> = words.collect();
+    assert!(words.len() >= 5, "a link, two keys, two sessions: {words:?}");
+    for secret in words.into_iter().chain([value, PASSWORD, &token]) {
+        assert!(!said.contains(secret), "{secret} stands in the log");
+    }
+}

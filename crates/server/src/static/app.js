@@ -87,7 +87,7 @@ async function renewAll() {
   renewing = false;
   if (!document.querySelector("[data-live]")) clearInterval(turns);
 }
-const turns = setInterval(renewAll, 2000);
+const turns = setInterval(renewAll, 900);
 document.addEventListener("visibilitychange", renewAll);
 
 // By keyboard: j and k go through the rows, x ticks one, / goes to the filter.

@@ -239,6 +239,10 @@ const QUESTIONS: &[Question] = &[
         "/api/v1/access/can-i",
         r#"{"permission": "stacks:read", "on": "stack:{}"}"#,
     ),
+    ask("queue", "GET", "/api/v1/queues/{}", ""),
+    ask("queue", "PATCH", "/api/v1/queues/{}", r#"{"state": "paused"}"#),
+    ask("queue", "DELETE", "/api/v1/queues/{}", ""),
+    ask("queue id", "GET", "/api/v1/queues/{}", ""),
     ask(
         "queue",
         "POST",
@@ -303,6 +307,7 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         .sql("INSERT INTO queues (name, name_key, open, created_at) VALUES ('queue-a', 'queue-a', 0, 0)")
         .await
         .unwrap();
+    let queue = newest("queues").await;
     let stack = admin.post("/api/v1/stacks", json!({"name": "stack-a"})).await;
     assert_eq!(stack.status, 200, "{}", stack.text);
     // As many digits.
@@ -321,6 +326,7 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         numbered("assignment", assignment),
         numbered("request", request),
         named("queue", "queue-a", "queue-b"),
+        numbered("queue id", queue),
         numbered("stack", stack.json()["id"].as_i64().unwrap()),
         named("stack name", "admin/stack-a", "admin/stack-b"),
         numbered("agent", agent),

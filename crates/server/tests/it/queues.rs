@@ -704,3 +704,54 @@ fn by_workspaces_the_one_with_the_fewest_slots_in_use_goes_first() {
         assert_eq!(order, ["d1", "v1", "d2", "v2", "d3"]);
     });
 }
+
+/// The original's sums counted what its lists left out.
+#[test]
+fn what_goes_on_in_a_queue_that_one_may_not_see_changes_nothing_that_one_sees() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        make(&world, "seen", json!({})).await;
+        let hidden = make(&world, "hidden", json!({"access": "assigned"})).await;
+        let away = json!({"name": "Away"});
+        assert_eq!(world.admin.post("/api/v1/workspaces", away).await.status, 200);
+        submit(&ana, "own", "seen", json!({})).await;
+        let look = async || {
+            let mut all = Vec::new();
+            for path in [
+                "/api/v1/queues",
+                "/api/v1/queues/seen",
+                "/api/v1/agents",
+                "/api/v1/experiments",
+                "/api/v1/workspaces",
+                "/queues",
+                "/",
+                "/metrics",
+            ] {
+                let answer = ana.get(path).await;
+                // Each page has a token of its own.
+                let lines = answer.text.lines().filter(|line| !line.contains("form_token"));
+                let mut shown = lines.collect::<Vec<_>>().join("\n");
+                if let Ok(mut json) = serde_json::from_str::<Value>(&shown) {
+                    // Noted by the minute, and each refusal has a number.
+                    for noted in ["load", "error"] {
+                        json.as_object_mut().and_then(|json| json.remove(noted));
+                    }
+                    shown = json.to_string();
+                }
+                all.push((path, answer.status, shown));
+            }
+            all
+        };
+        let before = look().await;
+        let agent = world.agent_of("m1", 4, &["hidden"]).await;
+        for name in ["one", "two", "three"] {
+            let config =
+                json!({"name": name, "entrypoint": "true", "workspace": "Away", "resources": {"queue": "hidden"}});
+            world.admin.submit_config(config).await;
+        }
+        assert_eq!(names(&agent, 1).await, ["one"]);
+        let seen = world.admin.client.queue("hidden").await.unwrap().queue;
+        assert_eq!((seen.id.0, seen.waiting, seen.running), (hidden, 2, 1));
+        assert_eq!(look().await, before);
+    });
+}

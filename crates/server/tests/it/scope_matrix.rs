@@ -180,6 +180,10 @@ struct Ground {
     experiments: Vec<Things>,
     workspaces: Vec<Things>,
     projects: Vec<Things>,
+    /// In no workspace: one is within a role's scope where the role is assigned globally or at the thing itself.
+    stacks: Vec<Things>,
+    /// As stacks, and nobody's own.
+    queues: Vec<Things>,
     /// The workspace in which most things lie, its project, another one in it, and where experiments are moved to.
     here: i64,
     project: i64,
@@ -215,6 +219,8 @@ impl Ground {
             experiments: Vec::new(),
             workspaces: Vec::new(),
             projects: Vec::new(),
+            stacks: Vec::new(),
+            queues: Vec::new(),
             here,
             project,
             beside,
@@ -327,6 +333,31 @@ impl Ground {
         }
         self.projects.push(things);
 
+        let (mut stacks, mut queues) = (Things::new(), Things::new());
+        for set in ["read", "delete"] {
+            for aim in aims().filter(|aim| *aim != Aim::Beside) {
+                let (stack, queue) = (rows.id(), rows.id());
+                rows.add(
+                    "1 stacks (id, name, name_key, owner_id, executor, created_at)",
+                    format!("{stack}, 's{stack}', 's{stack}', {}, 'agents', 0", owner(aim)),
+                );
+                stacks.insert((set, aim), (stack, 0));
+                if aim != Aim::Own {
+                    rows.add(
+                        "1 queues (id, name, name_key, open, created_at)",
+                        format!("{queue}, 'q{queue}', 'q{queue}', 0, 0"),
+                    );
+                    queues.insert((set, aim), (queue, 0));
+                }
+                if at == At::Object && aim != Aim::Elsewhere {
+                    rows.assign(id, role, "stack", stack);
+                    rows.assign(id, role, "queue", queue);
+                }
+            }
+        }
+        self.stacks.push(stacks);
+        self.queues.push(queues);
+
         let person = Person {
             name,
             id: PrincipalId(id),
@@ -372,6 +403,12 @@ impl Ground {
             let (id, _) = of(&self.workspaces)?;
             return Some(body(Call::to(path.replace("{workspace}", &id.to_string())).named(id)));
         }
+        for (part, things) in [("{stack}", &self.stacks), ("{queue}", &self.queues)] {
+            if path.contains(part) {
+                let (id, _) = of(things)?;
+                return Some(body(Call::to(path.replace(part, &id.to_string())).named(id)));
+            }
+        }
         // The thing is named in the body.
         let place = match (aim, at) {
             (Aim::Own, _) => return None,
@@ -414,8 +451,12 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
     let client = &ground.callers[number].person.client;
     let mut shown: Vec<i64> = Vec::new();
     let mut after = String::new();
+    let first = match path {
+        "/api/v1/stacks" | "/api/v1/queues" => "",
+        _ => "?limit=1000",
+    };
     loop {
-        let request = client.request(Method::GET, &format!("{path}?limit=1000{after}"));
+        let request = client.request(Method::GET, &format!("{path}{first}{after}"));
         let page: Value = client
             .json(request)
             .await
@@ -430,6 +471,8 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
     let things = match path {
         "/api/v1/experiments" => &ground.experiments,
         "/api/v1/workspaces" => &ground.workspaces,
+        "/api/v1/stacks" => &ground.stacks,
+        "/api/v1/queues" => &ground.queues,
         _ => &ground.projects,
     };
     let of_reading = things[number].iter().filter(|((set, _), _)| *set == "read");
@@ -445,7 +488,7 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
 /// A page asks the handlers of these very routes; the other matrix walks every page.
 fn is_scoped(method: &str, path: &str) -> bool {
     !is_page(path)
-        && ["{experiment}", "{workspace}", "{project}"]
+        && ["{experiment}", "{workspace}", "{project}", "{stack}", "{queue}"]
             .iter()
             .any(|part| path.contains(part))
         || matches!(
@@ -453,7 +496,10 @@ fn is_scoped(method: &str, path: &str) -> bool {
             (
                 "POST",
                 "/api/v1/experiments" | "/api/v1/assignments" | "/api/v1/access/explain" | "/api/v1/access/who-can"
-            ) | ("GET", "/api/v1/experiments" | "/api/v1/workspaces" | "/api/v1/projects")
+            ) | (
+                "GET",
+                "/api/v1/experiments" | "/api/v1/workspaces" | "/api/v1/projects" | "/api/v1/stacks" | "/api/v1/queues"
+            )
         )
 }
 
@@ -516,7 +562,7 @@ fn each_role_reaches_what_lies_within_its_scope_and_nothing_else() {
             let ground = Ground::lay(&world).await;
             let new = json!({"name": "sees-models", "permissions": ["models:read"]});
             assert_eq!(world.admin.post("/api/v1/roles", new).await.status, 200);
-            let mut text = "Every route that reaches something in a workspace × every built-in role and where it is assigned × whose the thing is and where it lies.\n\
+            let mut text = "Every route that reaches something in a workspace, a stack or a queue × every built-in role and where it is assigned × whose the thing is and where it lies.\n\
                 own, other's: within the role's scope. beside: in the same workspace, outside the project or experiment at which the role is assigned.\n\
                 Written by tests/it/scope_matrix.rs.\n"
                 .to_owned();
