@@ -132,6 +132,8 @@ impl Job {
         };
         let force = agent.state().in_force.clone();
         lease.vault.secrets.extend(force.secrets);
+        // Whoever reads the log could work with it, as long as the job runs.
+        lease.vault.secrets.push(lease.token.clone());
         let mut hide = force.protect;
         hide.push(agent.dir.clone());
         let spec = Spec {

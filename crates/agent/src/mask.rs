@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 const STARS: &[u8] = b"********";
 /// Lines of a longer text that are shorter say nothing by themselves (`{`, `end`), and would blacken the log.
@@ -48,7 +48,9 @@ impl Mask {
         if words.is_empty() {
             return Ok(None);
         }
+        // The table that is faster to search takes a time to make that grows with the square of a text of equal letters.
         let search = AhoCorasick::builder()
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::Standard)
             .build(&words)
             .map_err(|why| format!("the secrets of its vaults cannot be masked in its log: {why}"))?;
@@ -87,22 +89,19 @@ impl Mask {
 
     /// What to mask in `text`, whose first `covered` bytes are masked already: secrets that overlap count as one.
     fn ranges(&self, text: &[u8], covered: usize) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> = self
-            .0
-            .search
-            .find_overlapping_iter(text)
-            .map(|found| found.range())
-            .collect();
-        if covered > 0 {
-            found.push(0..covered);
-        }
-        found.sort_by_key(|range| (range.start, range.end));
         let mut ranges: Vec<Range<usize>> = Vec::new();
-        for range in found {
-            match ranges.last_mut() {
-                Some(last) if range.start < last.end => last.end = last.end.max(range.end),
-                _ => ranges.push(range),
+        // They come by where they end. Of those that end at one place and lie in each other, only their union is kept.
+        for found in self.0.search.find_overlapping_iter(text) {
+            let mut range = found.range();
+            while let Some(last) = ranges.pop_if(|last| range.start < last.end) {
+                range = range.start.min(last.start)..range.end.max(last.end);
             }
+            ranges.push(range);
+        }
+        if covered > 0 {
+            let met = ranges.iter().take_while(|range| range.start < covered).count();
+            let end = ranges[..met].iter().map(|range| range.end).max().unwrap_or(covered);
+            ranges.splice(..met, [0..end.max(covered)]);
         }
         ranges
     }
@@ -200,6 +199,15 @@ mod tests {
         assert_eq!(mask(&["abcdef", "defghi"]).text("xabcdefghiy"), "x********y");
         let stream = in_pieces(&mask(&["aaaaaa"]), &[&b"aaaaaaa"[..]; 1000]);
         assert_eq!(stream, "********", "one after the other overlaps");
+    }
+
+    #[test]
+    fn a_long_text_of_equal_letters_takes_no_longer_than_another() {
+        let long = "x".repeat(200_000);
+        let many: Vec<String> = (6..700).map(|length| "x".repeat(length)).collect();
+        assert_eq!(mask(&[&long]).text(&format!("a{long}b")), "a********b");
+        let many = mask(&many.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(many.text(&format!("a{}b", "x".repeat(16_384))), "a********b");
     }
 
     #[test]

@@ -335,7 +335,8 @@ pub struct Agent {
     pub id: AgentId,
     pub name: String,
     pub queues: Vec<String>,
-    /// `up`, `draining` or `disabled`; `lost` when it is not heard of any more, whatever its service.
+    /// `up`, `draining` or `disabled`; `refused` where its account may not serve any of its queues or not run jobs as their owners, as the agent is to;
+    /// `lost` when it is not heard of any more, whatever its service.
     pub state: String,
     pub service: Service,
     /// Its queues take turns; otherwise one that is named later waits for those before it.

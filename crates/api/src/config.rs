@@ -29,6 +29,9 @@ pub struct Config {
     pub slots: i64,
     pub priority: i64,
     pub env: BTreeMap<String, String>,
+    /// Of the stack: below what vaults set.
+    #[serde(default)]
+    pub stack_env: BTreeMap<String, String>,
     pub max_restarts: i64,
     pub limits: Limits,
     pub grace_ms: i64,
@@ -285,6 +288,7 @@ pub fn check(mut whole: Value, args: &[String]) -> Result<Config, String> {
         slots,
         priority,
         env,
+        stack_env: BTreeMap::new(),
         max_restarts,
         limits,
         grace_ms,

@@ -73,7 +73,8 @@ impl GroupRow {
     /// A line of CSV. What a spreadsheet would take for a formula stands behind an apostrophe.
     pub fn csv(&self) -> String {
         let cell = |text: &str| {
-            let quote = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+            // Some drop the blanks before one.
+            let quote = if text.starts_with(['\t', '\r']) || text.trim_start().starts_with(['=', '+', '-', '@']) {
                 "'"
             } else {
                 ""

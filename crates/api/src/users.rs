@@ -132,7 +132,8 @@ pub struct NewUser {
 impl NewUser {
     /// A user by what somebody typed: a name or an e-mail address.
     pub fn called(text: &str) -> NewUser {
-        let is_address = crate::names::check_email(text).is_ok();
+        // What looks like an address and is none is refused as one, and does not become a name.
+        let is_address = text.contains('@');
         NewUser {
             name: if is_address { String::new() } else { text.to_owned() },
             email: is_address.then(|| text.to_owned()),
@@ -141,7 +142,8 @@ impl NewUser {
     }
 }
 
-/// `PATCH /api/v1/users/{user}`: what is left out stays. Others, and all but one's own display name and e-mail address, need `users:update`.
+/// `PATCH /api/v1/users/{user}`: what is left out stays. Others, and all but one's own display name, need `users:update`; one's own
+/// address can be taken away without.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangeUser {

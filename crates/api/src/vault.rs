@@ -328,14 +328,14 @@ fn only(map: &Map<String, Value>, at: &[&str], known: &[&str]) -> Result<(), Wro
 /// # Errors
 /// Names the variable.
 pub fn check_personal(content: &Value) -> Result<(), Fault> {
-    match forbidden(&Side::of(content, false).map_err(String::from)?.env) {
+    match not_for_others(&Side::of(content, false).map_err(String::from)?.env) {
         None => Ok(()),
         Some(name) => Err(format!("environment.{name} cannot be set by a personal vault on somebody else's agent; set it in the experiment's configuration").into()),
     }
 }
 
 /// The first variable that may not go to another's agent.
-fn forbidden(env: &BTreeMap<String, String>) -> Option<&str> {
+pub fn not_for_others(env: &BTreeMap<String, String>) -> Option<&str> {
     let barred = |name: &str| {
         NOT_ON_ANOTHERS_AGENT
             .iter()
@@ -448,6 +448,9 @@ impl Side {
             return Err(wrong(&["files"], format!("files holds more than {FILES_MAX} files")));
         }
         files_apart(&side.files)?;
+        map_of(content, &["sdk"])?
+            .into_iter()
+            .for_each(|sdk| sdk.values().for_each(|value| leaf_texts(value, &mut side.secrets)));
         side.secrets.retain(|text| is_secret(text));
         few_enough(side.secrets.len()).map_err(|message| wrong(&[], message))?;
         Ok(side)

@@ -217,7 +217,7 @@ where
         return failure;
     }
     let names = names.await.unwrap_or_default();
-    match nearest(word, names.iter().map(String::as_str)) {
+    match nearest(word, names.iter().map(String::as_str).filter(|name| *name != word)) {
         Some(meant) => failure.hint(format!("did you mean `{meant}`?")),
         None => failure,
     }

@@ -40,6 +40,7 @@ use bailiwick_api::requests::BREAK_GLASS_HEADER;
 use bailiwick_api::{Permission, PrincipalId, ProjectId, WorkspaceId, key};
 use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, NOWHERE, Origin, Refusal, System, seldom};
 use bailiwick_store::audit::{self, Entry};
+use bailiwick_store::credentials::agents_part;
 use bailiwick_store::experiments::{self, ExperimentRow};
 use bailiwick_store::requests;
 use schemars::SchemaGenerator;
@@ -162,6 +163,9 @@ impl Context {
             }
             None => seldom(self.authenticate(fresh)).await?,
         };
+        if actor.narrowing().is_some_and(|left| left.permissions == agents_part()) {
+            seldom(self.refuse_beyond_agent(&actor)).await?;
+        }
         if self.is_page() && actor.is_service() {
             return Err(seldom(self.refuse_pages(&actor)).await);
         }
@@ -207,6 +211,29 @@ impl Context {
         Ok(actor)
     }
 
+    /// An agent's key lies on machines that run other people's code. What every other account may ask for, such as the names of users, it does not come near.
+    async fn refuse_beyond_agent(&self, actor: &Actor) -> Result<(), Failure> {
+        let path = self.request.uri.path();
+        if path.starts_with("/api/v1/agents") || path == "/api/v1/me" {
+            return Ok(());
+        }
+        let message = format!(
+            "Insufficient permissions: this key of {} serves queues, and does nothing else",
+            actor.name()
+        );
+        let hint = "for more, make an API key of another account";
+        self.refuse_to_reach(actor, "agent-key", message, hint).await
+    }
+
+    async fn refuse_to_reach(&self, actor: &Actor, with: &str, message: String, hint: &str) -> Result<(), Failure> {
+        let entry = Entry {
+            outcome: bailiwick_api::audit::Outcome::Denied,
+            ..Entry::new(with, "reach", "request", self.request.uri.path())
+        };
+        audit::record(actor, entry).await?;
+        Err(Failure::forbidden(message).hint(hint))
+    }
+
     /// `access.md` §4: a job's token is for the job's own experiment, and to look at what its agent's account, or its owner, may see of others' work. What is
     /// about people, roles and keys it does not come near, whatever its narrowing says.
     async fn refuse_beyond_job(&self, actor: &Actor) -> Result<(), Failure> {
@@ -216,16 +243,12 @@ impl Context {
         if looks || path.starts_with("/api/v1/experiments") || path == "/api/v1/me" {
             return Ok(());
         }
-        let entry = Entry {
-            outcome: bailiwick_api::audit::Outcome::Denied,
-            ..Entry::new("job-token", "reach", "request", path)
-        };
-        audit::record(actor, entry).await?;
         let message = format!(
             "Insufficient permissions: a job of {} may reach its own experiment, and look at others and where they lie",
             actor.name()
         );
-        Err(Failure::forbidden(message).hint("for more, give the job an API key of its own"))
+        let hint = "for more, give the job an API key of its own";
+        self.refuse_to_reach(actor, "job-token", message, hint).await
     }
 
     /// Where access control is off no key protects from a page in somebody's browser: it must have come from this server (its Origin), and under one of

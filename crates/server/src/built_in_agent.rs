@@ -30,17 +30,29 @@ pub async fn keep_running(
     let mut delay = Duration::from_millis(200);
     while !*ending.borrow_and_update() {
         let started = Instant::now();
-        let queues = credentials::built_in_agent_queues(&access, ACCOUNT).await;
-        let begun = match queues {
-            Ok(queues) => start(&settings, &queues, &data, &url, &key).await,
-            Err(why) => Err(std::io::Error::other(why.to_string())),
+        let begun = async {
+            let other = |why: bailiwick_store::StoreError| std::io::Error::other(why.to_string());
+            let queues = credentials::built_in_agent_queues(&access, ACCOUNT)
+                .await
+                .map_err(other)?;
+            let as_owner = credentials::built_in_agent_impersonates(&access, ACCOUNT)
+                .await
+                .map_err(other)?;
+            let child = start(&settings, &queues, as_owner, &data, &url, &key).await?;
+            Ok::<_, std::io::Error>((child, as_owner))
         };
-        match begun {
-            Ok(mut child) => {
+        match begun.await {
+            Ok((mut child, as_owner)) => {
                 // Held open for as long as the agent shall live: it ends when this pipe does, also when this process is killed.
                 let pipe = child.stdin.take();
                 tokio::select! {
                     status = child.wait() => tracing::warn!(?status, "the built-in agent ended; it is started again"),
+                    () = turned(&access, as_owner) => {
+                        tracing::info!(as_owner = !as_owner, "the built-in agent is started anew: whether it may run jobs as their owners has changed");
+                        drop(pipe);
+                        let _ = tokio::time::timeout(Duration::from_secs(5), child.wait()).await;
+                        let _ = child.kill().await;
+                    }
                     _ = ending.changed() => {
                         drop(pipe);
                         // Its jobs live on under their shims.
@@ -65,9 +77,21 @@ pub async fn keep_running(
     }
 }
 
+/// Until its account may run jobs as their owners, or may no more.
+async fn turned(access: &Arc<Access>, as_owner: bool) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let now = credentials::built_in_agent_impersonates(access, ACCOUNT).await;
+        if now.is_ok_and(|now| now != as_owner) {
+            return;
+        }
+    }
+}
+
 async fn start(
     settings: &BuiltInAgent,
     queues: &[String],
+    as_owner: bool,
     data: &Path,
     url: &str,
     key: &str,
@@ -78,6 +102,9 @@ async fn start(
         command.args(["--queue", queue]);
     }
     command.arg("--dir").arg(data.join("agent")).arg("--protect").arg(data);
+    if as_owner {
+        command.arg("--use-owner-token");
+    }
     if let Some(slots) = settings.slots {
         command.args(["--slots", &slots.to_string()]);
     }

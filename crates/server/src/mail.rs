@@ -115,6 +115,8 @@ impl Mailer {
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject("Your link to sign in to Bailiwick")
+            .header(lettre::message::header::MIME_VERSION_1_0)
+            .message_id(None)
             .header(ContentType::TEXT_PLAIN)
             .body(text)
             .map_err(|why| why.to_string())

@@ -78,11 +78,8 @@ pub fn what_to_ask(refusal: &Refusal, who: &str) -> Option<String> {
     }
 }
 
-/// Those of an agent's queues that it may (still) serve, and the others with why not, in words. An agent that may serve none is refused.
-fn still_served(
-    actor: &Actor,
-    names: &[String],
-) -> std::result::Result<(Vec<QueueId>, BTreeMap<String, String>), Refusal> {
+/// Those of an agent's queues that it may (still) serve, the others with why not, in words, and the refusal of the first of those.
+fn still_served(actor: &Actor, names: &[String]) -> (Vec<QueueId>, BTreeMap<String, String>, Option<Refusal>) {
     let (mut queues, mut others) = (Vec::new(), BTreeMap::new());
     let mut first = None;
     for name in names {
@@ -103,10 +100,7 @@ fn still_served(
         others.insert(name.clone(), format!("{what}; {ask}"));
         first.get_or_insert(refusal);
     }
-    match first {
-        Some(refusal) if queues.is_empty() => Err(refusal),
-        _ => Ok((queues, others)),
-    }
+    (queues, others, first)
 }
 
 /// What came of an attempt to make an agent known.
@@ -153,7 +147,11 @@ pub async fn register(
     for name in unknown {
         served(actor, name)?;
     }
-    still_served(actor, &new.queues)?;
+    if let (queues, _, Some(refusal)) = still_served(actor, &new.queues)
+        && queues.is_empty()
+    {
+        return Err(refusal);
+    }
     let kind = if new.slots.iter().any(|slot| slot.kind == SlotKind::Gpu) {
         "gpu"
     } else {
@@ -229,7 +227,13 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
     }
     let names: Vec<String> =
         serde_json::from_str(row.try_get::<&str, _>(1)?).map_err(|why| StoreError::Broken(why.to_string()))?;
-    let (mut queues, not_served) = still_served(actor, &names)?;
+    let (mut queues, not_served, refusal) = still_served(actor, &names);
+    // What it runs it may bring to its end; what it has not begun it does not begin.
+    if let Some(refusal) = refusal.filter(|_| queues.is_empty())
+        && !runs_jobs(&actor.db().read, id).await?
+    {
+        return Err(refusal);
+    }
     let fair = row.try_get::<i64, _>(7)? == 1;
     let last: i64 = row.try_get(8)?;
     if fair && let Some(at) = queues.iter().position(|queue| queue.0 == last) {
@@ -250,6 +254,12 @@ pub async fn serving(actor: &Actor, id: AgentId) -> std::result::Result<Serving,
         impersonates: row.try_get::<i64, _>(10)? == 1,
         vaults: row.try_get::<i64, _>(11)? == 1,
     })
+}
+
+async fn runs_jobs(read: impl sqlx::Executor<'_, Database = sqlx::Any>, id: AgentId) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM jobs WHERE agent_id = $1 AND state IN ('RUNNING', 'STOPPING') LIMIT 1) AS held";
+    let held: i64 = sqlx::query_scalar(sql).bind(id.0).fetch_one(read).await?;
+    Ok(held > 0)
 }
 
 /// Notes that an agent was heard of, and how its machine does where it says so.
@@ -312,7 +322,24 @@ pub(crate) async fn takes_work(work: &mut Work, serving: &Serving) -> Result<boo
 }
 
 const COLUMNS: &str = "a.id, a.name, a.queues, a.slots, a.slot_kind, a.hardware, a.address, a.last_seen_at, a.principal_id,
-   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair, a.use_owner_token";
+   (SELECT CAST(COALESCE(SUM(j.slots), 0) AS BIGINT) FROM jobs j WHERE j.agent_id = a.id AND j.state IN ('STARTING', 'RUNNING', 'STOPPING')), a.service, a.gone_at, a.load, a.load_at, a.fair, a.use_owner_token,
+   (SELECT p.impersonates FROM principals p WHERE p.id = a.principal_id)";
+
+/// The queues that an agent of this account is given jobs of: none where it is to run them as their owners and may not.
+pub(crate) fn takes_from(actor: &Actor, names: &[String], account: PrincipalId, may_run: bool) -> Vec<QueueId> {
+    let picture = actor.picture();
+    let known = names
+        .iter()
+        .filter(|_| may_run)
+        .filter_map(|name| picture.find_queue(name));
+    let serves = |id: &QueueId| {
+        let (world, target) = (picture.world(), queue_target(*id));
+        world
+            .decide(account, None, Permission::QueuesServe, &target, actor.now().0)
+            .is_some()
+    };
+    known.filter(serves).collect()
+}
 
 /// The agent as this actor may see it: with those of its queues that the actor may see, or with all that is known of it by `agents:read`.
 fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>> {
@@ -323,18 +350,21 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
         let found = actor.picture().find_queue(name);
         found.is_some_and(|id| may_see(actor, id))
     };
+    let account = PrincipalId(row.try_get(8)?);
+    let as_owner = row.try_get::<i64, _>(15)? == 1;
+    let takes = takes_from(actor, &queues, account, !as_owner || row.try_get::<i64, _>(16)? == 1);
     let shown: Vec<String> = queues.into_iter().filter(may_see).collect();
     if shown.is_empty() && !full {
         return Ok(None);
     }
     let seen = Time(row.try_get(7)?);
-    let account = PrincipalId(row.try_get(8)?);
     let gone: Option<i64> = row.try_get(11)?;
     let live =
         gone.is_none() && actor.picture().world().is_active(account) && actor.now().since_ms(seen) < lost_after_ms;
     let service = Service::parse(row.try_get(10)?).ok_or_else(|| StoreError::Broken("service of an agent".into()))?;
     let state = match (live, service) {
         (false, _) => "lost",
+        (true, Service::Enabled) if takes.is_empty() => "refused",
         (true, Service::Enabled) => "up",
         (true, service) => service.name(),
     };
@@ -346,7 +376,7 @@ fn view(actor: &Actor, row: &AnyRow, lost_after_ms: i64) -> Result<Option<Agent>
         state: state.into(),
         service,
         fair: row.try_get::<i64, _>(14)? == 1,
-        use_owner_token: row.try_get::<i64, _>(15)? == 1,
+        use_owner_token: as_owner,
         slots: row.try_get(3)?,
         used_slots: row.try_get(9)?,
         slot_kind: if row.try_get::<&str, _>(4)? == "gpu" {

@@ -463,15 +463,20 @@ pub(crate) async fn insert_link(
     let label = LinkMaker::label(by.id, invites);
     let id = insert(work, who, "link", hash, &label, by.now(), Some(expires)).await?;
     let left = by.narrowing().map(|narrowing| narrowing.permissions);
-    if let Some(left) = left.filter(|left| *left != PermissionSet::everything()) {
-        let words: Vec<&str> = left.iter().map(Permission::name).collect();
-        sqlx::query("UPDATE credentials SET permissions = $1 WHERE id = $2")
-            .bind(serde_json::json!(words).to_string())
-            .bind(id.0)
-            .execute(&mut ***work)
-            .await?;
+    match left.filter(|left| *left != PermissionSet::everything()) {
+        Some(left) => narrow(work, id, Some(left), None).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether the server's own agent may run jobs as their owners, and therefore does.
+pub async fn built_in_agent_impersonates(access: &std::sync::Arc<Access>, name: &str) -> Result<bool> {
+    let sql = "SELECT impersonates FROM principals WHERE name_key = $1 AND state <> 'removed'";
+    let may: Option<i64> = sqlx::query_scalar(sql)
+        .bind(bailiwick_api::names::name_key(name))
+        .fetch_optional(&access.db.read)
+        .await?;
+    Ok(may == Some(1))
 }
 
 /// The queues at which the server's own agent holds a role, by the names that they have now.
@@ -526,7 +531,8 @@ pub async fn new_built_in_agent_key(access: &std::sync::Arc<Access>, name: &str,
         .bind(id)
         .execute(&mut **work)
         .await?;
-    insert(&mut work, PrincipalId(id), "key", hash, "built-in", now, None).await?;
+    let key = insert(&mut work, PrincipalId(id), "key", hash, "built-in", now, None).await?;
+    narrow(&mut work, key, Some(agents_part()), None).await?;
     touched.push(Touched::Principal(PrincipalId(id)));
     work.touches(&touched).await?;
     work.commit().await
@@ -554,18 +560,9 @@ pub async fn create_key<P: Permit>(by: &Granted<P>, new: &NewKey<'_>) -> std::re
         });
     }
     let id = insert(&mut work, new.owner, "key", new.hash, new.label, now, new.expires).await?;
-    let words = new
-        .permissions
-        .map(|set| set.iter().map(Permission::name).collect::<Vec<_>>());
-    let json = |value: serde_json::Value| (!value.is_null()).then(|| value.to_string());
-    sqlx::query("UPDATE credentials SET permissions = $1, workspaces = $2 WHERE id = $3")
-        .bind(json(serde_json::json!(words)))
-        .bind(json(serde_json::json!(new.workspaces)))
-        .bind(id.0)
-        .execute(&mut **work)
-        .await?;
+    narrow(&mut work, id, new.permissions, new.workspaces.as_deref()).await?;
     let narrowed = Narrowed {
-        permissions: words.map(|words| words.into_iter().map(str::to_owned).collect()),
+        permissions: new.permissions.map(words),
         workspaces: new.workspaces.as_ref().map(|ids| names(actor, ids)),
     };
     let detail = serde_json::json!({"after": {"owner": owner, "label": new.label, "expires_at": new.expires, "narrowed": narrowed}});
@@ -583,6 +580,33 @@ pub async fn create_key<P: Permit>(by: &Granted<P>, new: &NewKey<'_>) -> std::re
         revoked_at: None,
         narrowed,
     })
+}
+
+/// What the keys of an account leave that is there for agents alone: serving its queues, and seeing that they are there.
+pub fn agents_part() -> PermissionSet {
+    [Permission::QueuesServe, Permission::QueuesRead].into_iter().collect()
+}
+
+/// A set of permissions by their names.
+pub fn words(set: PermissionSet) -> Vec<String> {
+    set.iter().map(|one| one.name().to_owned()).collect()
+}
+
+/// Leaves only some of its owner's rights to a key; all where nothing is said.
+pub(crate) async fn narrow(
+    work: &mut Work,
+    id: TokenId,
+    permissions: Option<PermissionSet>,
+    workspaces: Option<&[WorkspaceId]>,
+) -> Result<()> {
+    let json = |value: serde_json::Value| (!value.is_null()).then(|| value.to_string());
+    sqlx::query("UPDATE credentials SET permissions = $1, workspaces = $2 WHERE id = $3")
+        .bind(json(serde_json::json!(permissions.map(words))))
+        .bind(json(serde_json::json!(workspaces)))
+        .bind(id.0)
+        .execute(&mut ***work)
+        .await?;
+    Ok(())
 }
 
 /// Names of workspaces, as far as this actor may see them; else their ids. Those that the key in use is for it may name where its owner sees them, even if
@@ -611,8 +635,7 @@ pub fn narrowed(actor: &Actor) -> Narrowed {
     let Some(narrowing) = actor.narrowing() else {
         return Narrowed::default();
     };
-    let permissions = (narrowing.permissions != PermissionSet::everything())
-        .then(|| narrowing.permissions.iter().map(|one| one.name().to_owned()).collect());
+    let permissions = (narrowing.permissions != PermissionSet::everything()).then(|| words(narrowing.permissions));
     Narrowed {
         permissions,
         workspaces: narrowing.workspaces.as_ref().map(|ids| names(actor, ids)),

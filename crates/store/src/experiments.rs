@@ -879,8 +879,9 @@ fn used(attempts: &[(Attempt, Option<Time>)], slots: i64, now: Time) -> Option<U
 async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -> Result<String> {
     let queue = by.actor.picture().queue_name(row.queue);
     // Queue names stand in the agents' lists as JSON text.
-    let agents: Vec<(String, i64)> = sqlx::query_as(
-        "SELECT queues, slots FROM agents WHERE last_seen_at > $1 AND service = 'enabled' AND gone_at IS NULL",
+    let agents: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
+        "SELECT a.queues, a.slots, a.principal_id, a.use_owner_token, p.impersonates FROM agents a JOIN principals p ON p.id = a.principal_id
+         WHERE a.last_seen_at > $1 AND a.service = 'enabled' AND a.gone_at IS NULL",
     )
     .bind(by.actor.now().plus_ms(-180_000).0)
     .fetch_all(&by.db().read)
@@ -888,10 +889,15 @@ async fn waits_for(by: &Granted<permit::ExperimentsRead>, row: &ExperimentRow) -
     let serves = |queues: &String| {
         serde_json::from_str::<Vec<String>>(queues).is_ok_and(|names| names.iter().any(|name| **name == *queue))
     };
+    let may = |account: i64, may_run: bool| {
+        let only = [queue.to_string()];
+        !crate::agents::takes_from(&by.actor, &only, PrincipalId(account), may_run).is_empty()
+    };
     let sizes: Vec<i64> = agents
         .iter()
-        .filter(|(queues, _)| serves(queues))
-        .map(|(_, slots)| *slots)
+        .filter(|(queues, ..)| serves(queues))
+        .filter(|(_, _, account, as_owner, impersonates)| may(*account, *as_owner == 0 || *impersonates == 1))
+        .map(|(_, slots, ..)| *slots)
         .collect();
     let Some(largest) = sizes.iter().max() else {
         return Ok(format!("no agent that is up and takes work serves queue `{queue}`"));

@@ -373,13 +373,16 @@ async fn lease(
     } else {
         serving.actor.id
     };
-    let (applied, vault) = match vault_of(work, picture, whose, whose != serving.actor.id).await {
+    let (applied, mut vault) = match vault_of(work, picture, whose, whose != serving.actor.id).await {
         Ok(found) => found,
         Err(VaultTrouble::Store(StoreError::Broken(why))) | Err(VaultTrouble::Unfit(why)) => {
             return Ok(Leased::Unfit(ExperimentId(experiment), owner, why));
         }
         Err(VaultTrouble::Store(why)) => return Err(why),
     };
+    for (key, value) in config.stack_env {
+        vault.env.entry(key).or_insert(value);
+    }
     if !vault.is_empty() && !serving.vaults {
         return Ok(Leased::KnowsNoVaults);
     }

@@ -398,6 +398,9 @@ pub async fn create_service_account(
     }
     let end = crate::credentials::latest_end(actor);
     let token = crate::credentials::insert(&mut work, id, "key", key_hash, "first key", now, end).await?;
+    if !serve.is_empty() {
+        crate::credentials::narrow(&mut work, token, Some(crate::credentials::agents_part()), None).await?;
+    }
     let queues: Vec<i64> = serve.iter().map(|queue| queue.0).collect();
     let detail = serde_json::json!({"after": {"serves_queues": queues, "impersonates": impersonates}});
     let entry = Entry::of::<permit::ServiceAccountsCreate>("create", "service account", name);
@@ -466,6 +469,13 @@ pub async fn change_account(
         .await
         .map_err(|why| taken(why, after))?;
     set_impersonates(&mut work, id, impersonates).await?;
+    if impersonated == 1 && !impersonates {
+        // For good: what ended does not come back when the account may impersonate again.
+        sqlx::query("UPDATE jobs SET token_hash = NULL WHERE as_owner = 1 AND token_hash IS NOT NULL AND agent_id IN (SELECT id FROM agents WHERE principal_id = $1)")
+            .bind(id.0)
+            .execute(&mut **work)
+            .await?;
+    }
     let detail = serde_json::json!({
         "before": {"name": before, "impersonates": impersonated == 1},
         "after": {"name": after, "impersonates": impersonates},
@@ -516,13 +526,12 @@ async fn must_be_free(
     name: &str,
     email: Option<&str>,
 ) -> std::result::Result<(), CreateError> {
-    let sql =
-        "SELECT COUNT(*) FROM principals WHERE state <> 'removed' AND id <> $1 AND (email_key = $2 OR name_key = $2)";
+    let sql = "SELECT name FROM principals WHERE state <> 'removed' AND id <> $1 AND (email_key = $2 OR name_key = $2) LIMIT 1";
     if let Some(email) = email {
-        let query = sqlx::query_scalar::<_, i64>(sql).bind(whose.0).bind(name_key(email));
-        if query.fetch_one(&mut ***work).await? > 0 {
+        let query = sqlx::query_scalar::<_, String>(sql).bind(whose.0).bind(name_key(email));
+        if let Some(holder) = query.fetch_optional(&mut ***work).await? {
             return Err(CreateError::Taken(format!(
-                "there is already a user with the e-mail address `{email}` (letter case does not matter)"
+                "there is already a user with the e-mail address `{email}` (letter case does not matter): {holder}"
             )));
         }
     }

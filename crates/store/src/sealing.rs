@@ -92,7 +92,9 @@ impl KeyFile {
     }
 
     fn unusable(&self, why: impl std::fmt::Display) -> StoreError {
-        StoreError::Sealed(format!("the key file {} cannot be used: {why}", self.path.display()))
+        StoreError::Sealed(format!(
+            "the server's key file (`vault_key_file`) cannot be used: {why}"
+        ))
     }
 
     /// Nothing where there is no file.
@@ -146,15 +148,17 @@ impl KeyFile {
             return Ok(key);
         }
         self.read()?;
-        self.known(name).ok_or_else(|| {
-            StoreError::Sealed(format!(
-                "the key {name} of the vaults is not in {}; {MEND}",
-                self.path.display()
-            ))
-        })
+        self.known(name).ok_or_else(|| Self::missing(name))
     }
 
-    /// Seals with the current key; the first time of all, makes it.
+    fn missing(name: &str) -> StoreError {
+        StoreError::Sealed(format!(
+            "the key {name} of the vaults is not in the server's key file (`vault_key_file`); {MEND}"
+        ))
+    }
+
+    /// Seals with the current key, which must be in the file: what is sealed with one that only this server remembers is lost with the server. The first time of
+    /// all, makes it.
     pub(crate) async fn seal(&self, work: &mut Work, about: &str, plain: &[u8]) -> Result<Sealed> {
         let mut name = current(work).await?;
         if name.is_none() {
@@ -163,7 +167,10 @@ impl KeyFile {
             name = current(work).await?;
         }
         let key = match name {
-            Some(name) => self.find(&name)?,
+            Some(name) => {
+                let kept = self.read()?.into_iter().find(|key| key.name == name);
+                kept.ok_or_else(|| Self::missing(&name))?
+            }
             None => {
                 // A file that was made by a start that went no further is as good as a new one.
                 let mut keys = self.read()?;
@@ -205,8 +212,7 @@ impl KeyFile {
         let mut keys = self.read()?;
         if let Some(missing) = used.iter().find(|name| keys.iter().all(|key| key.name != **name)) {
             return Err(StoreError::Sealed(format!(
-                "vaults are sealed with the key {missing}, which is not in {}; {MEND}",
-                self.path.display()
+                "vaults are sealed with the key {missing}, which is not in the server's key file (`vault_key_file`); {MEND}"
             )));
         }
         let key = Key::new()?;

@@ -8,6 +8,7 @@ use bailiwick_api::ids::as_number;
 use bailiwick_api::names::{check_name, name_key};
 use bailiwick_api::permission::permit;
 use bailiwick_api::stacks::{Executor, Stack, StackFilter, StackSettings};
+use bailiwick_api::vault::not_for_others;
 use bailiwick_api::{Page, Permission, QueueId, StackId, Time};
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
@@ -210,7 +211,15 @@ fn check(new: &StackSettings) -> std::result::Result<(), ChangeError> {
         ));
     }
     variables(Some(&json!(environment))).map_err(ChangeError::Invalid)?;
-    Ok(())
+    // Others run with it: it must not make their programs do something else.
+    let agents_own = |name: &&String| name.starts_with("ML_") || name.ends_with("_VISIBLE_DEVICES");
+    let barred = not_for_others(environment).or(environment.keys().find(agents_own).map(String::as_str));
+    match barred {
+        Some(name) => invalid(format!(
+            "a stack cannot set {name}: set it in the experiment's configuration"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// `file:///srv/artifacts`, `s3://bucket/prefix`: a scheme and what it leads to. A password has no place in it: everybody with whom the stack is shared reads it.

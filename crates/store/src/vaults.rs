@@ -589,8 +589,10 @@ pub async fn applied(by: &Granted<permit::VaultsRead>, who: PrincipalId, reveal:
     let user = picture.principal_name(who).to_string();
     if reveal && who != actor.id {
         let mut work = by.begin().await?;
-        let entry = Entry::of::<permit::VaultsRead>("reveal", "vaults of", &user);
-        audit::write(&mut work, actor, entry).await?;
+        for row in &rows {
+            let detail = json!({"version": row.version, "as_applied_to": user});
+            note(&mut work, actor, row, "reveal", &[], detail).await?;
+        }
         work.commit().await?;
     }
     let shown = |content: Value| if reveal { content } else { vault::mask(&content) };

@@ -314,7 +314,7 @@ fn a_job_finds_its_identity_and_configuration_in_its_environment() {
         "ML_EXPERIMENT_ID=1001",
         "ML_EXPERIMENT_NAME=experiment-1",
         "ML_LEASE=1.1",
-        "ML_API_KEY=mlj_test",
+        "ML_API_KEY=********",
         "ML_USER=ana",
         "{\"hyperparameters\":{\"lr\":{\"type\":\"const\",\"val\":0.1}}}",
     ] {

@@ -99,7 +99,7 @@ fn variables_come_from_the_file_the_vault_the_flags_the_experiment_and_what_is_e
             "EXPERIMENT=experiment",
             "ENFORCED=enforced",
             "ML_JOB_ID=1",
-            "ML_API_KEY=mlj_test",
+            "ML_API_KEY=********",
             "LANG=C"
         ]
     );
@@ -294,15 +294,15 @@ fn settings_of_vaults_stand_between_file_and_flags_and_enforced_ones_above() {
     std::fs::create_dir(&hidden).unwrap();
     std::fs::write(hidden.join("file"), "").unwrap();
     server.change(|known| {
-        known.settings = json!({"job_env": {"LAYER": "settings", "FILE": "settings", "VAULT": "settings", "N": 4},
+        known.settings = json!({"job_env": {"LAYER": "saved", "FILE": "saved", "VAULT": "saved", "N": 4, "LONG": "of-a-vault"},
             "isolate": "none", "fair": true, "slots": 64, "worker_name": "x"});
-        known.enforced = json!({"isolate": "auto", "protect": [hidden], "job_env": {"OVER": "enforced"}});
+        known.enforced = json!({"isolate": "auto", "protect": [hidden], "job_env": {"OVER": "force"}});
     });
     let agent = Agent::start_logged(&server, &home.path().join("agent"), &[]);
     let mut job = lease(
         1,
         &format!(
-            "for name in LAYER FILE VAULT N OVER; do eval \"echo $name=\\$$name\"; done; ls {} 2>/dev/null",
+            "for name in LAYER FILE VAULT N OVER LONG; do eval \"echo $name=\\$$name\"; done; ls {} 2>/dev/null",
             hidden.display()
         ),
     );
@@ -312,7 +312,14 @@ fn settings_of_vaults_stand_between_file_and_flags_and_enforced_ones_above() {
     assert!(server.wait_end(1, 1).exit_code.is_some());
     assert_eq!(
         server.printed(1),
-        ["LAYER=flag", "FILE=settings", "VAULT=vault", "N=4", "OVER=enforced"]
+        [
+            "LAYER=flag",
+            "FILE=saved",
+            "VAULT=vault",
+            "N=4",
+            "OVER=force",
+            "LONG=********"
+        ]
     );
     server.see(|known| {
         let told: Vec<(bool, bool)> = known.registered.iter().map(|one| (one.vaults, one.fair)).collect();
@@ -320,12 +327,15 @@ fn settings_of_vaults_stand_between_file_and_flags_and_enforced_ones_above() {
     });
     let log = agent.log();
     assert!(
-        log.contains("settings from vaults: job_env (LAYER, FILE, VAULT, N), isolate, fair"),
+        log.contains("settings from vaults: job_env (LAYER, FILE, VAULT, N, LONG), isolate, fair"),
         "{log}"
     );
     assert!(log.contains("settings from enforced vaults: "), "{log}");
     assert!(log.contains("stand on the command line: slots, worker_name"), "{log}");
-    assert!(!log.contains("=enforced") && !log.contains("settings\""), "{log}");
+    assert!(
+        !log.contains("=force") && !log.contains("saved\"") && !log.contains("of-a-vault"),
+        "{log}"
+    );
 }
 
 #[test]
@@ -338,7 +348,7 @@ fn settings_that_cannot_be_used_stop_the_agent_from_taking_work_until_they_are_m
     server.submit(lease(1, "echo $FILE"));
     let polls = server.see(|known| known.polls);
     // Two whole polls with the job waiting: it was not taken.
-    server.change(|known| known.settings = json!({"isolate": "require", "job_env": {"FILE": "mended"}}));
+    server.change(|known| known.settings = json!({"isolate": "require", "job_env": {"FILE": "mends"}}));
     server.wait("a poll that asks for nothing", |known| {
         assert!(known.taken.is_empty());
         (known.polls > polls || known.polls > 0).then_some(())
@@ -346,7 +356,7 @@ fn settings_that_cannot_be_used_stop_the_agent_from_taking_work_until_they_are_m
     assert!(!agent.log().contains("hunter2"));
     server.change(|known| known.forget_agent = true);
     assert_eq!(server.wait_end(1, 1).exit_code, Some(0));
-    assert_eq!(server.printed(1), ["mended"]);
+    assert_eq!(server.printed(1), ["mends"]);
     let said = server.said(1);
     assert!(
         said[0].contains("namespaces") || said[0].contains("Landlock"),

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::args::{Agent, AgentCommand, AgentUnit, Common, Isolate};
 use crate::connect::{Connection, block_on, suggest};
 use crate::failure::{Failure, Result, exit};
-use crate::output::{Cell, Column, Output, column, say, wide, write};
+use crate::output::{Cell, Column, Output, column, say, warn, wide, write};
 use crate::prompt;
 use crate::settings::{Settings, home};
 
@@ -286,7 +286,10 @@ struct Access {
 fn access(common: &Common, key_file: Option<&Path>) -> Result<Access> {
     let settings = Settings::read(common)?;
     let key = match (key_file, &settings.api_key) {
-        (Some(file), _) => prompt::secret_from(file)?,
+        (Some(file), _) => {
+            warn_of_readers(file);
+            prompt::secret_from(file)?
+        }
         (None, Some(key)) => key.value.clone(),
         (None, None) => {
             return Err(Failure {
@@ -302,6 +305,18 @@ fn access(common: &Common, key_file: Option<&Path>) -> Result<Access> {
         server: settings.server.value,
         key,
     })
+}
+
+/// Whoever reads the key can pass for the agent.
+fn warn_of_readers(key_file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(key_file).map(|about| about.permissions().mode());
+    if key_file.as_os_str() != "-" && mode.is_ok_and(|mode| mode & 0o077 != 0) {
+        let file = key_file.display();
+        warn(&format!(
+            "{file} can be read by others on this machine: run `chmod 600 {file}`"
+        ));
+    }
 }
 
 /// From flags and standard input alone: what the person who started the server has in `~/.ml` is not the agent's business.

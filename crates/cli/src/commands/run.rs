@@ -80,7 +80,8 @@ fn submit(common: &Common, source: Source, with: &Submission, args: &[String], t
         };
         let detached = || format!("Experiment {id} goes on; come back to it with: ml logs -f {id}");
         let end = until_interrupted(within(timeout_ms, end, id), detached).await?;
-        if shown {
+        // What never ran has said nothing itself.
+        if shown || end.exit_code.is_none() {
             say(&ended_words(&end));
         }
         outcome(&end)

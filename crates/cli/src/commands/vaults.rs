@@ -13,7 +13,7 @@ use crate::args::Common;
 use crate::args::vaults::{Admin, Text, Vault as Command, Which};
 use crate::connect::{Connection, block_on};
 use crate::failure::{Failure, Result};
-use crate::output::{self, Column, Output, column, wide};
+use crate::output::{self, Column, Output, column, say, wide};
 use crate::prompt;
 
 const COLUMNS: &[Column<Vault>] = &[
@@ -213,6 +213,9 @@ fn read(file: &Path, format: Option<VaultFormat>) -> Result<(VaultFormat, String
 
 fn set(common: &Common, text: &Text, user: Option<String>, disabled: bool) -> Result<()> {
     let (format, text) = read(&text.file, text.format)?;
+    if text.trim().is_empty() {
+        return Err(Failure::wrong_usage("there is no text to save").hint("to do without a vault: `ml vault delete`"));
+    }
     let connection = Connection::open(common)?;
     block_on(async {
         let name = which(
@@ -232,12 +235,19 @@ fn set(common: &Common, text: &Text, user: Option<String>, disabled: bool) -> Re
                 text,
                 ..NewVault::default()
             };
+            let is_own = new.user.is_none();
             let made = connection
                 .client
                 .create_vault(&new)
                 .await
                 .map_err(|why| connection.explain(why))?;
-            return saved(common, &made, "Saved");
+            saved(common, &made, "Saved")?;
+            if is_own {
+                say(
+                    "It reaches your jobs on agents that run them as their owners: `ml agent list -o wide` shows which do.",
+                );
+            }
+            return Ok(());
         }
         // One whose key is gone cannot be shown, and still be written anew.
         let version = match there {

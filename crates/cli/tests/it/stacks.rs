@@ -14,7 +14,7 @@ fn a_stack_is_registered_used_shared_and_deleted_and_hidden_from_everybody_else(
         .ml("-u ana stack register fast --queue gpu --env CACHE=/srv/cache --env OWN=stack --artifact-store s3://models/vision")
         .done();
     let twice = place.ml("-u ana stack register FAST").failed(1);
-    assert!(twice.contains("fast"), "{twice}");
+    assert!(twice.contains("already a stack `FAST`"), "{twice}");
     let unknown = place.ml("-u ana stack register slow --queue gpx").failed(1);
     assert!(unknown.contains("there is no queue `gpx`"), "{unknown}");
     let described = place.ml("-u ana stack describe fast").done();
@@ -37,7 +37,7 @@ fn a_stack_is_registered_used_shared_and_deleted_and_hidden_from_everybody_else(
         let line = format!("-u {who} run code/s.sh --stack {stack} --env OWN=mine {more} -o id");
         place.ml(&line).done().trim().to_owned()
     };
-    let describe = |id: &str| place.ml(&format!("-u ana experiment describe {id}")).done();
+    let describe = |id: &str| place.ml(&format!("-u ana experiment describe {id} --json")).done();
     let waits = run("ana", "fast", "");
     let shown = describe(&waits);
     assert!(shown.contains("gpu") && shown.contains("fast"), "{shown}");
@@ -60,7 +60,7 @@ fn a_stack_is_registered_used_shared_and_deleted_and_hidden_from_everybody_else(
     assert!(describe(id.trim()).contains("other"));
 
     place.ml("-u ana stack share fast --user bob").done();
-    assert!(place.ml("-u bob stack list").done().contains("ana/fast"));
+    assert!(place.ml("-u bob stack list").done().contains("fast"));
     run("bob", "ana/fast", "");
     place.ml("-u bob stack edit ana/fast --description mine").failed(1);
     place.ml("-u ana stack unshare fast --user bob").done();

@@ -1,5 +1,6 @@
 //! `ml vault` and `ml admin rotate-key`, with the server's own agent running what vaults give.
 
+use crate::agents::eventually;
 use crate::place::{Place, mode};
 
 const SECRET: &str = "s3cr3t-fjord-quartz";
@@ -117,5 +118,92 @@ fn a_vault_is_edited_in_ones_editor_and_what_was_refused_is_kept() {
             .ml("-u admin vault show --reveal")
             .done()
             .contains("sdk.level = debug")
+    );
+}
+
+#[test]
+fn the_agent_beside_the_server_gives_owners_their_own_vaults_once_it_may_impersonate() {
+    let place = Place::served();
+    place.user("ana", "");
+    place.write("job/train.sh", "echo token=$TOKEN more=$MORE; env | grep ML_API_KEY");
+    place.write("own.yaml", &format!("environment: {{TOKEN: {SECRET}, MORE: abc}}\n"));
+    let said = place.ml("-u ana vault set -f own.yaml");
+    assert!(said.err.contains("run them as their owners"), "{said:?}");
+    place.ml("-u ana vault set -f /dev/null").failed(2);
+    assert!(run(&place).contains("token= more=\n"));
+    let allow = |may: bool| {
+        place
+            .ml(&format!(
+                "-u admin service-account edit built-in-agent --allow-impersonation {may}"
+            ))
+            .done();
+    };
+    allow(true);
+    let log = eventually("the agent runs jobs as their owners", || {
+        let log = run(&place);
+        log.contains("more=abc").then_some(log)
+    });
+    assert!(
+        log.contains("token=******** more=abc\n") && log.contains("ML_API_KEY=********\n"),
+        "{log}"
+    );
+    // A job that is stopped by its vault says so where it is waited for, too.
+    std::fs::rename(place.path("../data/vault.keys"), place.path("../kept.keys")).unwrap();
+    let refused = place.ml("-u ana vault set -f own.yaml").failed(1);
+    assert!(
+        refused.contains("vault_key_file") && !refused.contains("/data"),
+        "{refused}"
+    );
+    std::fs::rename(place.path("../kept.keys"), place.path("../data/vault.keys")).unwrap();
+    allow(false);
+    eventually("and no more", || run(&place).contains("token= more=\n").then_some(()));
+}
+
+#[test]
+fn what_is_enforced_stands_above_the_experiments_own_and_a_stale_version_is_told() {
+    let place = Place::served();
+    place.user("ana", "");
+    place.write("job/train.sh", "echo mode=$MODE own=$OWN");
+    place.write("house.conf", "environment { MODE = from-above }");
+    place.write("machine.conf", "environment { OWN = vault, MODE = vault }");
+    place
+        .ml("-u admin vault create house --organisation --enforced -f house.conf")
+        .done();
+    place
+        .ml("-u admin vault set --for built-in-agent -f machine.conf")
+        .done();
+    let line = "run -u ana job/train.sh --env MODE=mine --env OWN=mine --follow";
+    // Of the vault's six letters and more nothing stands in the log.
+    let log = place.ml(line).done();
+    assert!(log.contains("mode=******** own=mine\n"), "{log}");
+    let other = place.write("other.conf", "environment { MODE = other-value }");
+    let editor = format!(
+        "{} -u admin vault update house -f {} >&2; echo 'environment {{ MODE = third }}' > \"$1\"",
+        env!("CARGO_BIN_EXE_ml"),
+        other.display()
+    );
+    let editor = place.write("editor.sh", &editor);
+    let mut command = place.command(&["-u", "admin", "vault", "edit", "house"]);
+    let output = command
+        .env("VISUAL", format!("sh {}", editor.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("was changed meanwhile by admin"),
+        "{said}"
+    );
+    let kept = said
+        .split("is kept in ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let kept = kept.unwrap_or_default().trim_end_matches(['.', ',']).to_owned();
+    assert_eq!(mode(std::path::Path::new(&kept)), 0o600, "{said}");
+    let _ = std::fs::remove_file(&kept);
+    assert!(
+        place
+            .ml("-u admin vault show house --reveal")
+            .done()
+            .contains("other-value")
     );
 }

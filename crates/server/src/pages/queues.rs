@@ -348,14 +348,14 @@ async fn change(door: &SignedIn, form: &QueueForm) -> Result<Acted, Failure> {
             sharing::act(door, &form.act, given, format!("queue:{}", it.queue.name)).await?;
             return Ok(see(&it.queue).into());
         }
-        "to-front" | "to-back" | "move" => {
+        "first" | "last" | "move" => {
             let Json(it) = door.context.ask(routes::queues::show, &path, NoInput).await?;
             let to = match form.act.as_str() {
-                "to-front" => JobMove {
+                "first" => JobMove {
                     priority: Some(1),
                     queue: None,
                 },
-                "to-back" => JobMove {
+                "last" => JobMove {
                     priority: Some(99),
                     queue: None,
                 },

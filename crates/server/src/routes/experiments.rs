@@ -63,14 +63,21 @@ pub async fn create(
                 queue: Some(queue),
                 ..
             }),
-        ) => may_be_put(actor, Some(*queue), &format!("of stack {name}"), &granted.target).await?,
+        ) => may_be_put(actor, Some(*queue), "of the stack", &granted.target)
+            .await
+            .map_err(|failure| match failure.code {
+                "not_found" => Failure {
+                    message: format!("stack `{name}` names a queue that is not there for {}", actor.name()),
+                    ..failure
+                }
+                .hint("name another with --queue"),
+                _ => failure,
+            })?,
         (named, _) => queue_for(actor, named.as_deref(), &granted.target).await?,
     };
     let executor = stack.as_ref().map_or_else(Executor::default, |stack| stack.executor);
     if let Some(stack) = stack {
-        for (key, value) in stack.environment {
-            checked.env.entry(key).or_insert(value);
-        }
+        checked.stack_env = stack.environment;
         checked.whole["stack"] = serde_json::json!(stack.name);
         checked.stack = Some(stack.name);
     }

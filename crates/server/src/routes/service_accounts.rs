@@ -3,7 +3,7 @@
 use bailiwick_api::key::KeyKind;
 use bailiwick_api::names::{LABEL_MAX, check_text};
 use bailiwick_api::permission::permit;
-use bailiwick_api::tokens::{Credential, NewCredential, Token};
+use bailiwick_api::tokens::{Credential, Narrowed, NewCredential, Token};
 use bailiwick_api::users::{ChangeServiceAccount, NewServiceAccount, PrincipalKind, ServiceAccount, User};
 use bailiwick_api::{Page, Permission, TokenId};
 use bailiwick_store::credentials::{self, NewKey};
@@ -58,7 +58,10 @@ pub async fn create(
         expires_at,
         last_used_at: None,
         revoked_at: None,
-        narrowed: Default::default(),
+        narrowed: Narrowed {
+            permissions: (!queues.is_empty()).then(|| credentials::words(credentials::agents_part())),
+            workspaces: None,
+        },
     };
     let server = &door.context.shared.parts.public_url;
     Ok(Json(Credential::new(token, secret, server)))
@@ -132,12 +135,15 @@ pub async fn add_credential(
     must_cover(actor, Permission::ServiceAccountsUpdate, account.id).await?;
     must_not_outlive(actor, account.id, expires).await?;
     let (secret, hash) = secret(KeyKind::Api);
+    // An account that was made to serve queues does that alone, with each of its keys.
+    let for_agents = actor.picture().world().principal(account.id);
+    let for_agents = for_agents.is_some_and(|account| account.own_roles_only);
     let key = NewKey {
         owner: account.id,
         hash: &hash,
         label: &new.label,
         expires,
-        permissions: None,
+        permissions: for_agents.then(credentials::agents_part),
         workspaces: None,
     };
     let token = credentials::create_key(&door.granted, &key).await?;

@@ -393,14 +393,15 @@ pub(super) async fn fresh_user(context: &crate::access::Context, id: PrincipalId
     Ok(principals::get_changed(&actor, id).await?)
 }
 
-/// One's own display name and e-mail address with `me:update`; all else, and others, with `users:update`.
+/// One's own display name with `me:update`; all else, and others, with `users:update`. An address, too: nobody is to claim another's, to which his links would go.
 pub async fn change(door: Asked<permit::UsersUpdate>, Json(change): Json<ChangeUser>) -> Result<Json<User>, Failure> {
     let actor = &door.actor;
     let user = principals::get(actor, door.context.path("user")).await?;
     if user.kind != PrincipalKind::User {
         return Err(Failure::not_found("user", &user.name));
     }
-    let only_own = change.name.is_none() && change.remote.is_none() && change.active.is_none();
+    let no_address = change.email.as_deref().is_none_or(str::is_empty);
+    let only_own = change.name.is_none() && change.remote.is_none() && change.active.is_none() && no_address;
     let own = Target::owned_by(actor.id);
     let outcome = if only_own && user.id == actor.id && actor.may(Permission::MeUpdate, &own).is_some() {
         let granted: Granted<permit::MeUpdate> = require(actor, own, "user", &user.name, None).await?;
@@ -509,7 +510,15 @@ pub async fn link(door: Allowed<permit::UsersUpdate, Installation>, _: Json<Done
     if user.kind != PrincipalKind::User || !matches!(user.state, UserState::Pending | UserState::Active) {
         return Err(Failure::conflict(
             "conflict",
-            format!("`{}` cannot sign in by a link: {}", user.name, user.state.name()),
+            match user.kind {
+                PrincipalKind::User => format!("`{}` cannot sign in by a link: {}", user.name, user.state.name()),
+                PrincipalKind::Service => {
+                    format!(
+                        "`{}` is a service account, which never signs in; it works with keys",
+                        user.name
+                    )
+                }
+            },
         ));
     }
     must_cover(&door.granted.actor, Permission::UsersUpdate, user.id).await?;

@@ -801,17 +801,34 @@ fn an_agent_without_the_right_is_told_which_queue_and_what_to_ask_for_and_its_ke
         let given = world.admin.post("/api/v1/assignments", give.clone()).await;
         assert_eq!(given.status, 200, "{}", given.text);
         assert_eq!(machine.post("/api/v1/agents", words).await.status, 200);
-        // All that it holds; what each route says to such a key stands in the matrix.
-        let all = machine.post("/api/v1/access/what-can", json!({})).await;
-        assert_eq!(all.status, 200, "{}", all.text);
-        for (word, held) in [
-            ("queues:serve", true),
-            ("queues:submit", false),
-            ("agents:", false),
-            ("experiments:", false),
-        ] {
-            assert_eq!(all.text.contains(word), held, "{word} in {}", all.text);
+        // What each route says to such a key stands in the matrix: this is what everybody else may ask for.
+        let more = json!({"label": "another"});
+        let more = world
+            .admin
+            .post("/api/v1/service-accounts/machine/credentials", more)
+            .await;
+        let second =
+            crate::world::Person::of(&world.admin.client, "machine", more.json()["secret"].as_str().unwrap()).await;
+        let asks = json!({"role": "Editor", "on": "workspace:default", "lifetime_ms": 60_000, "why": "x"});
+        for key in [&machine, &second] {
+            for path in [
+                "/api/v1/users",
+                "/api/v1/roles",
+                "/api/v1/groups",
+                "/api/v1/queues",
+                "/api/v1/experiments",
+            ] {
+                let refused = key.get(path).await;
+                assert_eq!(refused.status, 403, "{path}");
+                assert!(
+                    refused.text.contains("serves queues, and does nothing else"),
+                    "{}",
+                    refused.text
+                );
+            }
+            assert_eq!(key.post("/api/v1/access/requests", asks.clone()).await.status, 403);
         }
+        assert_eq!(machine.get("/api/v1/me").await.status, 200);
         // Taken away while a poll waits: that poll says so. Given back, the next one is answered.
         let hand = crate::world::Hand::register(machine.client.clone(), "m", 1, &made.secret).await;
         let waiter = hand.clone();
@@ -884,9 +901,45 @@ fn an_agent_that_may_not_serve_one_of_its_queues_any_more_gets_work_from_the_oth
             .post("/api/v1/agents", words(&["elsewhere", "default", "third"]))
             .await;
         assert!(more.status == 404 && more.text.contains("third"), "{}", more.text);
-        // Without any it is refused as ever.
+        // Without any it brings to its end what runs, and is refused as ever when that is over.
+        let fence = given["start"][0]["fence"].clone();
+        let job = format!(
+            "/api/v1/agents/{}/jobs/{}/report",
+            known.json()["agent"],
+            given["start"][0]["job"]
+        );
+        let started = json!({"fence": fence, "happened": "started", "at": world.now()});
+        let started = machine.post(&job, started).await;
+        assert_eq!(started.status, 200, "{}", started.text);
         let taken = world.admin.post("/api/v1/assignments/remove", take("default")).await;
         assert_eq!(taken.status, 200, "{}", taken.text);
+        let mut busy = wait(0);
+        busy["held"] = json!([{"job": given["start"][0]["job"], "fence": fence, "stopping": false}]);
+        let waits = world.admin.submit("two").await;
+        let polled = machine.post(&poll, busy).await;
+        assert_eq!(polled.status, 200, "{}", polled.text);
+        let polled = polled.json();
+        assert!(
+            polled["not_served"]["default"].is_string() && polled["start"] == json!([]) && polled["drop"] == json!([]),
+            "{polled}"
+        );
+        let shown = world.admin.client.agent("m").await.unwrap();
+        assert_eq!(shown.state, "refused");
+        let why = world
+            .admin
+            .client
+            .experiment(&waits.id.to_string())
+            .await
+            .unwrap()
+            .experiment
+            .cause;
+        assert!(
+            why.contains("no agent that is up and takes work serves queue `default`"),
+            "{why}"
+        );
+        let ended = json!({"fence": fence, "happened": "ended", "at": world.now(), "exit_code": 0, "lost": false});
+        let ended = machine.post(&job, ended).await;
+        assert_eq!(ended.status, 200, "{}", ended.text);
         assert_eq!(machine.post(&poll, wait(0)).await.status, 404);
         assert_eq!(machine.post("/api/v1/agents", both).await.status, 404);
     });

@@ -251,7 +251,7 @@ fn in_mode_basic_there_are_owners_and_administrators_and_no_roles() {
             let submitted = account
                 .post("/api/v1/experiments", json!({"config": {"entrypoint": "true"}}))
                 .await;
-            assert_eq!(submitted.status, 404, "and see nothing else");
+            assert_eq!(submitted.status, 403, "and do nothing else");
             assert_eq!(ana.post("/api/v1/experiments/one/cancel", json!({})).await.status, 200);
         },
     );

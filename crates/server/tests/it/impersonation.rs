@@ -206,6 +206,29 @@ fn withdrawing_the_permission_ends_the_tokens_and_gives_no_more_work() {
         );
         allow(&world, "machine", true).await;
         assert_eq!(agent.take(1).await.len(), 1);
+        assert_eq!(
+            job.get("/api/v1/me").await.status,
+            401,
+            "what has ended does not come back"
+        );
+    });
+}
+
+#[test]
+fn a_token_that_ended_with_the_permission_stays_ended_while_its_job_runs_on() {
+    on_both(|world| async move {
+        let ana = world.person("ana").await;
+        let one = ana.submit("one").await;
+        let agent = impersonating(&world).await;
+        let lease = agent.take(1).await.remove(0);
+        agent.started(held(&lease)).await.unwrap();
+        let job = job(&world, &lease.token);
+        let own = format!("/api/v1/experiments/{}", one.id);
+        assert_eq!(job.get(&own).await.status, 200);
+        allow(&world, "machine", false).await;
+        allow(&world, "machine", true).await;
+        assert_eq!(job.get(&own).await.status, 401);
+        agent.ended(held(&lease), 0).await.unwrap();
     });
 }
 

@@ -176,8 +176,12 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// The secret of the link that a mail holds.
+/// The secret of the link that a mail holds, whose head says how its lines are to be read.
 fn token(mail: &str) -> String {
+    let (head, _) = mail.split_once("\r\n\r\n").expect("a head and a body");
+    for part in ["MIME-Version: 1.0", "Message-ID: <", "Content-Transfer-Encoding: "] {
+        assert!(head.contains(part), "{part} in {head}");
+    }
     let plain = mail.replace("=\r\n", "").replace("=3D", "=");
     let rest = plain
         .split("/activate#")
@@ -451,7 +455,15 @@ fn an_address_is_one_and_is_changed_by_its_owner_or_by_who_may_do_all_that_he_ma
             email: Some(email.into()),
             ..ChangeUser::default()
         };
-        let own = ana.client.change_user("ana", &email("ana@example.org")).await.unwrap();
+        // Nobody says himself which address is his: he could claim another's.
+        let claimed = ana.client.change_user("ana", &email("newcomer@example.org")).await;
+        assert_eq!(claimed.unwrap_err().status(), Some(403));
+        let own = world
+            .admin
+            .client
+            .change_user("ana", &email("ana@example.org"))
+            .await
+            .unwrap();
         assert_eq!(own.email.as_deref(), Some("ana@example.org"));
         assert_eq!(
             lead.client.user("ana").await.unwrap().email,
@@ -464,13 +476,15 @@ fn an_address_is_one_and_is_changed_by_its_owner_or_by_who_may_do_all_that_he_ma
                 .await
                 .is_err()
         );
-        let taken = lead
+        let taken = world
+            .admin
             .client
             .change_user("lead", &email("Ana@example.org"))
             .await
             .unwrap_err();
         assert!(
-            taken.to_string().contains("already a user with the e-mail address"),
+            taken.to_string().contains("already a user with the e-mail address")
+                && taken.to_string().contains("(letter case does not matter): ana"),
             "{taken}"
         );
         // Who may change users, and not all that an administrator may, does not get his links sent elsewhere.

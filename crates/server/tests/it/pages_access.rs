@@ -580,14 +580,14 @@ fn a_queue_is_made_changed_shared_drained_and_deleted_by_forms() {
 
         let config = json!({"name": "mine", "entrypoint": "true", "resources": {"queue": "gpu"}});
         let number = ana.submit_config(config).await.id.to_string();
-        has(&hers.get(&made).await.page(), &["1 waiting", "value=\"to-front\""]);
+        has(&hers.get(&made).await.page(), &["1 waiting", "value=\"first\""]);
         let hidden = ben.get("/api/v1/queues").await;
         lacks(&hidden.text, &["gpu"]);
-        hers.post(&made, &[("act", "to-front"), ("experiment", &number)])
+        hers.post(&made, &[("act", "first"), ("experiment", &number)])
             .await
             .leads();
         assert_eq!(ana.client.experiment(&number).await.unwrap().experiment.priority, 1);
-        hers.post(&made, &[("act", "to-back"), ("experiment", &number)])
+        hers.post(&made, &[("act", "last"), ("experiment", &number)])
             .await
             .leads();
         assert_eq!(ana.client.experiment(&number).await.unwrap().experiment.priority, 99);
@@ -595,7 +595,7 @@ fn a_queue_is_made_changed_shared_drained_and_deleted_by_forms() {
         let config = json!({"name": "his", "entrypoint": "true"});
         let other = ben.submit_config(config).await.id.to_string();
         assert_eq!(
-            hers.post(&made, &[("act", "to-front"), ("experiment", &other)])
+            hers.post(&made, &[("act", "first"), ("experiment", &other)])
                 .await
                 .status,
             404

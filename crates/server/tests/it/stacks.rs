@@ -167,6 +167,9 @@ fn what_a_stack_cannot_be_is_refused_with_the_reason() {
             json!({"name": "x", "artifact_store": "file://relative/path"}),
             json!({"name": "x", "artifact_store": "s3://key:secret@bucket"}),
             json!({"name": "x", "environment": {"A=B": "1"}}),
+            json!({"name": "x", "environment": {"LD_PRELOAD": "/tmp/x.so"}}),
+            json!({"name": "x", "environment": {"ML_API_KEY": "x"}}),
+            json!({"name": "x", "environment": {"CUDA_VISIBLE_DEVICES": "7"}}),
             json!({"name": "x", "environment": {"A": "x".repeat(70_000)}}),
             json!({"name": "x", "description": "d".repeat(5000)}),
             json!({"name": "x", "colour": "red"}),
@@ -227,7 +230,10 @@ fn a_submission_takes_queue_and_environment_of_its_stack_and_keeps_them() {
         assert_eq!(run(&ben, "ana/slow", json!({})).await.status, 404);
         let agent = world.agent_of("m1", 4, &["gpu"]).await;
         let leases = agent.take(4).await;
-        let env = |at: usize, key: &str| leases[at].env.get(key).cloned().unwrap_or_default();
+        let env = |at: usize, key: &str| {
+            let (own, below) = (&leases[at].env, &leases[at].vault.env);
+            own.get(key).or(below.get(key)).cloned().unwrap_or_default()
+        };
         assert_eq!(leases.len(), 2);
         assert_eq!((env(0, "A").as_str(), env(0, "B").as_str()), ("stack", "mine"));
         assert_eq!(env(1, "A"), "later");

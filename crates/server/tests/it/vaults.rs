@@ -568,7 +568,7 @@ fn a_vault_that_cannot_be_read_or_applied_stops_the_job_with_a_reason() {
         let found = ana.client.experiment(&two.id.to_string()).await.unwrap().experiment;
         assert_eq!(found.state, State::Error);
         assert!(
-            found.cause.contains("vault.keys") && found.cause.contains("cannot be read"),
+            found.cause.contains("vault_key_file") && found.cause.contains("cannot be read"),
             "{}",
             found.cause
         );
