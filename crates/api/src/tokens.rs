@@ -114,7 +114,8 @@ impl Credential {
     }
 }
 
-/// `clearml-init` and `clearml-agent init` read up to the first line that is a closing brace alone, and want exactly these two names among the credentials.
+/// `clearml-init` and `clearml-agent init` read up to the first line that is a closing brace alone, and want exactly these two names among the credentials, and
+/// three addresses that differ.
 fn clearml_section(token: &Token, secret: &str, server: &str) -> String {
     let label = match token.label.as_str() {
         "" => String::new(),
@@ -122,7 +123,7 @@ fn clearml_section(token: &Token, secret: &str, server: &str) -> String {
     };
     let access_key = access_key(token.id);
     format!(
-        "api {{\n  web_server: {server}\n  api_server: {server}\n  files_server: {server}\n{label}  credentials {{\n    \"access_key\" = \"{access_key}\"\n    \"secret_key\" = \"{secret}\"\n  }}\n}}\n"
+        "api {{\n  web_server: {server}\n  api_server: {server}/api\n  files_server: {server}/files\n{label}  credentials {{\n    \"access_key\" = \"{access_key}\"\n    \"secret_key\" = \"{secret}\"\n  }}\n}}\n"
     )
 }
 
@@ -153,8 +154,8 @@ mod tests {
             made.clearml,
             r#"api {
   web_server: https://ml.example.com/base
-  api_server: https://ml.example.com/base
-  files_server: https://ml.example.com/base
+  api_server: https://ml.example.com/base/api
+  files_server: https://ml.example.com/base/files
   # rack 4
   credentials {
     "access_key" = "BAILIWICK000000000000000000042"

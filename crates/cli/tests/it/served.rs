@@ -261,7 +261,7 @@ fn a_service_account_is_edited_and_gets_keys_for_ours_and_for_clearml() {
     let lines: Vec<&str> = section.lines().collect();
     assert_eq!((lines[0], lines[lines.len() - 1]), ("api {", "}"), "{section}");
     assert!(
-        section.contains(&format!("  api_server: {}\n", place.url())),
+        section.contains(&format!("  api_server: {}/api\n", place.url())),
         "{section}"
     );
     assert!(section.contains("    \"secret_key\" = \"ml_"), "{section}");

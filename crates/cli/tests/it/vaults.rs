@@ -197,7 +197,7 @@ fn what_is_enforced_stands_above_the_experiments_own_and_a_stale_version_is_told
         .split("is kept in ")
         .nth(1)
         .and_then(|rest| rest.split_whitespace().next());
-    let kept = kept.unwrap_or_default().trim_end_matches(['.', ',']).to_owned();
+    let kept = kept.unwrap_or_default().trim_end_matches(['.', ',', ':']).to_owned();
     assert_eq!(mode(std::path::Path::new(&kept)), 0o600, "{said}");
     let _ = std::fs::remove_file(&kept);
     assert!(
