@@ -101,7 +101,8 @@ impl Mask {
         if covered > 0 {
             let met = ranges.iter().take_while(|range| range.start < covered).count();
             let end = ranges[..met].iter().map(|range| range.end).max().unwrap_or(covered);
-            ranges.splice(..met, [0..end.max(covered)]);
+            let whole = 0..end.max(covered);
+            ranges.splice(..met, std::iter::once(whole));
         }
         ranges
     }
