@@ -82,7 +82,7 @@ impl World {
     ) -> Option<Option<Basis>> {
         // First, since nothing else waits for it: the reads of memory go on at the same time.
         let shared = target.object.filter(|(kind, id)| self.is_shared(*kind, *id));
-        let head = *self.heads.get(who.0)?;
+        let head = self.heads.get(who.0)?;
         let now = now.max(self.latest);
         if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
             return None;
@@ -94,7 +94,7 @@ impl World {
         let workspace = workspace.unwrap_or(GLOBAL);
         let mut bits = globally(SetId::from(head.global))?
             | globally(self.of_users.global)?
-            | below(self.rows.get_narrow(head.row, workspace))?;
+            | below(self.rows.get_narrow(head.row.row(), workspace))?;
         if self.users_at & filter(workspace) != 0 {
             bits |= below(self.rows.get(self.of_users.row, workspace))?;
         }

@@ -1449,3 +1449,24 @@ fn shows(visible: &Visible, target: &Target, who: PrincipalId) -> bool {
                     || visible.own_projects.contains(&project)
                     || visible.own_objects.contains(&id))))
 }
+
+#[test]
+fn a_row_that_is_long_wide_or_far_away_has_no_short_form() {
+    use crate::flat::{Row, Rows, Short, key};
+
+    let mut rows = Rows::default();
+    let many = |count: i64, from: i64| -> Vec<_> {
+        let keys = (0..count).filter_map(|at| key(Scope::Workspace(WorkspaceId(from + at))));
+        keys.map(|key| (key, 1)).collect()
+    };
+    for (row, is_short) in [
+        (rows.make(&many(40, 1)), true),
+        (rows.make(&many(5_000, 1)), false),
+        (rows.make(&many(3, 1 << 21)), false),
+    ] {
+        let row = row.expect("there is room");
+        assert_eq!(row.short().is_some(), is_short);
+        assert_eq!(row.short().map(Short::row), is_short.then_some(row));
+    }
+    assert_eq!(Row::default().short().map(Short::row), Some(Row::default()));
+}

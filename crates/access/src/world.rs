@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, Rows, SetId, Sets, filter, key};
+use crate::flat::{
+    GLOBAL, Head, Heads, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, Rows, SetId, Sets, filter, key,
+};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
 /// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
@@ -24,7 +26,7 @@ pub struct World {
     pub(crate) mode: AccessMode,
     pub(crate) users: GroupId,
     /// Each says in short what stands in `flat`.
-    pub(crate) heads: Paged<Head>,
+    pub(crate) heads: Heads,
     pub(crate) flat: Paged<Flat>,
     pub(crate) rows: Rows,
     pub(crate) sets: Sets,
@@ -177,7 +179,7 @@ impl World {
         let mut world = World {
             mode,
             users,
-            heads: Paged::default(),
+            heads: Heads::default(),
             flat: Paged::default(),
             rows: Rows::default(),
             sets: Sets::new(),
@@ -619,8 +621,8 @@ impl World {
 
     /// To be called after each change of what `Flat` says of somebody.
     fn show(&mut self, who: PrincipalId) {
-        if let (Some(flat), Some(head)) = (self.flat.get(who.0), self.heads.make(who.0)) {
-            *head = flat.head();
+        if let Some(flat) = self.flat.get(who.0) {
+            self.heads.set(who.0, flat.head());
         }
     }
 
@@ -856,14 +858,11 @@ impl Flat {
         let usual = self.state == State::Active
             && self.of_users == OfUsers::Everything
             && self.until != STALE
-            && !self.has_projects
-            && !self.row.is_wide();
-        Head {
-            row: self.row,
-            global: u16::try_from(self.global)
-                .ok()
-                .filter(|_| usual)
-                .unwrap_or(Head::UNUSUAL),
+            && !self.has_projects;
+        // A wide row has no short form.
+        match (u16::try_from(self.global), self.row.short()) {
+            (Ok(global), Some(row)) if usual => Head { row, global },
+            _ => Head::default(),
         }
     }
 }
@@ -883,13 +882,11 @@ fn put(flat: &mut Flat, rows: &mut Rows, key: Key, set: Option<SetId>, until: i6
 }
 
 /// Makes rows stale, and sees to it that they are rebuilt.
-fn mark(heads: &mut Paged<Head>, flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
+fn mark(heads: &mut Heads, flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
     for id in who {
         if let Some(flat) = flat.get_mut(id.0) {
             flat.until = STALE;
-            if let Some(head) = heads.get_mut(id.0) {
-                *head = flat.head();
-            }
+            heads.set(id.0, flat.head());
             if !std::mem::replace(&mut flat.queued, true) {
                 stale.push_back(*id);
             }
@@ -932,7 +929,7 @@ impl Expiries {
 impl World {
     pub(crate) fn heads_agree(&self) -> bool {
         self.flat.iter().all(|(id, flat)| {
-            let head = self.heads.get(id).copied().unwrap_or_default();
+            let head = self.heads.get(id).unwrap_or_default();
             head == flat.head()
         })
     }
