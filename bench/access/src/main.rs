@@ -97,7 +97,7 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
         loops[2].push(in_a_loop(count, 1.0, |_| own_loads.next()));
         loops[3].push(in_a_loop(count, 0.3, |_| ours.only_lock()));
         loops[4].push(in_a_loop(count, 1.5, |at| {
-            ours.decide(&packed[at].request());
+            black_box(ours.decide(&packed[at].request()));
         }));
     }
     let [empty_ns, load_ns, own_load_ns, lock_ns, ours_ns] = loops.map(|mut times| median(&mut times));
@@ -127,7 +127,7 @@ fn measure(world: &World, clock: &Clock, alone: bool, verdicts: &mut Verdicts) {
             singly,
             |at| packed[(from + at) % count].request(),
             |request| {
-                ours.decide(&request);
+                black_box(ours.decide(&request));
             },
         )
     });

@@ -10,6 +10,18 @@ use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, SetId, filter, 
 use crate::world::{Flat, OfUsers, State};
 use crate::{Basis, Job, Narrowing, ObjectKind, Scope, Target, World};
 
+/// A usual question, as far as it does not matter where.
+struct Usual {
+    who: PrincipalId,
+    permission: Permission,
+    owned: bool,
+    /// The object, if anything is assigned on it.
+    shared: Option<(ObjectKind, i64)>,
+    global: SetId,
+    /// µs since 1970.
+    now: i64,
+}
+
 impl World {
     /// Whether `who` may do this to `target` at `now` (µs since 1970). Where several assignments allow it and one is not administrative, the use is not
     /// administrative, so that only real uses of administrative rights count as such.
@@ -80,33 +92,51 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Option<Basis>> {
-        // First, since nothing else waits for it: the reads of memory go on at the same time.
-        let shared = target.object.filter(|(kind, id)| self.is_shared(*kind, *id));
-        let head = self.heads.get(who.0)?;
+        // First, since it takes the longest, and before it is known that it is there: the processor goes on with the rest meanwhile.
+        let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
+        let workspace = workspace.unwrap_or(GLOBAL);
+        let at_home = self.rows.at_home(who.0, workspace);
+        let head = *self.heads.get(who.0)?;
         let now = now.max(self.latest);
         if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
             return None;
         }
-        let (at, shift) = (permission as usize / 2, permission as u32 % 2 * 4);
+        let usual = Usual {
+            who,
+            permission,
+            owned: target.owner == Some(who),
+            shared: target.object.filter(|(kind, id)| self.is_shared(*kind, *id)),
+            global: head.global(),
+            now,
+        };
+        if !head.is_elsewhere() && self.users_at & filter(workspace) == 0 {
+            return self.decide_sets(&usual, at_home, 0);
+        }
+        self.decide_elsewhere(&usual, workspace)
+    }
+
+    /// The same for a row that is not at home, or where `Users` may hold something.
+    #[inline(never)]
+    fn decide_elsewhere(&self, usual: &Usual, workspace: Key) -> Option<Option<Basis>> {
+        let of_row = self.rows.get(self.flat.get(usual.who.0)?.row, workspace);
+        self.decide_sets(usual, of_row, self.rows.get(self.of_users.row, workspace))
+    }
+
+    /// The answer from the sets held at the workspace.
+    #[inline(always)]
+    fn decide_sets(&self, usual: &Usual, of_row: SetId, of_users: SetId) -> Option<Option<Basis>> {
+        let (at, shift) = (usual.permission as usize / 2, usual.permission as u32 % 2 * 4);
         let globally = |set: SetId| Some(self.sets.nibbles(set)?.globally[at]);
         let below = |set: SetId| Some(self.sets.nibbles(set)?.below[at]);
-        let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
-        let workspace = workspace.unwrap_or(GLOBAL);
-        let mut bits = globally(SetId::from(head.global))?
-            | globally(self.of_users.global)?
-            | below(self.rows.get_narrow(head.row.row(), workspace))?;
-        if self.users_at & filter(workspace) != 0 {
-            bits |= below(self.rows.get(self.of_users.row, workspace))?;
-        }
-        let owned = target.owner == Some(who);
-        let bits = bits >> shift & if owned { 0b1111 } else { 0b0101 };
+        let bits = globally(usual.global)? | globally(self.of_users.global)? | below(of_users)? | below(of_row)?;
+        let bits = bits >> shift & if usual.owned { 0b1111 } else { 0b0101 };
         let basis = (bits != 0).then_some(Basis {
             administrative: bits & 0b0011 == 0,
         });
-        match shared {
+        match usual.shared {
             Some(object) if bits & 0b0011 == 0 => {
-                let asked = Asked::new(permission, owned);
-                Some(self.decide_shared(basis, who, object, permission, asked, now))
+                let asked = Asked::new(usual.permission, usual.owned);
+                Some(self.decide_shared(basis, usual.who, object, usual.permission, asked, usual.now))
             }
             _ => Some(basis),
         }
@@ -210,6 +240,9 @@ impl World {
 
     #[inline(never)]
     fn at_object(&self, who: PrincipalId, kind: ObjectKind, id: i64, asked: Asked, now: i64) -> Given {
+        if let Some(set) = self.held_on(who, kind, id) {
+            return self.sets.masks(set).give(asked);
+        }
         let mut given = Given::default();
         self.walk_object(who, kind, id, now, |masks| given = given.or(masks.give(asked)));
         given

@@ -6,14 +6,14 @@
 use std::collections::BTreeMap;
 
 use bailiwick_api::permission::PermissionScope;
-use bailiwick_api::{AssignmentId, Permission, PermissionSet, ProjectId, RoleId, WorkspaceId};
+use bailiwick_api::{AssignmentId, Permission, PermissionSet, PrincipalId, ProjectId, RoleId, WorkspaceId};
 
+use crate::rows::Row;
 use crate::{Assignment, Holder, ObjectKind, Role, Scope};
 
 /// Ids come from a database's counters and start at 1. A scope, principal, group or assignment with an id beyond this, or below zero, holds nothing.
-const ID_BITS: u32 = 31;
-const SET_BITS: u32 = 20;
-const SET_MASK: u64 = (1 << SET_BITS) - 1;
+pub(crate) const ID_BITS: u32 = 31;
+pub(crate) const SET_BITS: u32 = 20;
 
 /// A scope as a number that orders as [`Scope`] does; 0 is the global one.
 pub(crate) type Key = u64;
@@ -60,318 +60,40 @@ pub(crate) fn filter(key: Key) -> u64 {
     1 << (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
-/// What each decision begins with.
+/// What most decisions begin with, in two bytes for each principal, of which many stay in the processor's nearer cache: the set held at global scope, and
+/// whether the row is at home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) row: Short,
-    /// What is held at global scope; [`Head::UNUSUAL`] where more than row and set is to be looked at.
-    pub(crate) global: u16,
-}
+pub(crate) struct Head(u16);
 
 impl Head {
-    /// No set with this number has [`Nibbles`].
-    pub(crate) const UNUSUAL: u16 = u16::MAX;
+    const ELSEWHERE: u16 = 1 << 15;
+
+    /// More is to be looked at than set and row: no set with this number has [`Nibbles`].
+    pub(crate) const UNUSUAL: Head = Head(u16::MAX);
+
+    pub(crate) fn new(global: SetId, row: Row) -> Head {
+        let elsewhere = if row.is_elsewhere() { Head::ELSEWHERE } else { 0 };
+        match u16::try_from(global) {
+            Ok(global) if global < Head::ELSEWHERE => Head(global | elsewhere),
+            _ => Head::UNUSUAL,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn global(self) -> SetId {
+        SetId::from(self.0 & !Head::ELSEWHERE)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_elsewhere(self) -> bool {
+        self.0 & Head::ELSEWHERE != 0
+    }
 }
 
 /// Of somebody who is not known.
 impl Default for Head {
     fn default() -> Head {
-        Head {
-            row: Short::default(),
-            global: Head::UNUSUAL,
-        }
-    }
-}
-
-/// The head of each principal. Its parts lie apart: only the row's place has to be there before the row can be read, and four bytes of each of many principals stay
-/// in the processor's nearer cache.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Heads {
-    rows: Paged<Short>,
-    /// With every bit turned, so that what was never written is unusual.
-    globals: Paged<u16>,
-}
-
-impl Heads {
-    #[inline(always)]
-    pub(crate) fn get(&self, id: i64) -> Option<Head> {
-        Some(Head {
-            row: *self.rows.get(id)?,
-            global: !*self.globals.get(id)?,
-        })
-    }
-
-    pub(crate) fn set(&mut self, id: i64, head: Head) {
-        if let (Some(row), Some(global)) = (self.rows.make(id), self.globals.make(id)) {
-            (*row, *global) = (head.row, !head.global);
-        }
-    }
-}
-
-/// A narrow row of at most 255 lines among the first 16 million, as nearly all are: the place above eight bits of length.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Short(u32);
-
-impl Short {
-    #[inline(always)]
-    pub(crate) fn row(self) -> Row {
-        Row {
-            at: self.0 >> 8,
-            lines: self.0 as u16 & 0xff,
-        }
-    }
-}
-
-/// Workspaces and projects → sets of roles: so many lines of [`Rows`]. A key stands in the one line that it falls on, so that looking is one read of
-/// memory without a loop.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(Rust, packed(2))]
-pub(crate) struct Row {
-    at: u32,
-    /// With [`WIDE`] where its slots have 64 bits.
-    lines: u16,
-}
-
-const WIDE: u16 = 1 << 15;
-
-impl Row {
-    pub(crate) fn short(self) -> Option<Short> {
-        let lines = u8::try_from(self.lines).ok()?;
-        (self.at < 1 << 24).then_some(Short(self.at << 8 | u32::from(lines)))
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.lines == 0
-    }
-
-    /// Something in it does not fit into 32 bits.
-    pub(crate) fn is_wide(self) -> bool {
-        self.lines & WIDE != 0
-    }
-
-    fn lines(self) -> u16 {
-        self.lines & !WIDE
-    }
-
-    /// Multiplying spreads ids that follow each other; a second one brings the product into the length.
-    #[inline(always)]
-    fn place(lines: u16, key: Key) -> usize {
-        let spread = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        ((spread * u64::from(lines)) >> 32) as usize
-    }
-
-    fn slots_in_a_line(self) -> usize {
-        if self.is_wide() { HALVES / 2 } else { HALVES }
-    }
-}
-
-/// A cache line: sixteen slots of 20 bits of a workspace's id and 12 bits of set, or, in a wide row, eight of 44 bits of key and 20 bits of set (low half first).
-/// An empty slot is 0.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
-struct Line([u32; HALVES]);
-
-const HALVES: usize = 16;
-const NARROW_ID_BITS: u32 = 20;
-const NARROW_SET_BITS: u32 = 32 - NARROW_ID_BITS;
-const NARROW_SET_MASK: u32 = (1 << NARROW_SET_BITS) - 1;
-
-/// What stands in the upper bits of a narrow slot for this workspace; more than fits there for a project and for what has too high an id.
-#[inline(always)]
-fn narrow_id(key: Key) -> u32 {
-    key as u32 ^ 1 << ID_BITS
-}
-
-fn fits_narrow(key: Key, set: SetId) -> bool {
-    narrow_id(key) < 1 << NARROW_ID_BITS && set <= NARROW_SET_MASK
-}
-
-impl Line {
-    fn slot(&self, wide: bool, at: usize) -> (Key, SetId) {
-        if wide {
-            let slot = u64::from(self.0[at * 2]) | u64::from(self.0[at * 2 + 1]) << 32;
-            return (slot >> SET_BITS, (slot & SET_MASK) as SetId);
-        }
-        let slot = self.0[at];
-        if slot == 0 {
-            return (GLOBAL, 0);
-        }
-        (
-            1 << ID_BITS | u64::from(slot >> NARROW_SET_BITS),
-            slot & NARROW_SET_MASK,
-        )
-    }
-
-    fn put(&mut self, wide: bool, at: usize, key: Key, set: SetId) {
-        if wide {
-            let slot = key << SET_BITS | u64::from(set);
-            (self.0[at * 2], self.0[at * 2 + 1]) = (slot as u32, (slot >> 32) as u32);
-        } else {
-            self.0[at] = narrow_id(key) << NARROW_SET_BITS | set;
-        }
-    }
-
-    fn clear(&mut self, wide: bool, at: usize) {
-        if wide {
-            self.0[at * 2..at * 2 + 2].fill(0);
-        } else {
-            self.0[at] = 0;
-        }
-    }
-}
-
-/// The lines of all rows, in pages: growing moves nothing. Line 0 stays empty: it is where an empty row looks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
-    pages: Vec<Box<[Line; LINES_IN_A_PAGE]>>,
-    /// The first line that never was in a row.
-    fresh: usize,
-    /// Rows that were given back, by how many lines they have.
-    free: BTreeMap<u16, Vec<u32>>,
-}
-
-/// Also the length of the longest row: who holds something at more scopes is decided by the slow walk.
-const LINES_IN_A_PAGE: usize = 4096;
-
-impl Rows {
-    /// A row of these, or nothing if no reasonable length holds them all.
-    pub(crate) fn make(&mut self, entries: &[(Key, SetId)]) -> Option<Row> {
-        if entries.is_empty() {
-            return Some(Row::default());
-        }
-        let wide = if entries.iter().all(|(key, set)| fits_narrow(*key, *set)) {
-            0
-        } else {
-            WIDE
-        };
-        let slots = Row { at: 0, lines: wide }.slots_in_a_line();
-        let mut lines = entries.len() / (slots * 3 / 4) + 1;
-        while lines <= (entries.len() * 8).min(LINES_IN_A_PAGE) {
-            let mut used = vec![0_usize; lines];
-            let places = entries.iter().map(|(key, _)| Row::place(lines as u16, *key));
-            places.for_each(|place| used[place] += 1);
-            if used.iter().all(|used| *used <= slots) {
-                let row = Row {
-                    at: self.take(lines as u16)?,
-                    lines: lines as u16 | wide,
-                };
-                entries.iter().for_each(|(key, set)| {
-                    self.put(row, *key, *set);
-                });
-                return Some(row);
-            }
-            lines += lines / 8 + 1;
-        }
-        None
-    }
-
-    fn take(&mut self, lines: u16) -> Option<u32> {
-        if let Some(at) = self.free.get_mut(&lines).and_then(Vec::pop) {
-            self.lines(at, lines).fill(Line::default());
-            return Some(at);
-        }
-        let left = (LINES_IN_A_PAGE - self.fresh % LINES_IN_A_PAGE) % LINES_IN_A_PAGE;
-        if left < usize::from(lines) {
-            if left > 0 {
-                self.free.entry(left as u16).or_default().push(self.fresh as u32);
-            }
-            let page = vec![Line::default(); LINES_IN_A_PAGE].into_boxed_slice();
-            self.fresh = self.pages.len() * LINES_IN_A_PAGE;
-            self.pages.push(page.try_into().ok()?);
-            if self.fresh == 0 {
-                self.fresh = 1;
-                return self.take(lines);
-            }
-        }
-        let at = u32::try_from(self.fresh).ok()?;
-        self.fresh += usize::from(lines);
-        Some(at)
-    }
-
-    fn lines(&mut self, at: u32, lines: u16) -> &mut [Line] {
-        let from = at as usize % LINES_IN_A_PAGE;
-        &mut self.pages[at as usize / LINES_IN_A_PAGE][from..from + usize::from(lines)]
-    }
-
-    pub(crate) fn give_back(&mut self, row: Row) {
-        if !row.is_empty() {
-            self.free.entry(row.lines()).or_default().push(row.at);
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn taken(&self) -> usize {
-        self.fresh
-    }
-
-    #[inline(always)]
-    fn line(&self, at: usize) -> Option<&Line> {
-        Some(&self.pages.get(at / LINES_IN_A_PAGE)?[at % LINES_IN_A_PAGE])
-    }
-
-    /// The set at a workspace, in a row that is not wide.
-    #[inline(always)]
-    pub(crate) fn get_narrow(&self, row: Row, workspace: Key) -> SetId {
-        let Some(line) = self.line(row.at as usize + Row::place(row.lines, workspace)) else {
-            return 0;
-        };
-        let id = narrow_id(workspace);
-        // At most one of them has the id.
-        let found = line
-            .0
-            .iter()
-            .map(|slot| if slot >> NARROW_SET_BITS == id { *slot } else { 0 });
-        found.fold(0, |all, one| all | one) & NARROW_SET_MASK
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, row: Row, key: Key) -> SetId {
-        if !row.is_wide() {
-            return self.get_narrow(row, key);
-        }
-        let Some(line) = self.line(row.at as usize + Row::place(row.lines(), key)) else {
-            return 0;
-        };
-        let mut slots = (0..row.slots_in_a_line()).map(|at| line.slot(true, at));
-        slots.find(|(there, _)| *there == key).map_or(0, |(_, set)| set)
-    }
-
-    pub(crate) fn iter(&self, row: Row) -> impl Iterator<Item = (Key, SetId)> {
-        let from = row.at as usize % LINES_IN_A_PAGE;
-        let page = self.pages.get(row.at as usize / LINES_IN_A_PAGE);
-        let lines = page.map_or(&[][..], |page| &page[from..from + usize::from(row.lines())]);
-        let slots = move |line| (0..row.slots_in_a_line()).map(move |at| Line::slot(line, row.is_wide(), at));
-        lines.iter().flat_map(slots).filter(|(key, _)| *key != GLOBAL)
-    }
-
-    /// Puts, changes or (with the empty set) takes away; false if there is no place for it.
-    fn put(&mut self, row: Row, key: Key, set: SetId) -> bool {
-        let wide = row.is_wide();
-        if row.is_empty() || !wide && !fits_narrow(key, set) {
-            return set == 0;
-        }
-        let place = row.at + Row::place(row.lines(), key) as u32;
-        let line = &mut self.lines(place, 1)[0];
-        let find = |wanted: Key| (0..row.slots_in_a_line()).find(|at| line.slot(wide, *at).0 == wanted);
-        match (find(key), find(GLOBAL)) {
-            (Some(at), _) if set == 0 => line.clear(wide, at),
-            (Some(at), _) | (None, Some(at)) if set != 0 => line.put(wide, at, key, set),
-            _ => return set == 0,
-        }
-        true
-    }
-
-    /// As [`Rows::put`], with more room if it needs it.
-    pub(crate) fn set(&mut self, row: &mut Row, key: Key, set: SetId) -> bool {
-        if self.put(*row, key, set) {
-            return true;
-        }
-        let mut entries: Vec<(Key, SetId)> = self.iter(*row).collect();
-        entries.push((key, set));
-        self.give_back(*row);
-        let made = self.make(&entries);
-        *row = made.unwrap_or_default();
-        made.is_some()
+        Head::UNUSUAL
     }
 }
 
@@ -649,6 +371,7 @@ pub(crate) struct Objects([OfKind; KINDS.len()]);
 struct OfKind {
     /// A bit for each object on which anything is assigned.
     some: Paged<u64>,
+    brief: Paged<Brief>,
     /// What that is, by object.
     here: Paged<Vec<Here>>,
 }
@@ -671,7 +394,58 @@ impl Here {
     }
 }
 
+/// What is assigned on 64 objects, in one cache line, where it is little and simple: each slot has the object's place among them, a principal and a set.
+/// Otherwise [`Brief::MORE`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(align(64))]
+struct Brief([u64; 8]);
+
+impl Brief {
+    const MORE: Brief = Brief([u64::MAX; 8]);
+
+    /// Each pair at most once, so that a look can join what it finds.
+    fn of(here: &[Here]) -> Brief {
+        let mut brief = Brief::default();
+        if here.len() > brief.0.len() {
+            return Brief::MORE;
+        }
+        for (at, one) in here.iter().enumerate() {
+            let simple = match (one.holder, one.set) {
+                (Holder::Principal(who), Some(set)) if one.until == i64::MAX => {
+                    Brief::pair(one.at, who.0).map(|pair| (pair, set))
+                }
+                _ => None,
+            };
+            match simple {
+                Some((pair, set)) if brief.find(pair) == 0 => brief.0[at] = pair << SET_BITS | u64::from(set),
+                _ => return Brief::MORE,
+            }
+        }
+        brief
+    }
+
+    #[inline]
+    fn pair(at: u8, who: i64) -> Option<u64> {
+        ((who as u64) < 1 << ID_BITS).then_some(u64::from(at) << ID_BITS | who as u64)
+    }
+
+    #[inline]
+    fn find(&self, pair: u64) -> SetId {
+        let slots = self.0.iter();
+        let found = slots.map(|slot| if slot >> SET_BITS == pair { *slot } else { 0 });
+        found.fold(0, |all, one| all | one) as SetId & ((1 << SET_BITS) - 1)
+    }
+}
+
 impl Objects {
+    /// What a principal holds on an object, unless that takes [`Objects::on`].
+    #[inline]
+    pub(crate) fn briefly(&self, kind: ObjectKind, id: i64, who: PrincipalId) -> Option<SetId> {
+        let brief = self.0[kind as usize].brief.get(id >> 6)?;
+        let pair = Brief::pair((id & 63) as u8, who.0)?;
+        (*brief != Brief::MORE).then(|| brief.find(pair))
+    }
+
     #[inline(always)]
     pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
         let some = self.0[kind as usize].some.get(id >> 6);
@@ -691,6 +465,7 @@ impl Objects {
         let (Some(some), Some(here)) = (of_kind.some.make(id >> 6), of_kind.here.make(id >> 6)) else {
             return;
         };
+        let brief = of_kind.brief.make(id >> 6);
         let at = (id & 63) as u8;
         let one = Here {
             at,
@@ -702,6 +477,9 @@ impl Objects {
         if let Err(place) = here.binary_search_by_key(&one.order(), Here::order) {
             here.insert(place, one);
             *some |= 1 << at;
+            if let Some(brief) = brief {
+                *brief = Brief::of(here);
+            }
         }
     }
 
@@ -713,6 +491,9 @@ impl Objects {
         let at = (id & 63) as u8;
         if let Ok(place) = here.binary_search_by_key(&(at, assignment), Here::order) {
             here.remove(place);
+            if let Some(brief) = of_kind.brief.get_mut(id >> 6) {
+                *brief = Brief::of(here);
+            }
             if here.iter().all(|other| other.at != at) {
                 *some &= !(1 << at);
             }

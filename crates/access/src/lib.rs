@@ -11,6 +11,7 @@ use bailiwick_api::{AssignmentId, GroupId, Permission, PermissionSet, PrincipalI
 mod decide;
 mod explain;
 mod flat;
+mod rows;
 mod world;
 
 pub use decide::Visible;

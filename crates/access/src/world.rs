@@ -14,9 +14,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{
-    GLOBAL, Head, Heads, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, Row, Rows, SetId, Sets, filter, key,
-};
+use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, SetId, Sets, filter, key};
+use crate::rows::{Row, Rows};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
 /// Who holds what, and what that allows. Answers are of a moment given by the caller; time does not run backwards here: what [`World::refresh`] has once
@@ -26,7 +25,7 @@ pub struct World {
     pub(crate) mode: AccessMode,
     pub(crate) users: GroupId,
     /// Each says in short what stands in `flat`.
-    pub(crate) heads: Heads,
+    pub(crate) heads: Paged<Head>,
     pub(crate) flat: Paged<Flat>,
     pub(crate) rows: Rows,
     pub(crate) sets: Sets,
@@ -179,7 +178,7 @@ impl World {
         let mut world = World {
             mode,
             users,
-            heads: Heads::default(),
+            heads: Paged::default(),
             flat: Paged::default(),
             rows: Rows::default(),
             sets: Sets::new(),
@@ -417,12 +416,11 @@ impl World {
         now: i64,
         mut tell: impl FnMut(&Masks),
     ) {
-        let groups = self.groups_of(who);
         for one in self.objects.on(kind, id) {
             let holds = match one.holder {
                 Holder::Principal(id) => id == who,
                 Holder::Group(group) if group == self.users => self.reached_by_users(who, Scope::Object(kind, id)),
-                Holder::Group(group) => groups.binary_search(&group).is_ok(),
+                Holder::Group(group) => self.groups_of(who).binary_search(&group).is_ok(),
             };
             match one.set {
                 _ if !holds => {}
@@ -431,6 +429,12 @@ impl World {
                 None => self.tell(GLOBAL, one.assignment, now, &mut |_, masks| tell(masks)),
             }
         }
+    }
+
+    /// The same as a set, where one look at what is assigned on the object tells.
+    #[inline]
+    pub(crate) fn held_on(&self, who: PrincipalId, kind: ObjectKind, id: i64) -> Option<SetId> {
+        self.objects.briefly(kind, id, who)
     }
 
     #[inline]
@@ -622,7 +626,7 @@ impl World {
     /// To be called after each change of what `Flat` says of somebody.
     fn show(&mut self, who: PrincipalId) {
         if let Some(flat) = self.flat.get(who.0) {
-            self.heads.set(who.0, flat.head());
+            show(&mut self.heads, who, flat);
         }
     }
 
@@ -760,7 +764,7 @@ impl World {
         let held = std::iter::once(&kept.held).chain(of_groups.map(|group| &group.held));
         let (mut roles, until) = World::gather(&self.assignments, held, key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
-        put(flat, &mut self.rows, key, set, until);
+        put(flat, &mut self.rows, Some(who.0), key, set, until);
         self.expiries.expect(kept, who, flat.expires());
         self.show(who);
     }
@@ -772,7 +776,7 @@ impl World {
         let held = self.groups.get(self.users.0).map(|group| &group.held);
         let (mut roles, until) = World::gather(&self.assignments, held.into_iter(), key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
-        put(&mut self.of_users, &mut self.rows, key, set, until);
+        put(&mut self.of_users, &mut self.rows, None, key, set, until);
         self.users_at |= filter(key);
     }
 
@@ -788,7 +792,7 @@ impl World {
         }
         let flat = self.flat.get_mut(who.0).expect("whoever is kept has a row");
         self.rows.give_back(std::mem::take(&mut flat.row));
-        let (row, global, until) = self.build(held);
+        let (row, global, until) = self.build(Some(who.0), held);
         let flat = self.flat.get_mut(who.0).expect("it was just read");
         (flat.row, flat.global, flat.until) = (row, global, until);
         flat.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
@@ -801,13 +805,13 @@ impl World {
         let group = self.groups.get(self.users.0);
         let held = group.map(|group| group.held.parts().0.to_vec()).unwrap_or_default();
         self.rows.give_back(std::mem::take(&mut self.of_users.row));
-        let (row, global, until) = self.build(held);
+        let (row, global, until) = self.build(None, held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
         self.of_users.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
         self.users_at = self.rows.iter(row).fold(0, |all, (key, _)| all | filter(key));
     }
 
-    fn build(&mut self, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
+    fn build(&mut self, home: Option<i64>, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
         held.sort_unstable();
         let mut until = i64::MAX;
         let mut found: Vec<(Key, SetId)> = Vec::new();
@@ -832,7 +836,7 @@ impl World {
         }
         let global = found.first().filter(|one| one.0 == GLOBAL).map_or(0, |one| one.1);
         let below = &found[usize::from(global != 0)..];
-        match self.rows.make(below) {
+        match self.rows.make(home, below) {
             Some(row) => (row, global, until),
             None => (Row::default(), 0, STALE),
         }
@@ -859,21 +863,27 @@ impl Flat {
             && self.of_users == OfUsers::Everything
             && self.until != STALE
             && !self.has_projects;
-        // A wide row has no short form.
-        match (u16::try_from(self.global), self.row.short()) {
-            (Ok(global), Some(row)) if usual => Head { row, global },
-            _ => Head::default(),
+        if usual {
+            Head::new(self.global, self.row)
+        } else {
+            Head::UNUSUAL
         }
     }
 }
 
-fn put(flat: &mut Flat, rows: &mut Rows, key: Key, set: Option<SetId>, until: i64) {
+fn show(heads: &mut Paged<Head>, who: PrincipalId, flat: &Flat) {
+    if let Some(head) = heads.make(who.0) {
+        *head = flat.head();
+    }
+}
+
+fn put(flat: &mut Flat, rows: &mut Rows, home: Option<i64>, key: Key, set: Option<SetId>, until: i64) {
     let held = match set {
         Some(set) if key == GLOBAL => {
             flat.global = set;
             true
         }
-        Some(set) => rows.set(&mut flat.row, key, set),
+        Some(set) => rows.set(home, &mut flat.row, key, set),
         None => false,
     };
     flat.has_projects |= key >= PROJECTS;
@@ -882,11 +892,11 @@ fn put(flat: &mut Flat, rows: &mut Rows, key: Key, set: Option<SetId>, until: i6
 }
 
 /// Makes rows stale, and sees to it that they are rebuilt.
-fn mark(heads: &mut Heads, flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
+fn mark(heads: &mut Paged<Head>, flat: &mut Paged<Flat>, stale: &mut VecDeque<PrincipalId>, who: &[PrincipalId]) {
     for id in who {
         if let Some(flat) = flat.get_mut(id.0) {
             flat.until = STALE;
-            heads.set(id.0, flat.head());
+            show(heads, *id, flat);
             if !std::mem::replace(&mut flat.queued, true) {
                 stale.push_back(*id);
             }
@@ -929,7 +939,7 @@ impl Expiries {
 impl World {
     pub(crate) fn heads_agree(&self) -> bool {
         self.flat.iter().all(|(id, flat)| {
-            let head = self.heads.get(id).unwrap_or_default();
+            let head = self.heads.get(id).copied().unwrap_or_default();
             head == flat.head()
         })
     }
