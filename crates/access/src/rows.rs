@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
+use bailiwick_api::PrincipalId;
 use nix::sys::mman::{MmapAdvise, madvise};
 
 use crate::flat::{GLOBAL, ID_BITS, Key, SET_BITS, SetId};
@@ -75,9 +76,7 @@ impl Row {
 
 /// A cache line: sixteen slots of 20 bits of a workspace's id and 12 bits of set, or, in a wide row, eight of 44 bits of key and 20 bits of set (low half first).
 /// An empty slot is 0.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
-struct Line([u32; HALVES]);
+type Line = [u32; HALVES];
 
 const HALVES: usize = 16;
 const NARROW_ID_BITS: u32 = 20;
@@ -95,80 +94,91 @@ fn fits_narrow(key: Key, set: SetId) -> bool {
     narrow_id(key) < 1 << NARROW_ID_BITS && set <= NARROW_SET_MASK
 }
 
-impl Line {
-    /// The set at a workspace, in a row that is not wide.
+/// The set at a workspace, in a line of a row that is not wide.
+#[inline(always)]
+fn find_narrow(line: &Line, workspace: Key) -> SetId {
+    let id = narrow_id(workspace);
+    // At most one of them has the id.
+    let slots = line.iter();
+    let found = slots.map(|slot| if slot >> NARROW_SET_BITS == id { *slot } else { 0 });
+    found.fold(0, |all, one| all | one) & NARROW_SET_MASK
+}
+
+fn read_slot(line: &Line, wide: bool, at: usize) -> (Key, SetId) {
+    if wide {
+        let slot = u64::from(line[at * 2]) | u64::from(line[at * 2 + 1]) << 32;
+        return (slot >> SET_BITS, (slot & SET_MASK) as SetId);
+    }
+    let slot = line[at];
+    if slot == 0 {
+        return (GLOBAL, 0);
+    }
+    (
+        1 << ID_BITS | u64::from(slot >> NARROW_SET_BITS),
+        slot & NARROW_SET_MASK,
+    )
+}
+
+fn write_slot(line: &mut Line, wide: bool, at: usize, key: Key, set: SetId) {
+    if wide {
+        let slot = key << SET_BITS | u64::from(set);
+        (line[at * 2], line[at * 2 + 1]) = (slot as u32, (slot >> 32) as u32);
+    } else {
+        line[at] = narrow_id(key) << NARROW_SET_BITS | set;
+    }
+}
+
+fn clear_slot(line: &mut Line, wide: bool, at: usize) {
+    if wide {
+        line[at * 2..at * 2 + 2].fill(0);
+    } else {
+        line[at] = 0;
+    }
+}
+
+/// 2 MiB of lines, as the processor's cache has them. They begin as zeros, which the system gives out when they are first touched.
+#[derive(Debug)]
+struct Page {
+    words: Vec<u32>,
+    /// Where the first line begins.
+    from: usize,
+}
+
+const PAGE_BYTES: usize = 2 << 20;
+const LINES_IN_A_PAGE: usize = PAGE_BYTES / size_of::<Line>();
+const HOMES_IN_A_PAGE: usize = LINES_IN_A_PAGE / LINES_AT_HOME;
+
+impl Page {
+    /// In one piece the system can hold it as one page of its own, so that the processor finds each line without looking for its page first. To get that
+    /// of the system may take milliseconds.
+    fn new(in_one_piece: bool) -> Page {
+        let align = if in_one_piece { PAGE_BYTES } else { size_of::<Line>() };
+        let words = vec![0_u32; (PAGE_BYTES + align) / size_of::<u32>()];
+        let from = words.as_ptr().align_offset(align);
+        if in_one_piece {
+            let at = NonNull::from(&words[from..]).cast();
+            // SAFETY: this memory is ours, and the advice changes nothing in it. Where the system does not follow it, reading takes a little longer.
+            let _ = unsafe { madvise(at, PAGE_BYTES, MmapAdvise::MADV_HUGEPAGE) };
+        }
+        Page { words, from }
+    }
+
     #[inline(always)]
-    fn narrow(&self, workspace: Key) -> SetId {
-        let id = narrow_id(workspace);
-        // At most one of them has the id.
-        let slots = self.0.iter();
-        let found = slots.map(|slot| if slot >> NARROW_SET_BITS == id { *slot } else { 0 });
-        found.fold(0, |all, one| all | one) & NARROW_SET_MASK
+    fn lines(&self) -> &[Line] {
+        self.words[self.from..].as_chunks().0
     }
 
-    fn slot(&self, wide: bool, at: usize) -> (Key, SetId) {
-        if wide {
-            let slot = u64::from(self.0[at * 2]) | u64::from(self.0[at * 2 + 1]) << 32;
-            return (slot >> SET_BITS, (slot & SET_MASK) as SetId);
-        }
-        let slot = self.0[at];
-        if slot == 0 {
-            return (GLOBAL, 0);
-        }
-        (
-            1 << ID_BITS | u64::from(slot >> NARROW_SET_BITS),
-            slot & NARROW_SET_MASK,
-        )
-    }
-
-    fn put(&mut self, wide: bool, at: usize, key: Key, set: SetId) {
-        if wide {
-            let slot = key << SET_BITS | u64::from(set);
-            (self.0[at * 2], self.0[at * 2 + 1]) = (slot as u32, (slot >> 32) as u32);
-        } else {
-            self.0[at] = narrow_id(key) << NARROW_SET_BITS | set;
-        }
-    }
-
-    fn clear(&mut self, wide: bool, at: usize) {
-        if wide {
-            self.0[at * 2..at * 2 + 2].fill(0);
-        } else {
-            self.0[at] = 0;
-        }
+    fn lines_mut(&mut self) -> &mut [Line] {
+        self.words[self.from..].as_chunks_mut().0
     }
 }
 
-/// 2 MiB in one piece, which the system may hold as one page of memory: the processor then finds each line without looking for its page first.
-#[derive(Debug)]
-#[repr(align(2_097_152))]
-struct Homes([[Line; LINES_AT_HOME]; HOMES_IN_A_PAGE]);
-
-const HOMES_IN_A_PAGE: usize = 2_097_152 / size_of::<[Line; LINES_AT_HOME]>();
-
-impl Homes {
-    fn new() -> Box<Homes> {
-        let mut homes = Box::<Homes>::new_uninit();
-        let at = NonNull::from(&mut *homes).cast();
-        // SAFETY: this memory is ours, and the advice changes nothing in it. Where the system does not follow it, reading takes a little longer.
-        let _ = unsafe { madvise(at, size_of::<Homes>(), MmapAdvise::MADV_HUGEPAGE) };
-        // SAFETY: lines of zeros are lines. They are not made elsewhere and moved here, since no stack has room for them.
-        unsafe {
-            homes.as_mut_ptr().write_bytes(0, 1);
-            homes.assume_init()
-        }
-    }
-}
-
-/// As [`Homes::new`], without a stack in between.
-#[derive(Debug)]
-struct HomesPage(Box<Homes>);
-
-impl Clone for HomesPage {
-    fn clone(&self) -> HomesPage {
-        let mut other = Homes::new();
-        other.0.copy_from_slice(&self.0.0);
-        HomesPage(other)
+/// The copy's lines begin elsewhere in its memory.
+impl Clone for Page {
+    fn clone(&self) -> Page {
+        let mut other = Page::new(false);
+        other.lines_mut()[..LINES_IN_A_PAGE].copy_from_slice(&self.lines()[..LINES_IN_A_PAGE]);
+        other
     }
 }
 
@@ -176,17 +186,17 @@ impl Clone for HomesPage {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
     /// By principal. What is not in a row is zero.
-    homes: Vec<Option<HomesPage>>,
+    homes: Vec<Option<Page>>,
     /// Of rows that have no place at home.
-    pages: Vec<Box<[Line; LINES_IN_A_PAGE]>>,
+    pages: Vec<Page>,
     /// The first line of `pages` that never was in a row.
     fresh: usize,
     /// Rows of `pages` that were given back, by how many lines they have.
     free: BTreeMap<usize, Vec<u32>>,
 }
 
-/// Also the length of the longest row: who holds something at more scopes is decided by the slow walk.
-const LINES_IN_A_PAGE: usize = 4096;
+/// Whoever's row would be longer is decided by the slow walk.
+const LONGEST: usize = 4096;
 
 impl Rows {
     /// A row of these, or nothing if no reasonable length holds them all. `home` is whose row it is; the group `Users` has none.
@@ -212,12 +222,12 @@ impl Rows {
         });
         let row = match at_home {
             Some(row) if wide == 0 && fit(row) => {
-                self.open_home(row.at);
+                self.open_home(row.at, false);
                 row
             }
             _ => {
                 let first = entries.len() / (slots * 3 / 4) + 1;
-                let most = (entries.len() * 8).min(LINES_IN_A_PAGE);
+                let most = (entries.len() * 8).min(LONGEST);
                 let lengths = std::iter::successors(Some(first), |lines| Some(lines + lines / 8 + 1));
                 let mut rows = lengths.take_while(|lines| *lines <= most).map(|lines| Row {
                     at: 0,
@@ -234,12 +244,24 @@ impl Rows {
         Some(row)
     }
 
-    fn open_home(&mut self, id: u32) {
+    fn open_home(&mut self, id: u32, in_one_piece: bool) {
         let page = id as usize / HOMES_IN_A_PAGE;
         if page >= self.homes.len() {
             self.homes.resize_with(page + 1, || None);
         }
-        self.homes[page].get_or_insert_with(|| HomesPage(Homes::new()));
+        self.homes[page].get_or_insert_with(|| Page::new(in_one_piece));
+    }
+
+    /// Opens the homes of many principals in the way that takes longer and makes reading faster. To be called while nobody waits.
+    pub(crate) fn open_homes(&mut self, of: &[PrincipalId]) {
+        let many = of.len() > HOMES_IN_A_PAGE / 8;
+        for who in of {
+            if let Ok(id) = u32::try_from(who.0)
+                && many
+            {
+                self.open_home(id, true);
+            }
+        }
     }
 
     fn take(&mut self, lines: usize) -> Option<u32> {
@@ -251,9 +273,8 @@ impl Rows {
             if left > 0 {
                 self.free.entry(left).or_default().push(self.fresh as u32);
             }
-            let page = vec![Line::default(); LINES_IN_A_PAGE].into_boxed_slice();
             self.fresh = self.pages.len() * LINES_IN_A_PAGE;
-            self.pages.push(page.try_into().ok()?);
+            self.pages.push(Page::new(false));
         }
         let at = u32::try_from(self.fresh).ok()?;
         self.fresh += lines;
@@ -276,25 +297,27 @@ impl Rows {
     }
 
     fn lines(&self, row: Row) -> &[Line] {
-        let at = row.at as usize;
-        if row.is_home() {
-            let page = self.homes.get(at / HOMES_IN_A_PAGE).and_then(Option::as_ref);
-            return page.map_or(&[], |page| &page.0.0[at % HOMES_IN_A_PAGE]);
-        }
-        let from = at % LINES_IN_A_PAGE;
-        let page = self.pages.get(at / LINES_IN_A_PAGE);
-        page.map_or(&[], |page| &page[from..from + row.lines()])
+        let (page, from) = if row.is_home() {
+            let page = self.homes.get(row.at as usize / HOMES_IN_A_PAGE);
+            let home = row.at as usize % HOMES_IN_A_PAGE;
+            (page.and_then(Option::as_ref), home * LINES_AT_HOME)
+        } else {
+            let page = self.pages.get(row.at as usize / LINES_IN_A_PAGE);
+            (page, row.at as usize % LINES_IN_A_PAGE)
+        };
+        page.map_or(&[], |page| &page.lines()[from..from + row.lines()])
     }
 
     fn lines_mut(&mut self, row: Row) -> &mut [Line] {
-        let at = row.at as usize;
-        if row.is_home() {
-            let page = self.homes.get_mut(at / HOMES_IN_A_PAGE).and_then(Option::as_mut);
-            return page.map_or(&mut [], |page| &mut page.0.0[at % HOMES_IN_A_PAGE]);
-        }
-        let from = at % LINES_IN_A_PAGE;
-        let page = self.pages.get_mut(at / LINES_IN_A_PAGE);
-        page.map_or(&mut [], |page| &mut page[from..from + row.lines()])
+        let (page, from) = if row.is_home() {
+            let page = self.homes.get_mut(row.at as usize / HOMES_IN_A_PAGE);
+            let home = row.at as usize % HOMES_IN_A_PAGE;
+            (page.and_then(Option::as_mut), home * LINES_AT_HOME)
+        } else {
+            let page = self.pages.get_mut(row.at as usize / LINES_IN_A_PAGE);
+            (page, row.at as usize % LINES_IN_A_PAGE)
+        };
+        page.map_or(&mut [], |page| &mut page.lines_mut()[from..from + row.lines()])
     }
 
     /// The set at a workspace in the row of a principal of whom it is known that it is not elsewhere.
@@ -303,8 +326,9 @@ impl Rows {
         let Some(Some(page)) = self.homes.get((id as u64 / HOMES_IN_A_PAGE as u64) as usize) else {
             return 0;
         };
-        let home = &page.0.0[(id as u64 % HOMES_IN_A_PAGE as u64) as usize];
-        home[Row::place_at_home(workspace)].narrow(workspace)
+        let home = (id as u64 % HOMES_IN_A_PAGE as u64) as usize * LINES_AT_HOME;
+        let line = page.lines().get(home + Row::place_at_home(workspace));
+        line.map_or(0, |line| find_narrow(line, workspace))
     }
 
     #[inline]
@@ -313,14 +337,14 @@ impl Rows {
             return 0;
         };
         if !row.is_wide() {
-            return line.narrow(key);
+            return find_narrow(line, key);
         }
-        let mut slots = (0..row.slots_in_a_line()).map(|at| line.slot(true, at));
+        let mut slots = (0..row.slots_in_a_line()).map(|at| read_slot(line, true, at));
         slots.find(|(there, _)| *there == key).map_or(0, |(_, set)| set)
     }
 
     pub(crate) fn iter(&self, row: Row) -> impl Iterator<Item = (Key, SetId)> {
-        let slots = move |line| (0..row.slots_in_a_line()).map(move |at| Line::slot(line, row.is_wide(), at));
+        let slots = move |line| (0..row.slots_in_a_line()).map(move |at| read_slot(line, row.is_wide(), at));
         self.lines(row).iter().flat_map(slots).filter(|(key, _)| *key != GLOBAL)
     }
 
@@ -331,10 +355,10 @@ impl Rows {
             return set == 0;
         }
         let line = &mut self.lines_mut(row)[row.place(key)];
-        let find = |wanted: Key| (0..row.slots_in_a_line()).find(|at| line.slot(wide, *at).0 == wanted);
+        let find = |wanted: Key| (0..row.slots_in_a_line()).find(|at| read_slot(line, wide, *at).0 == wanted);
         match (find(key), find(GLOBAL)) {
-            (Some(at), _) if set == 0 => line.clear(wide, at),
-            (Some(at), _) | (None, Some(at)) if set != 0 => line.put(wide, at, key, set),
+            (Some(at), _) if set == 0 => clear_slot(line, wide, at),
+            (Some(at), _) | (None, Some(at)) if set != 0 => write_slot(line, wide, at, key, set),
             _ => return set == 0,
         }
         true

@@ -230,6 +230,7 @@ impl World {
             group.members.dedup();
             group.members.shrink_to_fit();
         }
+        world.rows.open_homes(&ids);
         ids.into_iter().for_each(|id| world.flatten(id));
         world.flatten_users();
         world
