@@ -1576,3 +1576,22 @@ fn what_is_assigned_on_an_object_is_told_briefly_while_it_is_little_and_simple()
         assert_eq!((on(&objects, id, last), on(&objects, 65, 12)), (Some(0), Some(2)));
     }
 }
+
+#[test]
+fn what_is_held_twice_is_held() {
+    let one = Holder::Principal(PrincipalId(1));
+    let all = Holder::Group(USERS);
+    let here = Scope::Workspace(WorkspaceId(1));
+    let places = [(all, Scope::Global), (one, Scope::Global), (all, here), (one, here)];
+    let target = experiment(7, 1, 1, 2);
+    for held in 0..16 {
+        let given = places.iter().zip(1..).filter(|(_, id)| held >> (id - 1) & 1 == 1);
+        let given = given.map(|((holder, scope), id)| give(id, *holder, "Viewer", *scope));
+        let world = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), given);
+        assert_eq!(
+            may(&world, 1, Permission::ExperimentsRead, &target),
+            held != 0,
+            "{held:b}"
+        );
+    }
+}

@@ -267,7 +267,10 @@ fn lists_come_in_every_format() {
 fn a_server_whose_settings_cannot_be_read_does_not_start_with_others() {
     let place = Place::new();
     let missing = place.ml("serve --listen 127.0.0.1:0 --config missing.toml").failed(1);
-    assert!(missing.contains("cannot read") && missing.contains("missing.toml"), "{missing}");
+    assert!(
+        missing.contains("cannot read") && missing.contains("missing.toml"),
+        "{missing}"
+    );
     place.write("wrong.toml", "acces = \"off\"\n");
     let wrong = place.ml("serve --listen 127.0.0.1:0 --config wrong.toml").failed(1);
     assert!(wrong.contains("unknown setting `acces`"), "{wrong}");

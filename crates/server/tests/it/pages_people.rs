@@ -296,6 +296,8 @@ fn a_service_account_is_made_with_its_first_key_and_removed() {
         let removed = admin.post(&path, &[("act", "remove"), ("sure", "yes")]).await;
         assert_eq!(removed.leads(), "/service-accounts");
         assert!(!admin.get("/service-accounts").await.page().contains("robot"));
+        // In another product this could sign the administrator out.
+        assert!(admin.get("/users").await.page().contains("admin"));
     });
 }
 

@@ -223,6 +223,26 @@ fn what_an_account_made_stays_under_its_name_and_its_keys_end_at_once() {
     });
 }
 
+/// In another product users and keys vanished with a restart.
+#[test]
+fn accounts_keys_sessions_and_passwords_outlive_the_server() {
+    on_both(|world| async move {
+        let robot = account(&world, "robot").await;
+        let ana = world.person("ana").await;
+        let session = Browser::of(&world, &ana).await;
+        let before = robot.client.me().await.unwrap();
+        let url = world.restart(|_| {}).await;
+        let after = robot.at(&url).client.me().await.unwrap();
+        assert_eq!((after.user.id, after.user.name), (before.user.id, before.user.name));
+        assert_eq!(ana.at(&url).get("/api/v1/me").await.status, 200);
+        let login = json!({"name": "ana", "password": crate::world::PASSWORD});
+        assert_eq!(world.nobody().at(&url).post("/api/v1/login", login).await.status, 200);
+        let cookie = format!("ml_session={}", session.cookie("ml_session"));
+        let page = world.nobody().at(&url).request("GET", "/").header("cookie", cookie);
+        assert_eq!(crate::world::Answer::of(page).await.status, 200);
+    });
+}
+
 /// Removes the account of an agent that runs a job, and says what becomes of the job.
 async fn removed_while_it_runs(world: &World, ends: State) {
     let ana = world.person("ana").await;
