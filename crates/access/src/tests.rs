@@ -674,6 +674,10 @@ fn rows_of_every_length_are_kept_apart_and_their_room_is_used_again() {
         (row.is_wide(), rows.get(row, last.0), rows.iter(row).next()),
         (false, last.1, Some(last))
     );
+    // Taking away what is not there leaves no trace.
+    let mut short = rows.make(None, &entries(3, 1)).unwrap();
+    assert!(rows.set(None, &mut short, entries(4, 1)[3].0, 0));
+    assert_eq!(rows.iter(short).count(), 3);
     assert!(rows.set(None, &mut grown, entries(1, 1)[0].0, 0));
     assert_eq!(rows.get(grown, entries(1, 1)[0].0), 0);
     assert!(rows.get(Default::default(), entries(1, 1)[0].0) == 0 && rows.iter(Default::default()).next().is_none());
@@ -1593,5 +1597,28 @@ fn what_is_held_twice_is_held() {
             held != 0,
             "{held:b}"
         );
+    }
+}
+
+#[test]
+fn rows_fill_page_after_page() {
+    use crate::rows::Rows;
+
+    let mut rows = Rows::default();
+    // Of lengths that end a page in different places; some 100,000 lines, of which a page has 32,768.
+    let made: Vec<_> = (0..90_u32)
+        .map(|at| {
+            let many = 12_000 + i64::from(at) * 37;
+            let keys = (1..=many).map(|id| crate::flat::key(Scope::Workspace(WorkspaceId(id))).unwrap());
+            let row = rows.make(None, &keys.map(|key| (key, at + 1)).collect::<Vec<_>>());
+            (row.unwrap(), many, at + 1)
+        })
+        .collect();
+    assert!(rows.taken() > 80_000);
+    for (row, many, set) in made {
+        let listed = rows
+            .iter(row)
+            .fold((0, true), |(count, all), (_, there)| (count + 1, all && there == set));
+        assert_eq!(listed, (many, true));
     }
 }
