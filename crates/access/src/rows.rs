@@ -45,6 +45,16 @@ impl Row {
         !self.is_empty() && !self.is_home()
     }
 
+    /// In which page, and from which line of it.
+    fn lies(self) -> (usize, usize) {
+        let at = self.at as usize;
+        if self.is_home() {
+            (at / HOMES_IN_A_PAGE, at % HOMES_IN_A_PAGE * LINES_AT_HOME)
+        } else {
+            (at / LINES_IN_A_PAGE, at % LINES_IN_A_PAGE)
+        }
+    }
+
     fn lines(self) -> usize {
         usize::from(self.lines & !(WIDE | HOME))
     }
@@ -297,25 +307,21 @@ impl Rows {
     }
 
     fn lines(&self, row: Row) -> &[Line] {
-        let (page, from) = if row.is_home() {
-            let page = self.homes.get(row.at as usize / HOMES_IN_A_PAGE);
-            let home = row.at as usize % HOMES_IN_A_PAGE;
-            (page.and_then(Option::as_ref), home * LINES_AT_HOME)
+        let (page, from) = row.lies();
+        let page = if row.is_home() {
+            self.homes.get(page).and_then(Option::as_ref)
         } else {
-            let page = self.pages.get(row.at as usize / LINES_IN_A_PAGE);
-            (page, row.at as usize % LINES_IN_A_PAGE)
+            self.pages.get(page)
         };
         page.map_or(&[], |page| &page.lines()[from..from + row.lines()])
     }
 
     fn lines_mut(&mut self, row: Row) -> &mut [Line] {
-        let (page, from) = if row.is_home() {
-            let page = self.homes.get_mut(row.at as usize / HOMES_IN_A_PAGE);
-            let home = row.at as usize % HOMES_IN_A_PAGE;
-            (page.and_then(Option::as_mut), home * LINES_AT_HOME)
+        let (page, from) = row.lies();
+        let page = if row.is_home() {
+            self.homes.get_mut(page).and_then(Option::as_mut)
         } else {
-            let page = self.pages.get_mut(row.at as usize / LINES_IN_A_PAGE);
-            (page, row.at as usize % LINES_IN_A_PAGE)
+            self.pages.get_mut(page)
         };
         page.map_or(&mut [], |page| &mut page.lines_mut()[from..from + row.lines()])
     }
