@@ -1,4 +1,4 @@
-//! E-mail addresses, and links that are sent to them: through a mail server that speaks SMTP on loopback.
+//! E-mail addresses, and links that are sent to them: through aiosmtpd on loopback, and through a server that misbehaves as real ones seldom do.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -182,11 +182,14 @@ fn token(mail: &str) -> String {
     for part in ["MIME-Version: 1.0", "Message-ID: <", "Content-Transfer-Encoding: "] {
         assert!(head.contains(part), "{part} in {head}");
     }
-    let plain = mail.replace("=\r\n", "").replace("=3D", "=");
-    let rest = plain
+    secret(&mail.replace("=\r\n", "").replace("=3D", "="))
+}
+
+fn secret(text: &str) -> String {
+    let rest = text
         .split("/activate#")
         .nth(1)
-        .unwrap_or_else(|| panic!("a link: {mail}"));
+        .unwrap_or_else(|| panic!("a link: {text}"));
     rest.split_whitespace().next().unwrap().to_owned()
 }
 
@@ -330,6 +333,99 @@ fn mail_goes_through_tls_and_a_sign_in() {
         );
     }
     assert!(!post.to("ana@example.org").is_empty());
+}
+
+/// aiosmtpd, and the mails that it takes.
+struct Aiosmtpd {
+    port: u16,
+    process: std::process::Child,
+    lines: std::io::BufReader<std::process::ChildStdout>,
+    taken: Vec<serde_json::Value>,
+}
+
+impl Aiosmtpd {
+    fn start() -> Aiosmtpd {
+        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|set| !set.is_empty());
+        let cache = cache.map(PathBuf::from).unwrap_or_else(|| {
+            let home = std::env::var_os("HOME").expect("there is a home");
+            PathBuf::from(home).join(".cache")
+        });
+        let mut process = std::process::Command::new(cache.join("bailiwick/fuzz-python/bin/python"))
+            .arg(file("server.py"))
+            .args([file("leaf.pem"), file("leaf.key")])
+            .arg(MAIL_PASSWORD)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("`scripts/setup.sh test` has set up Python with aiosmtpd");
+        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap());
+        let mut port = String::new();
+        std::io::BufRead::read_line(&mut lines, &mut port).unwrap();
+        Aiosmtpd {
+            port: port.trim().parse().expect("it says its port"),
+            process,
+            lines,
+            taken: Vec::new(),
+        }
+    }
+
+    /// The mail to this address, of which it is known that it was taken.
+    fn to(&mut self, address: &str) -> serde_json::Value {
+        loop {
+            if let Some(mail) = self.taken.iter().find(|mail| mail["to"] == json!([address])) {
+                return mail.clone();
+            }
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut self.lines, &mut line).unwrap();
+            let mail = serde_json::from_str(&line).expect("a mail is a line of JSON");
+            self.taken.push(mail);
+        }
+    }
+}
+
+impl Drop for Aiosmtpd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Against a server and a reader of mail that are not ours.
+#[test]
+fn a_mail_server_of_others_takes_an_invitation_and_finds_no_fault_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let password = dir.path().join("password");
+    std::fs::write(&password, MAIL_PASSWORD).unwrap();
+    let server = Arc::new(Mutex::new(Aiosmtpd::start()));
+    let smtp = Smtp {
+        host: "127.0.0.1".into(),
+        port: server.lock().unwrap().port,
+        security: Security::StartTls,
+        ca_file: Some(file("ca.pem")),
+        user: Some("ml".into()),
+        password_file: Some(password),
+        from: "Bailiwick <bailiwick@example.org>".into(),
+    };
+    on_both_with(
+        move |config| config.smtp = Some(smtp.clone()),
+        move |world| {
+            let server = server.clone();
+            async move {
+                let to = address(&world, "ana");
+                let made = world.admin.client.create_user(&invited(&to)).await.unwrap();
+                let sent = made.link.unwrap().mail.unwrap();
+                assert!(sent.sent, "{sent}");
+                let mail = server.lock().unwrap().to(&to);
+                assert_eq!(mail["from"], "bailiwick@example.org");
+                assert_eq!((&mail["tls"], &mail["faults"]), (&json!(true), &json!([])));
+                for header in ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version"] {
+                    let text = mail["headers"][header].as_str();
+                    assert!(text.is_some_and(|text| !text.is_empty()), "{mail}");
+                }
+                assert_eq!(follow(&world, &secret(mail["text"].as_str().unwrap())).await, 200);
+                assert_eq!(sign_in(&world, &to).await, 200);
+            }
+        },
+    );
 }
 
 #[test]
