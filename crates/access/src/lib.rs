@@ -191,4 +191,6 @@ pub struct Basis {
 }
 
 #[cfg(test)]
+mod memory_tests;
+#[cfg(test)]
 mod tests;

@@ -264,13 +264,11 @@ impl Rows {
 
     /// Opens the homes of many principals in the way that takes longer and makes reading faster. To be called while nobody waits.
     pub(crate) fn open_homes(&mut self, of: &[PrincipalId]) {
-        let many = of.len() > HOMES_IN_A_PAGE / 8;
-        for who in of {
-            if let Ok(id) = u32::try_from(who.0)
-                && many
-            {
-                self.open_home(id, true);
-            }
+        if of.len() <= HOMES_IN_A_PAGE / 8 {
+            return;
+        }
+        for id in of.iter().filter_map(|who| u32::try_from(who.0).ok()) {
+            self.open_home(id, true);
         }
     }
 

@@ -22,7 +22,7 @@ if len(sys.argv) > 1:
 
 /// Looks everywhere. What it can read of others shows in its log as `SEEN`, what it can do to them as `DONE`.
 const HOSTILE: &str = r"
-import ctypes, glob, os, re, signal, sys, urllib.error, urllib.request
+import ctypes, glob, os, pwd, re, signal, sys, urllib.error, urllib.request
 
 place, pids, own, victims, other = sys.argv[1], sys.argv[2].split(','), os.environ['ML_EXPERIMENT_ID'], sys.argv[3], sys.argv[4]
 key = os.environ['ML_API_KEY'].encode()
@@ -44,7 +44,8 @@ def walk(top):
         for name in names:
             look(os.path.join(directory, name))
 
-for top in [place, '/tmp', '/var/tmp', '/dev/shm', '/run', '/root/.ml']:
+tops = [place, '/tmp', '/var/tmp', '/dev/shm', '/run', pwd.getpwuid(0).pw_dir + '/.ml']
+for top in tops:
     walk(top)
 for process in glob.glob('/proc/[0-9]*') + ['/proc/' + pid for pid in pids]:
     for name in ['environ', 'cmdline', 'cwd/mine.txt', 'root' + place + '/data/bailiwick.db']:
@@ -265,10 +266,7 @@ fn without_isolation_the_same_job_sees_and_harms_others() {
     // It looks at this place alone, and not through all of the machine; and what it sees of a process does not make that its own.
     let processes = format!("['/proc/{}', '/proc/{}']", machine.0.id(), process.trim());
     let hostile = HOSTILE
-        .replace(
-            "[place, '/tmp', '/var/tmp', '/dev/shm', '/run', '/root/.ml']",
-            "[place]",
-        )
+        .replace("for top in tops:", "for top in [place]:")
         .replace("glob.glob('/proc/[0-9]*')", &processes)
         .replace("if os.path.exists('/proc/%d' % pid):", "if False:");
     place.write("hostile.py", &hostile);

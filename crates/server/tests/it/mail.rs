@@ -7,12 +7,8 @@ use std::time::{Duration, Instant};
 use bailiwick_api::users::{ChangeUser, NewUser, UserState};
 use bailiwick_server::mail::{Security, Smtp};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufStream};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
 use crate::browser::Browser;
 use crate::world::{PASSWORD, World, on_both, on_both_with};
@@ -21,16 +17,12 @@ use crate::world::{PASSWORD, World, on_both, on_both_with};
 enum Manner {
     /// Without TLS and sign-in.
     Takes,
-    /// With TLS after the greeting, and a sign-in with the password below.
-    Guarded,
     RefusesAddress,
     /// Takes the connection and says nothing.
     Silent,
 }
 
 const MAIL_PASSWORD: &str = "the mail secret";
-/// `\0ml\0the mail secret`
-const SIGN_IN: &str = "AUTH PLAIN AG1sAHRoZSBtYWlsIHNlY3JldA==";
 
 /// A mail server, and what it has taken: to whom, and the mail.
 #[derive(Clone)]
@@ -101,51 +93,16 @@ async fn serve(stream: TcpStream, manner: Manner, taken: Arc<Mutex<Vec<(String, 
     let mut stream = BufStream::new(stream);
     stream.write_all(b"220 post.example.org ESMTP\r\n").await?;
     stream.flush().await?;
-    if !talk(&mut stream, manner, false, &taken).await? {
-        return Ok(());
-    }
-    let chain = CertificateDer::pem_file_iter(file("leaf.pem"))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect();
-    let key = PrivateKeyDer::from_pem_file(file("leaf.key")).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
-    let stream = TlsAcceptor::from(Arc::new(config)).accept(stream.into_inner()).await?;
-    talk(&mut BufStream::new(stream), manner, true, &taken).await?;
-    Ok(())
-}
-
-/// Until the end; true where TLS is to begin.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut BufStream<S>,
-    manner: Manner,
-    secured: bool,
-    taken: &Mutex<Vec<(String, String)>>,
-) -> std::io::Result<bool> {
-    let (mut to, mut signed_in) = (String::new(), manner != Manner::Guarded);
+    let mut to = String::new();
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
-            return Ok(false);
+            return Ok(());
         }
         let line = line.trim_end();
         let word = line.split([' ', ':']).next().unwrap_or_default();
         let answer = match word {
-            "EHLO" if manner == Manner::Guarded && !secured => "250-post.example.org\r\n250 STARTTLS",
-            "EHLO" if manner == Manner::Guarded => "250-post.example.org\r\n250 AUTH PLAIN",
             "EHLO" => "250 post.example.org",
-            "STARTTLS" => "220 go on",
-            "AUTH" if line == SIGN_IN => {
-                signed_in = true;
-                "235 welcome"
-            }
-            "AUTH" => "535 5.7.8 wrong",
-            "MAIL" if !signed_in => "530 5.7.0 sign in first",
             "RCPT" if manner == Manner::RefusesAddress => "550 5.1.1 nobody here has that name",
             "RCPT" => {
                 to = line.split_once(':').unwrap_or_default().1.to_owned();
@@ -157,7 +114,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 let mut mail = String::new();
                 while !mail.ends_with("\r\n.\r\n") {
                     if stream.read_line(&mut mail).await? == 0 {
-                        return Ok(false);
+                        return Ok(());
                     }
                 }
                 taken.lock().unwrap().push((to.clone(), mail));
@@ -168,11 +125,63 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
         };
         stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
         stream.flush().await?;
-        match word {
-            "STARTTLS" => return Ok(true),
-            "QUIT" => return Ok(false),
-            _ => {}
+        if word == "QUIT" {
+            return Ok(());
         }
+    }
+}
+
+/// aiosmtpd, and the mails that it takes.
+struct Aiosmtpd {
+    port: u16,
+    process: std::process::Child,
+    lines: std::io::BufReader<std::process::ChildStdout>,
+    taken: Vec<serde_json::Value>,
+}
+
+impl Aiosmtpd {
+    fn start() -> Aiosmtpd {
+        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|set| !set.is_empty());
+        let cache = cache.map(PathBuf::from).unwrap_or_else(|| {
+            let home = std::env::var_os("HOME").expect("there is a home");
+            PathBuf::from(home).join(".cache")
+        });
+        let mut process = std::process::Command::new(cache.join("bailiwick/fuzz-python/bin/python"))
+            .arg(file("server.py"))
+            .args([file("leaf.pem"), file("leaf.key")])
+            .arg(MAIL_PASSWORD)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("`scripts/setup.sh test` has set up Python with aiosmtpd");
+        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap());
+        let mut port = String::new();
+        std::io::BufRead::read_line(&mut lines, &mut port).unwrap();
+        Aiosmtpd {
+            port: port.trim().parse().expect("it says its port"),
+            process,
+            lines,
+            taken: Vec::new(),
+        }
+    }
+
+    /// The mail to this address, of which it is known that it was taken.
+    fn to(&mut self, address: &str) -> serde_json::Value {
+        loop {
+            if let Some(mail) = self.taken.iter().find(|mail| mail["to"] == json!([address])) {
+                return mail.clone();
+            }
+            let mut line = String::new();
+            std::io::BufRead::read_line(&mut self.lines, &mut line).unwrap();
+            let mail = serde_json::from_str(&line).expect("a mail is a line of JSON");
+            self.taken.push(mail);
+        }
+    }
+}
+
+impl Drop for Aiosmtpd {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -289,19 +298,23 @@ fn an_invitation_arrives_and_its_link_signs_up() {
     );
 }
 
+/// Against a server and a reader of mail that are not ours.
 #[test]
 fn mail_goes_through_tls_and_a_sign_in() {
     let dir = tempfile::tempdir().unwrap();
-    let post = Post::start(Manner::Guarded);
+    let server = Arc::new(Mutex::new(Aiosmtpd::start()));
+    let port = server.lock().unwrap().port;
     let with = |password: &str| {
         let path = dir.path().join(password.replace(' ', "-"));
         std::fs::write(&path, format!("{password}\n")).unwrap();
         Smtp {
+            host: "127.0.0.1".into(),
+            port,
             security: Security::StartTls,
             ca_file: Some(file("ca.pem")),
             user: Some("ml".into()),
             password_file: Some(path),
-            ..post.smtp()
+            from: "Bailiwick <bailiwick@example.org>".into(),
         }
     };
     for (smtp, said) in [
@@ -315,117 +328,35 @@ fn mail_goes_through_tls_and_a_sign_in() {
             Some("no secure connection"),
         ),
     ] {
+        let server = server.clone();
         on_both_with(
             move |config| config.smtp = Some(smtp.clone()),
-            move |world| async move {
-                let made = world
-                    .admin
-                    .client
-                    .create_user(&invited("ana@example.org"))
-                    .await
-                    .unwrap();
-                let mail = made.link.unwrap().mail.unwrap();
-                assert_eq!(mail.sent, said.is_none(), "{mail}");
-                let why = mail.why.unwrap_or_default();
-                assert!(why.contains(said.unwrap_or_default()), "{why}");
-                assert!(!why.contains("another one") && !why.contains(MAIL_PASSWORD), "{why}");
+            move |world| {
+                let server = server.clone();
+                async move {
+                    let to = address(&world, "ana");
+                    let made = world.admin.client.create_user(&invited(&to)).await.unwrap();
+                    let sent = made.link.unwrap().mail.unwrap();
+                    assert_eq!(sent.sent, said.is_none(), "{sent}");
+                    let why = sent.why.unwrap_or_default();
+                    assert!(why.contains(said.unwrap_or_default()), "{why}");
+                    assert!(!why.contains("another one") && !why.contains(MAIL_PASSWORD), "{why}");
+                    if said.is_some() {
+                        return;
+                    }
+                    let mail = server.lock().unwrap().to(&to);
+                    assert_eq!(mail["from"], "bailiwick@example.org");
+                    assert_eq!((&mail["tls"], &mail["faults"]), (&json!(true), &json!([])));
+                    for header in ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version"] {
+                        let text = mail["headers"][header].as_str();
+                        assert!(text.is_some_and(|text| !text.is_empty()), "{mail}");
+                    }
+                    assert_eq!(follow(&world, &secret(mail["text"].as_str().unwrap())).await, 200);
+                    assert_eq!(sign_in(&world, &to).await, 200);
+                }
             },
         );
     }
-    assert!(!post.to("ana@example.org").is_empty());
-}
-
-/// aiosmtpd, and the mails that it takes.
-struct Aiosmtpd {
-    port: u16,
-    process: std::process::Child,
-    lines: std::io::BufReader<std::process::ChildStdout>,
-    taken: Vec<serde_json::Value>,
-}
-
-impl Aiosmtpd {
-    fn start() -> Aiosmtpd {
-        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|set| !set.is_empty());
-        let cache = cache.map(PathBuf::from).unwrap_or_else(|| {
-            let home = std::env::var_os("HOME").expect("there is a home");
-            PathBuf::from(home).join(".cache")
-        });
-        let mut process = std::process::Command::new(cache.join("bailiwick/fuzz-python/bin/python"))
-            .arg(file("server.py"))
-            .args([file("leaf.pem"), file("leaf.key")])
-            .arg(MAIL_PASSWORD)
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("`scripts/setup.sh test` has set up Python with aiosmtpd");
-        let mut lines = std::io::BufReader::new(process.stdout.take().unwrap());
-        let mut port = String::new();
-        std::io::BufRead::read_line(&mut lines, &mut port).unwrap();
-        Aiosmtpd {
-            port: port.trim().parse().expect("it says its port"),
-            process,
-            lines,
-            taken: Vec::new(),
-        }
-    }
-
-    /// The mail to this address, of which it is known that it was taken.
-    fn to(&mut self, address: &str) -> serde_json::Value {
-        loop {
-            if let Some(mail) = self.taken.iter().find(|mail| mail["to"] == json!([address])) {
-                return mail.clone();
-            }
-            let mut line = String::new();
-            std::io::BufRead::read_line(&mut self.lines, &mut line).unwrap();
-            let mail = serde_json::from_str(&line).expect("a mail is a line of JSON");
-            self.taken.push(mail);
-        }
-    }
-}
-
-impl Drop for Aiosmtpd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Against a server and a reader of mail that are not ours.
-#[test]
-fn a_mail_server_of_others_takes_an_invitation_and_finds_no_fault_in_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let password = dir.path().join("password");
-    std::fs::write(&password, MAIL_PASSWORD).unwrap();
-    let server = Arc::new(Mutex::new(Aiosmtpd::start()));
-    let smtp = Smtp {
-        host: "127.0.0.1".into(),
-        port: server.lock().unwrap().port,
-        security: Security::StartTls,
-        ca_file: Some(file("ca.pem")),
-        user: Some("ml".into()),
-        password_file: Some(password),
-        from: "Bailiwick <bailiwick@example.org>".into(),
-    };
-    on_both_with(
-        move |config| config.smtp = Some(smtp.clone()),
-        move |world| {
-            let server = server.clone();
-            async move {
-                let to = address(&world, "ana");
-                let made = world.admin.client.create_user(&invited(&to)).await.unwrap();
-                let sent = made.link.unwrap().mail.unwrap();
-                assert!(sent.sent, "{sent}");
-                let mail = server.lock().unwrap().to(&to);
-                assert_eq!(mail["from"], "bailiwick@example.org");
-                assert_eq!((&mail["tls"], &mail["faults"]), (&json!(true), &json!([])));
-                for header in ["From", "To", "Subject", "Date", "Message-ID", "MIME-Version"] {
-                    let text = mail["headers"][header].as_str();
-                    assert!(text.is_some_and(|text| !text.is_empty()), "{mail}");
-                }
-                assert_eq!(follow(&world, &secret(mail["text"].as_str().unwrap())).await, 200);
-                assert_eq!(sign_in(&world, &to).await, 200);
-            }
-        },
-    );
 }
 
 #[test]
