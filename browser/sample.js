@@ -95,6 +95,11 @@ export async function fill(world) {
   const text = "environment:\n  HTTPS_PROXY: http://proxy:3128\nsdk:\n  log: {level: info}\n";
   ids.vault = (await world.api("ana", "POST", "/vaults", { format: "yaml", text })).id;
   await world.api("admin", "POST", "/vaults", { organisation: true, name: "house", format: "yaml", text });
+  await world.ml("ana", "model", "register", "lights", "-w", "Traffic Lights", "--description", "tells red from green");
+  await world.ml("ana", "model", "register-version", "Traffic Lights/lights", "--experiment", String(ids.ended), "--uri", "s3://models/lights/1");
+  await world.ml("ana", "model", "register-version", "Traffic Lights/lights", "--uri", "s3://models/lights/2", "--description", "with images of the night");
+  await world.ml("admin", "model", "share", "Traffic Lights/lights", "--user", "mia");
+  ids.model = (await world.api("ana", "GET", "/models")).items[0].id;
   ids.stack = (await world.api("ana", "GET", "/stacks")).items[0].id;
   ids.assignment = (await world.api("admin", "GET", `/assignments?on=workspace:${ids.workspace}`)).items.find((one) => one.user === "mia").id;
   return ids;

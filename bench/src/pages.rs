@@ -82,6 +82,7 @@ fn pages(experiments: i64) -> Vec<String> {
             .replace("{role}", "Editor")
             .replace("{queue}", "1")
             .replace("{stack}", "1")
+            .replace("{model}", "1")
             .replace("{vault}", "1")
     };
     let mut all: Vec<String> = lines.map(filled).collect();

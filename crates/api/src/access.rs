@@ -15,7 +15,7 @@ use crate::{AssignmentId, Permission, PrincipalId, Reach, Time};
 #[serde(deny_unknown_fields)]
 pub struct CanI {
     pub permission: String,
-    /// `experiment:12`, `workspace:NAME`, `project:WORKSPACE/PROJECT`, `queue:NAME`; left out: the whole installation.
+    /// `experiment:12`, `workspace:NAME`, `project:WORKSPACE/PROJECT`, `queue:NAME`, `model:WORKSPACE/NAME`, `stack:OWNER/NAME`; left out: the whole installation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub on: String,
 }

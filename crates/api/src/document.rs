@@ -116,7 +116,7 @@ pub struct DocumentAssignment {
     pub workspace: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// `experiment:12`, `queue:NAME`; also `workspace:NAME`, `project:WORKSPACE/PROJECT`.
+    /// `experiment:12`, `queue:NAME`, `model:12`, `stack:12`; also `workspace:NAME`, `project:WORKSPACE/PROJECT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// When it ends by itself.

@@ -42,6 +42,7 @@ ids! {
     JobId,
     QueueId,
     StackId,
+    ModelId,
     AgentId,
     VaultId,
     AuditId,

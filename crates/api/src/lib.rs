@@ -14,6 +14,7 @@ pub mod groups;
 pub mod hocon;
 pub mod ids;
 pub mod key;
+pub mod models;
 pub mod names;
 pub mod on;
 pub mod page;

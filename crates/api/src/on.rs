@@ -35,7 +35,7 @@ impl On {
         if text.is_empty() || text == "installation" || text == "global" {
             return Ok(On::Installation);
         }
-        let forms = "write experiment:12, workspace:NAME, project:WORKSPACE/PROJECT, queue:NAME, or nothing for the whole installation";
+        let forms = "write experiment:12, workspace:NAME, project:WORKSPACE/PROJECT, queue:NAME, model:WORKSPACE/NAME, stack:OWNER/NAME, or nothing for the whole installation";
         let Some((kind, name)) = text.split_once(':') else {
             return Err(format!("`{text}` does not say what kind of thing it is; {forms}"));
         };
@@ -91,6 +91,8 @@ mod tests {
             "project:7",
             "experiment:12",
             "queue:a:b",
+            "model:Stop Signs/detector",
+            "stack:ana/gpu",
         ] {
             assert_eq!(On::parse(text).unwrap().to_string(), text);
         }

@@ -110,7 +110,7 @@ pub struct AccessRequest {
 #[serde(deny_unknown_fields)]
 pub struct NewAccessRequest {
     pub role: String,
-    /// `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `installation`; left out: everywhere.
+    /// `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `model:12`, `stack:12`, `installation`; left out: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// Five minutes to 90 days.

@@ -155,7 +155,7 @@ pub struct AssignmentFilter {
     pub group: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// At exactly this scope: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `installation`.
+    /// At exactly this scope: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `model:WORKSPACE/NAME`, `stack:OWNER/NAME`, `installation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// Those past their date too, as long as they are not cleared away.
@@ -178,7 +178,7 @@ pub struct NewAssignment {
     pub user: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Where: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `installation`; left out: everywhere.
+    /// Where: `workspace:NAME`, `project:WORKSPACE/PROJECT`, `experiment:12`, `queue:NAME`, `model:WORKSPACE/NAME`, `stack:OWNER/NAME`, `installation`; left out: everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<String>,
     /// When it ends by itself; at most one of `until` and `lifetime_ms`.

@@ -9,6 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Par
 
 pub mod access;
 pub mod groups;
+pub mod models;
 pub mod queues;
 mod roles;
 pub mod stacks;
@@ -133,7 +134,7 @@ pub enum Command {
         after_help = "Examples:\n  ml role list\n  ml role assign Editor --group \"Traffic Lights Team\" -w \"Traffic Lights\""
     )]
     Role(Role),
-    /// Let others see an experiment, project or queue, or work with it
+    /// Let others see an experiment, project, queue, model or stack, or work with it
     #[command(
         after_help = "Examples:\n  ml share 12 --user ana\n  ml share project:Vision/Red --group \"Traffic Lights Team\" --role Writer --until 7d"
     )]
@@ -167,6 +168,13 @@ pub enum Command {
         after_help = "Examples:\n  ml queue list\n  ml queue create gpu --share users\n  ml queue pause gpu"
     )]
     Queue(queues::Queue),
+    /// Models and their versions: what came of experiments
+    #[command(
+        subcommand,
+        visible_alias = "m",
+        after_help = "Examples:\n  ml model register detector\n  ml model register-version detector --experiment 12\n  ml model share detector --group vision"
+    )]
+    Model(models::Model),
     /// Stacks: where work runs and with what, under a name
     #[command(
         subcommand,

@@ -7,6 +7,7 @@ use bailiwick_api::audit::{AuditEvent, AuditFilter, AuditVerdict};
 use bailiwick_api::experiments::{
     Experiment, ExperimentDetail, ExperimentFilter, Log, LogFilter, LogLine, NewExperiment, ReportProgress, State, Stop,
 };
+use bailiwick_api::models::{Model, ModelFilter, ModelVersion, MoveModel, NewModel, NewModelVersion, VersionFilter};
 use bailiwick_api::queues::{JobMove, Queue, QueueDetail, QueueSettings};
 use bailiwick_api::roles::Role;
 use bailiwick_api::server::ServerInfo;
@@ -15,7 +16,7 @@ use bailiwick_api::tokens::{NewToken, Token, TokenWithSecret};
 use bailiwick_api::users::{
     ChangePassword, ChangeUser, Link, Login, LoginWithLink, Me, NewUser, Session, User, UserWithLink, Users,
 };
-use bailiwick_api::workspaces::{SetDefaultQueue, Workspace};
+use bailiwick_api::workspaces::{Rename, SetDefaultQueue, Workspace};
 use bailiwick_api::{ErrorBody, ExperimentId, Page, TokenId};
 use futures_util::Stream;
 use reqwest::{Body, Method, Response};
@@ -172,6 +173,47 @@ impl Client {
 
     pub async fn delete_queue(&self, queue: &str) -> Result<Queue> {
         self.delete(&format!("/api/v1/queues/{}", segment(queue))).await
+    }
+
+    pub async fn models(&self, filter: &ModelFilter) -> Result<Page<Model>> {
+        self.get_with("/api/v1/models", filter).await
+    }
+
+    pub async fn model(&self, model: &str) -> Result<Model> {
+        self.get(&format!("/api/v1/models/{}", segment(model))).await
+    }
+
+    pub async fn create_model(&self, workspace: &str, new: &NewModel) -> Result<Model> {
+        self.post(&format!("/api/v1/workspaces/{}/models", segment(workspace)), new)
+            .await
+    }
+
+    pub async fn change_model(&self, model: &str, change: &Rename) -> Result<Model> {
+        self.patch(&format!("/api/v1/models/{}", segment(model)), change).await
+    }
+
+    pub async fn move_model(&self, model: &str, to: &MoveModel) -> Result<Model> {
+        self.post(&format!("/api/v1/models/{}/move", segment(model)), to).await
+    }
+
+    pub async fn delete_model(&self, model: &str) -> Result<Model> {
+        self.delete(&format!("/api/v1/models/{}", segment(model))).await
+    }
+
+    /// Newest first.
+    pub async fn model_versions(&self, model: &str, filter: &VersionFilter) -> Result<Page<ModelVersion>> {
+        self.get_with(&format!("/api/v1/models/{}/versions", segment(model)), filter)
+            .await
+    }
+
+    pub async fn add_model_version(&self, model: &str, new: &NewModelVersion) -> Result<ModelVersion> {
+        self.post(&format!("/api/v1/models/{}/versions", segment(model)), new)
+            .await
+    }
+
+    pub async fn delete_model_version(&self, model: &str, version: i64) -> Result<ModelVersion> {
+        self.delete(&format!("/api/v1/models/{}/versions/{version}", segment(model)))
+            .await
     }
 
     pub async fn stacks(&self, filter: &StackFilter) -> Result<Page<Stack>> {

@@ -35,14 +35,17 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{MethodFilter, on};
 use bailiwick_access::Target;
+use bailiwick_api::ids::as_number;
 use bailiwick_api::permission::Permit;
 use bailiwick_api::requests::BREAK_GLASS_HEADER;
-use bailiwick_api::{Permission, PrincipalId, ProjectId, WorkspaceId, key};
-use bailiwick_store::access::{Access, Actor, CredentialKind, Granted, NOWHERE, Origin, Refusal, System, seldom};
+use bailiwick_api::{ModelId, Permission, PrincipalId, ProjectId, WorkspaceId, key};
+use bailiwick_store::access::{
+    Access, Actor, CredentialKind, Granted, NOWHERE, Origin, Refusal, System, model_target, seldom,
+};
 use bailiwick_store::audit::{self, Entry};
 use bailiwick_store::credentials::agents_part;
 use bailiwick_store::experiments::{self, ExperimentRow};
-use bailiwick_store::requests;
+use bailiwick_store::{models, requests};
 use schemars::SchemaGenerator;
 use serde_json::{Value, json};
 
@@ -509,6 +512,49 @@ impl On for OneProject {
         let found = id.map(|id| (actor.picture().project_target(id), id));
         let (granted, id) = require_found(&actor, found, "project", which, seen_by).await?;
         Ok((granted, OneProject(id)))
+    }
+}
+
+/// The model that `{model}` names: by number, or as WORKSPACE/NAME.
+pub struct OneModel(pub ModelId);
+
+impl On for OneModel {
+    const NAME: &'static str = "model";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        let which = context.path("model");
+        let found = actor.picture().find_model(which);
+        let found = found.map(|(id, model)| (model_target(id, &model), id));
+        let (granted, id) = require_found(&actor, found, "model", which, Some(Permission::ModelsRead)).await?;
+        if granted.is_administrative_use() && context.request.method == Method::GET {
+            let entry = Entry::of::<P>("look", "model", id).in_workspace(granted.target.workspace);
+            audit::record(&actor, entry).await?;
+        }
+        Ok((granted, OneModel(id)))
+    }
+}
+
+/// The version that `{version}` names of the model that `{model}` names. It is its registrar's own, and the model's owner's.
+pub struct OneVersion(pub ModelId, pub i64);
+
+impl On for OneVersion {
+    const NAME: &'static str = "version of a model";
+    async fn find<P: Permit>(context: &Context) -> Result<(Granted<P>, Self), Failure> {
+        let actor = context.actor(true).await?;
+        let (which, version) = (context.path("model"), context.path("version"));
+        let number = as_number(version).unwrap_or(0);
+        let found = actor.picture().find_model(which);
+        // Asked of a model that is not there as well: how long it takes tells nothing.
+        let id = found.as_ref().map_or(ModelId(0), |(id, _)| *id);
+        let registrar = models::version_owner(&actor, id, number).await?;
+        let own = registrar.filter(|who| *who == actor.id);
+        let found = found.map(|(id, model)| {
+            let target = model_target(id, &model);
+            let owner = own.or(target.owner);
+            (Target { owner, ..target }, id)
+        });
+        let (granted, id) = require_found(&actor, found, "model", which, Some(Permission::ModelsRead)).await?;
+        Ok((granted, OneVersion(id, number)))
     }
 }
 

@@ -14,11 +14,12 @@ use bailiwick_api::on::On;
 use bailiwick_api::permission::{Permit, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{
-    ExperimentId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, StackId, Time, TokenId, WorkspaceId, key,
+    ExperimentId, ModelId, Permission, PermissionSet, PrincipalId, ProjectId, QueueId, StackId, Time, TokenId,
+    WorkspaceId, key,
 };
 
 use crate::db::{Db, Kind, Result, StoreError, col};
-pub use crate::picture::{GroupEntry, Picture, PrincipalEntry, ProjectEntry, Touched, WorkspaceEntry};
+pub use crate::picture::{GroupEntry, ModelEntry, Picture, PrincipalEntry, ProjectEntry, Touched, WorkspaceEntry};
 pub(crate) use crate::picture::{KeyHash, scope_columns};
 
 mod fresh;
@@ -767,6 +768,9 @@ pub(crate) fn place(picture: &Picture, target: &Target) -> String {
     match (target.object, workspace) {
         (Some((ObjectKind::Queue, id)), _) => format!("queue \"{}\"", picture.queue_name(QueueId(id))),
         (Some((ObjectKind::Stack, id)), _) => format!("stack \"{}\"", picture.stack_name(StackId(id))),
+        (Some((ObjectKind::Model, id)), Some(workspace)) => {
+            format!("model \"{}\" ({workspace})", picture.model_name(ModelId(id)))
+        }
         (Some((kind, id)), Some(workspace)) => format!("{} {id} ({workspace})", format!("{kind:?}").to_lowercase()),
         (Some((kind, id)), None) => format!("{} {id}", format!("{kind:?}").to_lowercase()),
         (None, Some(workspace)) => match target.project {
@@ -801,6 +805,16 @@ pub fn stack_target(picture: &Picture, id: StackId) -> Target {
         object: Some((ObjectKind::Stack, id.0)),
         owner: picture.stack(id).map(|stack| stack.owner),
         ..Target::default()
+    }
+}
+
+/// The target that a model is.
+pub fn model_target(id: ModelId, model: &ModelEntry) -> Target {
+    Target {
+        workspace: Some(model.workspace),
+        object: Some((ObjectKind::Model, id.0)),
+        owner: model.owner,
+        project: None,
     }
 }
 
@@ -840,8 +854,12 @@ pub async fn resolve(actor: &Actor, on: &On) -> std::result::Result<Target, Refu
             Ok(queue_target(seen.ok_or_else(|| missing("queue", name))?))
         }
         On::Stack(which) => Ok(stack_target(picture, crate::stacks::find(actor, which)?)),
-        // None is kept yet.
-        On::Model(which) => Err(missing("model", which)),
+        On::Model(which) => {
+            let found = picture.find_model(which);
+            let target = found.map(|(id, model)| model_target(id, &model));
+            let seen = target.filter(|target| actor.may(Permission::ModelsRead, target).is_some());
+            seen.ok_or_else(|| missing("model", which))
+        }
     }
 }
 

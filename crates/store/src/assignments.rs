@@ -15,14 +15,16 @@ use bailiwick_api::roles::{
 };
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{
-    AssignmentId, ExperimentId, GroupId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time,
-    WorkspaceId,
+    AssignmentId, ExperimentId, GroupId, ModelId, Page, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId,
+    Time, WorkspaceId,
 };
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::access::{Actor, Refusal, System, Work, experiment_target, queue_target, resolve, scope_of, stack_target};
+use crate::access::{
+    Actor, Refusal, System, Work, experiment_target, model_target, queue_target, resolve, scope_of, stack_target,
+};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list, number_list};
 use crate::picture::{Picture, Touched, scope, scope_columns};
@@ -640,12 +642,16 @@ fn may_be_seen(actor: &Actor) -> Option<(String, Vec<i64>)> {
     ];
     for kind in [ObjectKind::Queue, ObjectKind::Model, ObjectKind::Stack] {
         let visible = actor.visible(Permission::RolesRead, kind);
-        let ids = visible.objects.iter().chain(&visible.own_objects).copied();
-        let (kind, _) = scope_columns(Scope::Object(kind, 0));
-        arms.push(format!(
-            "(a.scope_kind = '{kind}' AND a.scope_id IN ({}))",
-            id_list(ids)
-        ));
+        let ids = id_list(visible.objects.iter().chain(&visible.own_objects).copied());
+        let (word, _) = scope_columns(Scope::Object(kind, 0));
+        let inside = match kind {
+            ObjectKind::Model => format!(
+                " OR a.scope_id IN (SELECT id FROM models WHERE workspace_id {in_places}{})",
+                own("owner_id")
+            ),
+            _ => String::new(),
+        };
+        arms.push(format!("(a.scope_kind = '{word}' AND (a.scope_id IN ({ids}){inside}))"));
     }
     Some((format!("({})", arms.join(" OR ")), workspaces))
 }
@@ -712,17 +718,18 @@ fn read_rows(picture: &Picture, rows: &[AnyRow]) -> Result<Vec<AssignmentRow>> {
 }
 
 /// The target that a scope is, for all kinds that the picture knows.
-fn plain_target(picture: &Picture, scope: Scope) -> Option<Target> {
+pub(crate) fn plain_target(picture: &Picture, scope: Scope) -> Option<Target> {
     match scope {
         Scope::Global => Some(Target::default()),
         Scope::Workspace(id) => picture.workspace(id).map(|_| picture.workspace_target(id)),
         Scope::Project(id) => picture.project(id).map(|_| picture.project_target(id)),
         Scope::Object(ObjectKind::Queue, id) => Some(queue_target(QueueId(id))),
         Scope::Object(ObjectKind::Stack, id) => picture.stack(StackId(id)).map(|_| stack_target(picture, StackId(id))),
-        Scope::Object(kind, id) => Some(Target {
-            object: Some((kind, id)),
-            ..Target::default()
-        }),
+        Scope::Object(ObjectKind::Model, id) => picture
+            .model(ModelId(id))
+            .map(|model| model_target(ModelId(id), &model)),
+        // Where it lies is not known here.
+        Scope::Object(ObjectKind::Experiment, _) => None,
     }
 }
 
@@ -948,10 +955,8 @@ pub fn place(picture: &Picture, scope: Scope) -> String {
         }
         Scope::Object(ObjectKind::Queue, id) => format!("on queue \"{}\"", picture.queue_name(QueueId(id))),
         Scope::Object(ObjectKind::Stack, id) => format!("on stack \"{}\"", picture.stack_name(StackId(id))),
-        Scope::Object(..) => {
-            let (kind, id) = scope_columns(scope);
-            format!("on {kind} {id}")
-        }
+        Scope::Object(ObjectKind::Model, id) => format!("on model \"{}\"", picture.model_name(ModelId(id))),
+        Scope::Object(ObjectKind::Experiment, id) => format!("on experiment {id}"),
     }
 }
 

@@ -424,7 +424,7 @@ fn of_workspaces(workspaces: &[WorkspaceId]) -> String {
         .iter()
         .map(|id| format!(" OR detail LIKE '%\"after\":{{\"workspace\":{id},%'"));
     format!(
-        " AND (workspace_id IN ({}) OR (verb = 'move' AND object_kind = 'experiment' AND (1 = 0{})))",
+        " AND (workspace_id IN ({}) OR (verb = 'move' AND object_kind IN ('experiment', 'model') AND (1 = 0{})))",
         id_list(workspaces.iter().map(|id| id.0)),
         arrivals.collect::<String>()
     )
@@ -490,7 +490,7 @@ fn event(actor: &Actor, readable: Option<&[WorkspaceId]>, row: &AnyRow) -> Resul
     };
     let is_read = |id: &WorkspaceId| readable.is_none_or(|readable| readable.contains(id));
     let mut workspace = row.try_get::<Option<i64>, _>(11)?.map(WorkspaceId);
-    if verb == "move" && kind == "experiment" {
+    if verb == "move" && matches!(kind.as_str(), "experiment" | "model") {
         let to = detail["after"]["workspace"].as_i64().map(WorkspaceId);
         workspace = workspace.filter(is_read).or(to.filter(is_read));
         for side in ["before", "after"] {
@@ -524,18 +524,23 @@ fn event(actor: &Actor, readable: Option<&[WorkspaceId]>, row: &AnyRow) -> Resul
 /// Where something was moved from or to is kept by number, and told by name: null to whoever may not see it, the number where it has gone.
 fn name_place(actor: &Actor, is_read: &dyn Fn(&WorkspaceId) -> bool, place: &mut serde_json::Value) {
     let picture = actor.picture();
-    let (Some(workspace), Some(project)) = (place["workspace"].as_i64(), place["project"].as_i64()) else {
+    let Some(workspace) = place["workspace"].as_i64().map(WorkspaceId) else {
         return;
     };
-    let (workspace, project) = (WorkspaceId(workspace), ProjectId(project));
+    // A model lies in none.
+    let project = place["project"].as_i64().map(ProjectId);
     let sees = |permission, target| actor.may(permission, &target).is_some();
     let sees_all = is_read(&workspace) || sees(Permission::WorkspacesRead, picture.workspace_target(workspace));
-    let target = picture.project(project).map(|_| picture.project_target(project));
+    let there = project.filter(|id| picture.project(*id).is_some());
+    let target = there.map(|id| picture.project_target(id));
     let sees_project = is_read(&workspace) || target.is_some_and(|target| sees(Permission::ProjectsRead, target));
     place["workspace"] = match picture.workspace(workspace) {
         Some(found) if sees_all || sees_project => found.name.to_string().into(),
         None if sees_all => workspace.0.into(),
         _ => serde_json::Value::Null,
+    };
+    let Some(project) = project else {
+        return;
     };
     place["project"] = match picture.project(project) {
         Some(found) if sees_project => found.name.to_string().into(),

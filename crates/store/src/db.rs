@@ -409,6 +409,7 @@ impl Db {
             ("0008_vaults", include_str!("migrations/0008_vaults.sql"), "", ""),
             ("0009_stacks", include_str!("migrations/0009_stacks.sql"), "", ""),
             ("0010_mail", include_str!("migrations/0010_mail.sql"), "", ""),
+            ("0011_models", include_str!("migrations/0011_models.sql"), "", ""),
         ];
         let mut connection = self.write.acquire().await?;
         if self.kind == Kind::Postgres {

@@ -18,14 +18,13 @@ use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::{PrincipalKind, UserState};
 use bailiwick_api::workspaces::DEFAULT_PROJECT;
 use bailiwick_api::{
-    AssignmentId, ExperimentId, GroupId, Permission, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time,
-    WorkspaceId,
+    AssignmentId, ExperimentId, GroupId, Permission, PrincipalId, ProjectId, RoleId, Time, WorkspaceId,
 };
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Row};
 
 use self::draft::{Draft, Drafted, Labels, Step, draft, look_up, some_names};
-use crate::access::{Actor, Refusal, Work, experiment_target, queue_target, scope_of, stack_target};
+use crate::access::{Actor, Refusal, Work, experiment_target, scope_of};
 use crate::assignments::{self, ChangeError, Changed, Entrance, LAST_ADMIN, Resolved};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
@@ -143,18 +142,8 @@ impl Have {
     /// Where an assignment holds; nothing when the thing is gone.
     fn target(&self, picture: &Picture, scope: Scope) -> Option<Target> {
         match scope {
-            Scope::Global => Some(Target::default()),
-            Scope::Workspace(id) => picture.workspace(id).map(|_| picture.workspace_target(id)),
-            Scope::Project(id) => picture.project(id).map(|_| picture.project_target(id)),
             Scope::Object(ObjectKind::Experiment, id) => self.experiments.get(&id).copied(),
-            Scope::Object(ObjectKind::Queue, id) => Some(queue_target(QueueId(id))),
-            Scope::Object(ObjectKind::Stack, id) => {
-                picture.stack(StackId(id)).map(|_| stack_target(picture, StackId(id)))
-            }
-            Scope::Object(kind, id) => Some(Target {
-                object: Some((kind, id)),
-                ..Target::default()
-            }),
+            scope => assignments::plain_target(picture, scope),
         }
     }
 }

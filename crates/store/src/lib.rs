@@ -15,6 +15,7 @@ pub mod experiments;
 pub mod groups;
 pub mod jobs;
 pub mod logs;
+pub mod models;
 pub mod picture;
 pub mod principals;
 pub mod projects;

@@ -17,7 +17,7 @@ use bailiwick_api::roles::{AssignmentView, ScopeView};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::users::PrincipalKind;
 use bailiwick_api::{
-    AssignmentId, GroupId, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time, TokenId, WorkspaceId,
+    AssignmentId, GroupId, ModelId, PrincipalId, ProjectId, QueueId, RoleId, StackId, Time, TokenId, WorkspaceId,
 };
 use bailiwick_lock::{Lock, Reading};
 use sqlx::any::AnyRow;
@@ -39,6 +39,7 @@ pub enum Touched {
     Project(ProjectId),
     Queue(QueueId),
     Stack(StackId),
+    Model(ModelId),
     Credential(TokenId),
     Everything,
 }
@@ -54,6 +55,7 @@ impl Touched {
             Touched::Project(id) => ("project", id.0),
             Touched::Queue(id) => ("queue", id.0),
             Touched::Stack(id) => ("stack", id.0),
+            Touched::Model(id) => ("model", id.0),
             Touched::Credential(id) => ("credential", id.0),
             Touched::Everything => ("everything", 0),
         }
@@ -110,6 +112,13 @@ pub struct StackEntry {
     pub owner: PrincipalId,
 }
 
+#[derive(Debug, Clone)]
+pub struct ModelEntry {
+    pub workspace: WorkspaceId,
+    pub name: Arc<str>,
+    pub owner: Option<PrincipalId>,
+}
+
 /// Names and what finds them.
 #[derive(Default)]
 struct Names {
@@ -124,6 +133,8 @@ struct Names {
     project_keys: BTreeMap<(WorkspaceId, String), ProjectId>,
     queues: BTreeMap<QueueId, QueueEntry>,
     stacks: BTreeMap<StackId, StackEntry>,
+    models: BTreeMap<ModelId, ModelEntry>,
+    model_keys: BTreeMap<(WorkspaceId, String), ModelId>,
 }
 
 /// What is stored of a key; see [`bailiwick_api::key::stored_hash`].
@@ -412,7 +423,7 @@ impl Picture {
         }
     }
 
-    /// Where an assignment holds, as a target. An object's containers are not known here: only assignments at the object itself or globally count on it.
+    /// Where an assignment holds, as a target. An experiment's containers are not known here: only assignments at itself or globally count on it.
     pub fn scope_target(&self, scope: Scope) -> Target {
         match scope {
             Scope::Global => Target::default(),
@@ -422,6 +433,10 @@ impl Picture {
                 ..self.project_target(id)
             },
             Scope::Object(kind, id) => Target {
+                workspace: self
+                    .model(ModelId(id))
+                    .filter(|_| kind == ObjectKind::Model)
+                    .map(|model| model.workspace),
                 object: Some((kind, id)),
                 ..Target::default()
             },
@@ -449,7 +464,8 @@ impl Picture {
                 name: match kind {
                     ObjectKind::Queue => self.queue_name(QueueId(id)).to_string(),
                     ObjectKind::Stack => self.stack_name(StackId(id)),
-                    _ => String::new(),
+                    ObjectKind::Model => self.model_name(ModelId(id)).to_string(),
+                    ObjectKind::Experiment => String::new(),
                 },
             },
         }
@@ -513,6 +529,40 @@ impl Picture {
             Some(stack) => format!("{}/{}", self.principal_name(stack.owner), stack.name),
             None => "?".into(),
         }
+    }
+
+    pub fn model(&self, id: ModelId) -> Option<ModelEntry> {
+        self.names().models.get(&id).cloned()
+    }
+
+    /// By id, or WORKSPACE/NAME; no name of a model holds a `/`.
+    pub fn find_model(&self, text: &str) -> Option<(ModelId, ModelEntry)> {
+        let id = match text.rsplit_once('/') {
+            Some((workspace, name)) => {
+                let key = (self.find_workspace(workspace)?, name_key(name));
+                *self.names().model_keys.get(&key)?
+            }
+            None => ModelId(as_number(text)?),
+        };
+        Some((id, self.model(id)?))
+    }
+
+    /// The next ones before `after`, newest first.
+    pub fn models_before(&self, after: ModelId, most: usize) -> Vec<(ModelId, ModelEntry)> {
+        let names = self.names();
+        let before = names.models.range(..after).rev().take(most);
+        before.map(|(id, model)| (*id, model.clone())).collect()
+    }
+
+    pub fn count_models(&self, workspace: WorkspaceId) -> usize {
+        let names = self.names();
+        let of = names.model_keys.range((workspace, String::new())..);
+        of.take_while(|((of, _), _)| *of == workspace).count()
+    }
+
+    /// Of what is deleted nothing is known.
+    pub fn model_name(&self, id: ModelId) -> Arc<str> {
+        self.model(id).map_or("?".into(), |model| model.name)
     }
 
     /// A credential that is remembered, and notes that it was used.
@@ -680,6 +730,7 @@ struct Change {
     projects: HashMap<ProjectId, Option<ProjectEntry>>,
     queues: HashMap<QueueId, Option<QueueEntry>>,
     stacks: HashMap<StackId, Option<StackEntry>>,
+    models: HashMap<ModelId, Option<ModelEntry>>,
 }
 
 impl Change {
@@ -703,6 +754,7 @@ impl Change {
         gone(&mut change.projects, of("project"), ProjectId);
         gone(&mut change.queues, of("queue"), QueueId);
         gone(&mut change.stacks, of("stack"), StackId);
+        gone(&mut change.models, of("model"), ModelId);
         Ok(change)
     }
 
@@ -807,6 +859,16 @@ impl Change {
             };
             stacks.insert(StackId(row.try_get(0)?), Some(entry));
         }
+        let mut models = HashMap::new();
+        let sql = "SELECT id, workspace_id, name, owner_id FROM models";
+        for row in rows(tx, sql, condition("model")).await? {
+            let entry = ModelEntry {
+                workspace: WorkspaceId(row.try_get(1)?),
+                name: Arc::from(row.try_get::<String, _>(2)?),
+                owner: row.try_get::<Option<i64>, _>(3)?.map(PrincipalId),
+            };
+            models.insert(ModelId(row.try_get(0)?), Some(entry));
+        }
         Ok(Change {
             principals,
             groups,
@@ -816,6 +878,7 @@ impl Change {
             projects,
             queues,
             stacks,
+            models,
         })
     }
 
@@ -913,6 +976,18 @@ impl Change {
             match stack {
                 Some(entry) => drop(names.stacks.insert(*id, entry.clone())),
                 None => drop(names.stacks.remove(id)),
+            }
+        }
+        for (id, model) in &self.models {
+            if let Some(old) = names.models.remove(id) {
+                let key = (old.workspace, name_key(&old.name));
+                if names.model_keys.get(&key) == Some(id) {
+                    names.model_keys.remove(&key);
+                }
+            }
+            if let Some(entry) = model {
+                names.model_keys.insert((entry.workspace, name_key(&entry.name)), *id);
+                names.models.insert(*id, entry.clone());
             }
         }
     }

@@ -25,7 +25,8 @@ use bailiwick_api::{
 use sqlx::{AssertSqlSafe, Row};
 
 use crate::access::{
-    Actor, Granted, NOWHERE, Refusal, experiment_target, place, queue_target, resolve, scope_of, seldom, stack_target,
+    Actor, Granted, NOWHERE, Refusal, experiment_target, model_target, place, queue_target, resolve, scope_of, seldom,
+    stack_target,
 };
 pub use crate::assignments::on as on_of;
 use crate::assignments::place as place_of;
@@ -87,7 +88,7 @@ pub async fn target_of(actor: &Actor, on: &On) -> std::result::Result<Option<Tar
         On::Stack(which) => crate::stacks::find(actor, which)
             .ok()
             .map(|id| stack_target(picture, id)),
-        On::Model(_) => None,
+        On::Model(which) => picture.find_model(which).map(|(id, model)| model_target(id, &model)),
     })
 }
 
@@ -249,7 +250,12 @@ fn nowhere(on: &On) -> Target {
             object: Some((ObjectKind::Stack, 0)),
             ..Target::default()
         },
-        On::Experiment(_) | On::Model(_) => NO_EXPERIMENT,
+        On::Model(_) => Target {
+            object: Some((ObjectKind::Model, 0)),
+            project: None,
+            ..NO_EXPERIMENT
+        },
+        On::Experiment(_) => NO_EXPERIMENT,
     }
 }
 
@@ -338,6 +344,7 @@ fn sees_queue(actor: &Actor, target: &Target) -> Option<bool> {
 pub(crate) fn seen_by(target: &Target) -> Option<Permission> {
     match (target.object, target.project, target.workspace) {
         (Some((ObjectKind::Stack, _)), ..) => Some(Permission::StacksRead),
+        (Some((ObjectKind::Model, _)), ..) => Some(Permission::ModelsRead),
         (Some(_), ..) => Some(Permission::ExperimentsRead),
         (None, Some(_), _) => Some(Permission::ProjectsRead),
         (None, None, Some(_)) => Some(Permission::WorkspacesRead),

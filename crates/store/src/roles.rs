@@ -253,7 +253,7 @@ fn lacks(actor: &Actor, permission: Permission, target: Target) -> ChangeError {
         (Some((ObjectKind::Experiment, _)), ..) => Permission::ExperimentsRead,
         (Some((ObjectKind::Queue, _)), ..) => Permission::QueuesRead,
         (Some((ObjectKind::Stack, _)), ..) => Permission::StacksRead,
-        (Some(_), ..) => Permission::RolesRead,
+        (Some((ObjectKind::Model, _)), ..) => Permission::ModelsRead,
         (None, Some(_), _) => Permission::ProjectsRead,
         (None, None, Some(_)) => Permission::WorkspacesRead,
         // Everybody knows of the installation.

@@ -223,7 +223,7 @@ fn check(new: &StackSettings) -> std::result::Result<(), ChangeError> {
 }
 
 /// `file:///srv/artifacts`, `s3://bucket/prefix`: a scheme and what it leads to. A password has no place in it: everybody with whom the stack is shared reads it.
-fn check_store(store: &str) -> std::result::Result<(), String> {
+pub(crate) fn check_store(store: &str) -> std::result::Result<(), String> {
     let wrong = format!("`{store}` is no place for artifacts: write `file:///srv/artifacts` or `s3://bucket/prefix`");
     let Some((scheme, rest)) = store.split_once("://") else {
         return Err(wrong);

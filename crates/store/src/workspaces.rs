@@ -8,12 +8,12 @@ use bailiwick_api::workspaces::{
     COUNTED_MAX, DEFAULT_PROJECT, DEFAULT_WORKSPACE, Member, MemberFilter, MemberKind, NewWorkspace, PlaceFilter,
     Rename, Workspace, check_description,
 };
-use bailiwick_api::{AssignmentId, Page, Permission, PrincipalId, ProjectId, RoleId, Time, WorkspaceId};
+use bailiwick_api::{AssignmentId, ModelId, Page, Permission, PrincipalId, ProjectId, RoleId, Time, WorkspaceId};
 use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, Touched, Work};
+use crate::access::{Actor, Granted, Refusal, Touched, Work, model_target};
 use crate::assignments::{self, ChangeError, Resolved};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, Tx, id_list};
@@ -402,6 +402,9 @@ pub(crate) async fn refuse_full(
         (workspace, None) => format!("workspace_id = {workspace}"),
         (_, Some(project)) => format!("project_id = {project}"),
     };
+    if place.1.is_none() {
+        refuse_models(tx, actor, name, place.0).await?;
+    }
     let sql = format!("SELECT id FROM experiments WHERE {condition} LIMIT 1");
     let held = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut **tx).await?;
     if held.is_none() {
@@ -419,6 +422,29 @@ pub(crate) async fn refuse_full(
     Err(PlaceError::Conflict(
         format!("the {what} `{name}` still holds experiments, {seen}"),
         FULL_HINT,
+    ))
+}
+
+async fn refuse_models(tx: &mut Tx, actor: &Actor, name: &str, workspace: WorkspaceId) -> Changed<()> {
+    let held: Vec<i64> = sqlx::query_scalar("SELECT id FROM models WHERE workspace_id = $1")
+        .bind(workspace.0)
+        .fetch_all(&mut **tx)
+        .await?;
+    if held.is_empty() {
+        return Ok(());
+    }
+    let may_see = |id: &&i64| {
+        let id = ModelId(**id);
+        let target = actor.picture().model(id).map(|model| model_target(id, &model));
+        target.is_some_and(|target| actor.may(Permission::ModelsRead, &target).is_some())
+    };
+    let seen = match held.iter().filter(may_see).count() {
+        0 => "none of which you may see".to_owned(),
+        seen => format!("{seen} of which you may see"),
+    };
+    Err(PlaceError::Conflict(
+        format!("the workspace `{name}` still holds models, {seen}"),
+        "move them with `ml model move`, or delete them with `ml model delete`, first; those that you may not see are for an administrator",
     ))
 }
 

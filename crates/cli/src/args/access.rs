@@ -181,7 +181,7 @@ pub struct BreakTheGlass {
 /// A place, by its text or by flags.
 #[derive(Args, Default)]
 pub struct Place {
-    /// experiment:12, workspace:NAME, project:WORKSPACE/PROJECT, queue:NAME or installation
+    /// experiment:12, workspace:NAME, project:WORKSPACE/PROJECT, queue:NAME, model:WORKSPACE/NAME, stack:OWNER/NAME or installation
     #[arg(value_name = "ON")]
     pub on: Option<String>,
     #[command(flatten)]

@@ -94,7 +94,7 @@ pub struct Where {
     /// On this project of the workspace
     #[arg(long, value_name = "NAME|ID")]
     pub project: Option<String>,
-    /// On what is named so: experiment:12, queue:NAME, workspace:NAME, project:WORKSPACE/PROJECT or installation
+    /// On what is named so: experiment:12, queue:NAME, model:WORKSPACE/NAME, stack:NAME, workspace:NAME, project:WORKSPACE/PROJECT or installation
     #[arg(long, value_name = "WHAT", conflicts_with_all = ["workspace", "project"])]
     pub on: Option<String>,
 }
@@ -112,7 +112,7 @@ pub struct Holders {
 /// A role on one thing, as it is given most often.
 #[derive(Args)]
 pub struct Share {
-    /// The number of an experiment, or experiment:12, queue:NAME, project:WORKSPACE/PROJECT, workspace:NAME
+    /// The number of an experiment, or queue:NAME, model:WORKSPACE/NAME, stack:NAME, project:WORKSPACE/PROJECT, workspace:NAME
     #[arg(value_name = "WHAT")]
     pub what: String,
     #[command(flatten)]

@@ -8,6 +8,7 @@ mod document;
 mod experiments;
 mod groups;
 mod manual;
+mod models;
 mod projects;
 mod queues;
 mod rbac;
@@ -72,6 +73,7 @@ pub fn run(cli: Cli, common: Common) -> Result<()> {
         Command::Permission(_) => roles::permissions(&common),
         Command::Access(command) => access::run(&common, command),
         Command::Queue(command) => queues::run(&common, command),
+        Command::Model(command) => models::run(&common, command),
         Command::Stack(command) => stacks::run(&common, command),
         Command::Vault(command) => vaults::run(&common, command),
         Command::Admin(command) => vaults::admin(&common, command),

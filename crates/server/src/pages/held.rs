@@ -253,7 +253,12 @@ impl Offer {
     /// What this actor may hand out; `None` where that is nothing anywhere.
     pub async fn to(door: &SignedIn) -> Result<Option<Offer>, Failure> {
         let actor = &door.actor;
-        let kinds = [ObjectKind::Experiment, ObjectKind::Queue, ObjectKind::Stack];
+        let kinds = [
+            ObjectKind::Experiment,
+            ObjectKind::Queue,
+            ObjectKind::Model,
+            ObjectKind::Stack,
+        ];
         if kinds
             .into_iter()
             .all(|kind| actor.visible(Permission::RolesAssign, kind).is_nothing())

@@ -25,6 +25,7 @@ pub mod experiment;
 pub mod explorer;
 pub mod groups;
 pub mod held;
+pub mod models;
 pub mod places;
 pub mod queues;
 pub mod roles;

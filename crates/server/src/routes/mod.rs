@@ -13,6 +13,7 @@ pub(crate) mod document;
 pub(crate) mod experiments;
 pub(crate) mod groups;
 pub(crate) mod logs;
+pub(crate) mod models;
 pub(crate) mod projects;
 pub(crate) mod queues;
 pub(crate) mod requests;
@@ -101,6 +102,19 @@ pub fn table() -> Routes {
         "/stacks/{stack}",
         "change or share a stack from the page",
         pages::stacks::act,
+    );
+    r.get("/models", "page of models", pages::models::list);
+    r.get("/models/new", "page of a new model", pages::models::new);
+    r.post("/models/new", "make a model from the page", pages::models::create);
+    r.get(
+        "/models/{model}",
+        "page of a model and its versions",
+        pages::models::show,
+    );
+    r.post(
+        "/models/{model}",
+        "change, move or share a model from the page",
+        pages::models::act,
     );
     r.get("/vaults", "page of vaults", pages::vaults::list);
     r.get("/vaults/new", "page of a new vault", pages::vaults::new);
@@ -703,6 +717,35 @@ pub fn table() -> Routes {
     r.get("/api/v1/stacks/{stack}", "show a stack", stacks::show);
     r.patch("/api/v1/stacks/{stack}", "rename or change a stack", stacks::update);
     r.delete("/api/v1/stacks/{stack}", "delete a stack", stacks::delete);
+    r.get("/api/v1/models", "list models of every workspace", models::list);
+    r.post("/api/v1/workspaces/{workspace}/models", "make a model", models::create);
+    r.get("/api/v1/models/{model}", "show a model", models::show);
+    r.patch("/api/v1/models/{model}", "rename or describe a model", models::change);
+    r.delete(
+        "/api/v1/models/{model}",
+        "delete a model with its versions",
+        models::delete,
+    );
+    r.post(
+        "/api/v1/models/{model}/move",
+        "put a model into another workspace",
+        models::move_to,
+    );
+    r.get(
+        "/api/v1/models/{model}/versions",
+        "list the versions of a model",
+        models::versions,
+    );
+    r.post(
+        "/api/v1/models/{model}/versions",
+        "register a version of a model",
+        models::add_version,
+    );
+    r.delete(
+        "/api/v1/models/{model}/versions/{version}",
+        "delete a version of a model",
+        models::delete_version,
+    );
     r.get("/api/v1/agents", "list agents", agents::list);
     r.post("/api/v1/agents", "make an agent known", agents::register);
     r.get("/api/v1/agents/{agent}", "show an agent", agents::show);

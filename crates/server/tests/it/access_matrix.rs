@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use bailiwick_api::key;
+use bailiwick_api::models::{NewModel, NewModelVersion};
 use bailiwick_api::permission::BUILT_IN_ROLES;
 use bailiwick_api::queues::{QueueAccess, QueueSettings};
 use bailiwick_api::stacks::StackSettings;
@@ -346,6 +347,8 @@ async fn form(stage: &Stage, path: &str) -> String {
         "/vaults/new" => format!("act=create&kind=organisation&name=new{number}"),
         "/vaults/{vault}" => "act=disable".into(),
         "/stacks/new" => format!("act=create&name=new{number}"),
+        "/models/new" => format!("act=create&workspace=default&name=new{number}"),
+        "/models/{model}" => format!("act=add-version&uri=s3://models/{number}"),
         "/stacks/{stack}" => format!("act=change&name=new{number}"),
         "/queues/new" => format!("act=create&name=new{number}"),
         "/queues/{queue}" => "act=pause".into(),
@@ -355,6 +358,20 @@ async fn form(stage: &Stage, path: &str) -> String {
         ),
         other => panic!("the matrix does not know the form of {other}: say in this file what it needs"),
     }
+}
+
+/// Makes a thing somebody's own who may not make one himself.
+async fn give_over(world: &World, table: &str, id: i64, who: &Person) {
+    for sql in [
+        format!("UPDATE {table} SET owner_id = {} WHERE id = {id}", who.id),
+        "UPDATE access_version SET version = version + 1".to_owned(),
+        "INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version"
+            .to_owned(),
+    ] {
+        world.sql(sql).await.unwrap();
+    }
+    // On PostgreSQL a version is relied on for a moment; the server itself waits so long before it acknowledges.
+    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
 }
 
 async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_experiment: Option<i64>) -> Call {
@@ -422,7 +439,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         };
         let path = path.replace("{workspace}", &workspace).replace("{project}", &project);
         let call = Call::to(path).named(name);
-        return match (method, route.ends_with("/projects")) {
+        return match (method, route.ends_with("/projects") || route.ends_with("/models")) {
             ("POST", true) => call.with(json!({"name": format!("new{number}")})),
             ("POST", false) => call.with(json!({})),
             ("PATCH", _) => call.with(json!({"description": format!("Nr. {number}")})),
@@ -549,15 +566,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
                 // Not everybody in the matrix may make one: it is given over.
                 let made = world.admin.client.create_stack(&new).await.unwrap();
                 if aim == Aim::Own {
-                    for sql in [
-                        format!("UPDATE stacks SET owner_id = {} WHERE id = {}", who.id, made.id),
-                        "UPDATE access_version SET version = version + 1".to_owned(),
-                        "INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version".to_owned(),
-                    ] {
-                        world.sql(sql).await.unwrap();
-                    }
-                    // On PostgreSQL a version is relied on for a moment; the server itself waits so long before it acknowledges.
-                    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+                    give_over(world, "stacks", made.id.0, who).await;
                 }
                 made.id.to_string()
             }
@@ -567,6 +576,40 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         return match route.starts_with("PATCH") {
             true => call.with(json!({"description": format!("Nr. {number}")})),
             false => call,
+        };
+    }
+    if route.contains("{model}") {
+        let name = match aim {
+            Aim::Missing => "99999".to_owned(),
+            _ => {
+                let new = NewModel {
+                    name: format!("model{number}"),
+                    ..Default::default()
+                };
+                let made = world.admin.client.create_model("default", &new).await.unwrap();
+                let id = made.id.to_string();
+                let version = NewModelVersion {
+                    uri: "s3://models/1".into(),
+                    ..Default::default()
+                };
+                world.admin.client.add_model_version(&id, &version).await.unwrap();
+                if aim == Aim::Own {
+                    give_over(world, "models", made.id.0, who).await;
+                }
+                id
+            }
+        };
+        let (method, path) = route.split_once(' ').expect("a route is a method and a path");
+        let path = path.replace("{model}", &name).replace("{version}", "1");
+        let call = Call::to(path).named(&name);
+        return match (method, route.rsplit('/').next()) {
+            ("POST", Some("move")) => {
+                let workspace = stage.new_workspace((aim == Aim::Own).then_some(who)).await;
+                call.with(json!({"workspace": workspace}))
+            }
+            ("POST", _) => call.with(json!({"uri": "s3://models/2"})),
+            ("PATCH", _) => call.with(json!({"description": format!("Nr. {number}")})),
+            _ => call,
         };
     }
     if route.contains("{vault}") {
@@ -752,6 +795,7 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         | "GET /api/v1/experiments"
         | "GET /api/v1/queues"
         | "GET /api/v1/stacks"
+        | "GET /api/v1/models"
         | "GET /api/v1/vaults"
         | "GET /api/v1/vaults/applied"
         | "GET /api/v1/agents"

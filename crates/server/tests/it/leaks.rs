@@ -239,6 +239,52 @@ const QUESTIONS: &[Question] = &[
         "/api/v1/access/can-i",
         r#"{"permission": "stacks:read", "on": "stack:{}"}"#,
     ),
+    ask("model", "GET", "/api/v1/models/{}", ""),
+    ask("model", "PATCH", "/api/v1/models/{}", r#"{"description": "mine"}"#),
+    ask("model", "DELETE", "/api/v1/models/{}", ""),
+    ask("model", "POST", "/api/v1/models/{}/move", r#"{"workspace": "default"}"#),
+    ask("model", "GET", "/api/v1/models/{}/versions", ""),
+    ask("model", "POST", "/api/v1/models/{}/versions", r#"{"uri": "s3://a/b"}"#),
+    ask("model", "DELETE", "/api/v1/models/{}/versions/1", ""),
+    ask("model path", "GET", "/api/v1/models/{}", ""),
+    ask("model path", "DELETE", "/api/v1/models/{}/versions/1", ""),
+    ask(
+        "model",
+        "POST",
+        "/api/v1/assignments",
+        r#"{"assignments": [{"role": "Reader", "user": "ana", "on": "model:{}"}]}"#,
+    ),
+    ask(
+        "model name",
+        "POST",
+        "/api/v1/access/can-i",
+        r#"{"permission": "models:read", "on": "model:Secret-A/{}"}"#,
+    ),
+    ask(
+        "model name",
+        "POST",
+        "/api/v1/access/explain",
+        r#"{"permission": "models:read", "on": "model:Secret-A/{}"}"#,
+    ),
+    ask(
+        "experiment",
+        "POST",
+        "/api/v1/models/default%2Fhers/versions",
+        r#"{"experiment": "{}"}"#,
+    ),
+    ask(
+        "workspace",
+        "POST",
+        "/api/v1/models/default%2Fhers/move",
+        r#"{"workspace": "{}"}"#,
+    ),
+    ask(
+        "workspace",
+        "POST",
+        "/api/v1/workspaces/{}/models",
+        r#"{"name": "mine"}"#,
+    ),
+    ask("workspace", "GET", "/api/v1/models?workspace={}", ""),
     ask("queue", "GET", "/api/v1/queues/{}", ""),
     ask("queue", "PATCH", "/api/v1/queues/{}", r#"{"state": "paused"}"#),
     ask("queue", "DELETE", "/api/v1/queues/{}", ""),
@@ -310,6 +356,17 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
     let queue = newest("queues").await;
     let stack = admin.post("/api/v1/stacks", json!({"name": "stack-a"})).await;
     assert_eq!(stack.status, 200, "{}", stack.text);
+    let model = admin
+        .post("/api/v1/workspaces/Secret-A/models", json!({"name": "model-a"}))
+        .await;
+    let model = model.json()["id"].as_i64().unwrap();
+    let version = admin
+        .post(
+            &format!("/api/v1/models/{model}/versions"),
+            json!({"uri": "s3://secret/1"}),
+        )
+        .await;
+    assert_eq!(version.status, 200, "{}", version.text);
     // As many digits.
     let missing = |id: i64| "9".repeat(id.to_string().len());
     let numbered = |kind, id: i64| (kind, id.to_string(), missing(id));
@@ -329,6 +386,9 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         numbered("queue id", queue),
         numbered("stack", stack.json()["id"].as_i64().unwrap()),
         named("stack name", "admin/stack-a", "admin/stack-b"),
+        numbered("model", model),
+        named("model name", "model-a", "model-b"),
+        named("model path", "Secret-A%2Fmodel-a", "Secret-A%2Fmodel-b"),
         numbered("agent", agent),
     ]
 }
@@ -387,6 +447,10 @@ async fn put(person: &Person, question: &Question, object: &str) -> Answer {
 fn what_one_may_not_see_reads_and_leaves_traces_like_what_is_not_there() {
     on_both(|world| async move {
         let ana = world.person("ana").await;
+        let hers = ana
+            .post("/api/v1/workspaces/default/models", json!({"name": "hers"}))
+            .await;
+        assert_eq!(hers.status, 200, "{}", hers.text);
         let objects = objects(&world).await;
         let url = world.restart(|_| {}).await;
         let ana = ana.at(&url);

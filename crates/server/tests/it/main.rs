@@ -18,6 +18,7 @@ mod lists;
 mod logs;
 mod mail;
 mod migration;
+mod models;
 mod on_request;
 mod pages;
 mod pages_access;

@@ -170,6 +170,7 @@ fn set_of(method: &str, path: &str) -> &'static str {
         Some("kill") => "kill",
         Some("move") => "move",
         Some("progress") => "progress",
+        _ if path.contains("{version}") => "version",
         _ if method == "DELETE" => "delete",
         _ => "read",
     }
@@ -184,6 +185,8 @@ struct Ground {
     stacks: Vec<Things>,
     /// As stacks, and nobody's own.
     queues: Vec<Things>,
+    /// In a workspace, and in no project of it.
+    models: Vec<Things>,
     /// The workspace in which most things lie, its project, another one in it, and where experiments are moved to.
     here: i64,
     project: i64,
@@ -221,6 +224,7 @@ impl Ground {
             projects: Vec::new(),
             stacks: Vec::new(),
             queues: Vec::new(),
+            models: Vec::new(),
             here,
             project,
             beside,
@@ -358,6 +362,27 @@ impl Ground {
         self.stacks.push(stacks);
         self.queues.push(queues);
 
+        let mut models = Things::new();
+        for set in ["read", "move", "delete", "version"] {
+            for aim in aims() {
+                let workspace = if aim == Aim::Elsewhere { self.there.0 } else { self.here };
+                let model = rows.id();
+                rows.add(
+                    "3 models (id, workspace_id, name, name_key, owner_id, versions, last_version, created_at)",
+                    format!("{model}, {workspace}, 'm{model}', 'm{model}', {}, 1, 1, 0", owner(aim)),
+                );
+                rows.add(
+                    "4 model_versions (model_id, version, uri, owner_id, created_at)",
+                    format!("{model}, 1, 's3://models/1', {other}, 0"),
+                );
+                if at == At::Object && matches!(aim, Aim::Own | Aim::Others) {
+                    rows.assign(id, role, "model", model);
+                }
+                models.insert((set, aim), (model, 0));
+            }
+        }
+        self.models.push(models);
+
         let person = Person {
             name,
             id: PrincipalId(id),
@@ -387,7 +412,14 @@ impl Ground {
             });
         }
         let body = |call: Call| match method {
-            "POST" if path.ends_with("/projects") => call.with(json!({"name": format!("new{number}{}", aim.word())})),
+            "POST" if path.ends_with("/projects") || path.ends_with("/models") => {
+                call.with(json!({"name": format!("new{number}{}", aim.word())}))
+            }
+            "POST" if path.ends_with("/versions") => call.with(json!({"uri": "s3://models/2"})),
+            "POST" if set == "move" => {
+                let to = if aim == Aim::Elsewhere { self.here } else { self.there.0 };
+                call.with(json!({"workspace": to.to_string()}))
+            }
             "POST" => call.with(json!({})),
             "PATCH" => call.with(json!({"description": format!("by {number}")})),
             _ => call,
@@ -403,10 +435,15 @@ impl Ground {
             let (id, _) = of(&self.workspaces)?;
             return Some(body(Call::to(path.replace("{workspace}", &id.to_string())).named(id)));
         }
-        for (part, things) in [("{stack}", &self.stacks), ("{queue}", &self.queues)] {
+        for (part, things) in [
+            ("{stack}", &self.stacks),
+            ("{queue}", &self.queues),
+            ("{model}", &self.models),
+        ] {
             if path.contains(part) {
                 let (id, _) = of(things)?;
-                return Some(body(Call::to(path.replace(part, &id.to_string())).named(id)));
+                let path = path.replace(part, &id.to_string()).replace("{version}", "1");
+                return Some(body(Call::to(path).named(id)));
             }
         }
         // The thing is named in the body.
@@ -473,6 +510,7 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
         "/api/v1/workspaces" => &ground.workspaces,
         "/api/v1/stacks" => &ground.stacks,
         "/api/v1/queues" => &ground.queues,
+        "/api/v1/models" => &ground.models,
         _ => &ground.projects,
     };
     let of_reading = things[number].iter().filter(|((set, _), _)| *set == "read");
@@ -488,9 +526,16 @@ async fn listed(ground: &Ground, number: usize, path: &str) -> Vec<(Aim, String)
 /// A page asks the handlers of these very routes; the other matrix walks every page.
 fn is_scoped(method: &str, path: &str) -> bool {
     !is_page(path)
-        && ["{experiment}", "{workspace}", "{project}", "{stack}", "{queue}"]
-            .iter()
-            .any(|part| path.contains(part))
+        && [
+            "{experiment}",
+            "{workspace}",
+            "{project}",
+            "{stack}",
+            "{queue}",
+            "{model}",
+        ]
+        .iter()
+        .any(|part| path.contains(part))
         || matches!(
             (method, path),
             (
@@ -498,7 +543,12 @@ fn is_scoped(method: &str, path: &str) -> bool {
                 "/api/v1/experiments" | "/api/v1/assignments" | "/api/v1/access/explain" | "/api/v1/access/who-can"
             ) | (
                 "GET",
-                "/api/v1/experiments" | "/api/v1/workspaces" | "/api/v1/projects" | "/api/v1/stacks" | "/api/v1/queues"
+                "/api/v1/experiments"
+                    | "/api/v1/workspaces"
+                    | "/api/v1/projects"
+                    | "/api/v1/stacks"
+                    | "/api/v1/queues"
+                    | "/api/v1/models"
             )
         )
 }
@@ -528,7 +578,8 @@ fn print(text: &mut String, method: &str, path: &str, lines: BTreeMap<String, Ve
 
 /// Whether an answer says that the thing is not there. Of a move it may be the destination that is missing.
 fn is_hidden(path: &str, status: u16, words: &str) -> bool {
-    status == 404 && (!path.ends_with("/move") || words.contains("there is no experiment"))
+    status == 404
+        && (!path.ends_with("/move") || words.contains("there is no experiment") || words.contains("there is no model"))
 }
 
 /// A refusal without the numbers of what was asked for: they have five digits and more here, alone and in names.
@@ -562,8 +613,8 @@ fn each_role_reaches_what_lies_within_its_scope_and_nothing_else() {
             let ground = Ground::lay(&world).await;
             let new = json!({"name": "sees-models", "permissions": ["models:read"]});
             assert_eq!(world.admin.post("/api/v1/roles", new).await.status, 200);
-            let mut text = "Every route that reaches something in a workspace, a stack or a queue × every built-in role and where it is assigned × whose the thing is and where it lies.\n\
-                own, other's: within the role's scope. beside: in the same workspace, outside the project or experiment at which the role is assigned.\n\
+            let mut text = "Every route that reaches something in a workspace, a stack, a queue or a model × every built-in role and where it is assigned × whose the thing is and where it lies.\n\
+                own, other's: within the role's scope. beside: in the same workspace, outside the project, experiment or model at which the role is assigned.\n\
                 Written by tests/it/scope_matrix.rs.\n"
                 .to_owned();
             let mut faults = Vec::new();
