@@ -246,8 +246,8 @@ const QUESTIONS: &[Question] = &[
     ask("model", "GET", "/api/v1/models/{}/versions", ""),
     ask("model", "POST", "/api/v1/models/{}/versions", r#"{"uri": "s3://a/b"}"#),
     ask("model", "DELETE", "/api/v1/models/{}/versions/1", ""),
-    ask("model path", "GET", "/api/v1/models/{}", ""),
-    ask("model path", "DELETE", "/api/v1/models/{}/versions/1", ""),
+    ask("model name", "GET", "/api/v1/models/Secret-A%2F{}", ""),
+    ask("model name", "DELETE", "/api/v1/models/Secret-A%2F{}/versions/1", ""),
     ask(
         "model",
         "POST",
@@ -388,7 +388,6 @@ async fn objects(world: &World) -> Vec<(&'static str, String, String)> {
         named("stack name", "admin/stack-a", "admin/stack-b"),
         numbered("model", model),
         named("model name", "model-a", "model-b"),
-        named("model path", "Secret-A%2Fmodel-a", "Secret-A%2Fmodel-b"),
         numbered("agent", agent),
     ]
 }
