@@ -6,6 +6,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/bailiwick
 # below /tmp and /var/tmp a job sees only what is its own.
 if [ "$(id -u)" = 0 ]; then job_python=/var/cache/bailiwick/python; else job_python=$cache/python; fi
 fuzz_python=$cache/fuzz-python
+# ClearML's own programs, which read what is written for them.
+clearml_python=$cache/clearml-python
 # Where npm puts the packages of browser/package.json.
 browser_packages=$cache/browser
 # cargo install puts programs there; it is not on everybody's PATH.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing and nothing else.   usage: scripts/setup.sh demo|test
-# demo: a C compiler and a Python environment with scikit-learn.   test: also PostgreSQL, cargo-deny, schemathesis, aiosmtpd, and Chromium with what drives it.
+# demo: a C compiler and a Python environment with scikit-learn.   test: also PostgreSQL, cargo-deny, schemathesis, aiosmtpd, ClearML's programs, and Chromium with what drives it.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
@@ -49,6 +49,7 @@ python_environment "$job_python" 1 'scikit-learn>=1.3,<2'
 
 if [ "$what" = test ]; then
     python_environment "$fuzz_python" 4.32.5-1.4.6 schemathesis==4.32.5 aiosmtpd==1.4.6
+    python_environment "$clearml_python" 2.1.12-3.0.3 clearml==2.1.12 clearml-agent==3.0.3
     if ! cmp -s browser/package.json "$browser_packages/package.json" || [ ! -e "$browser_packages/.ready" ]; then
         say "fetching what drives the browser: $browser_packages"
         rm -rf "$browser_packages"

@@ -752,6 +752,8 @@ fn environment(spec: &Spec, dir: &JobDir) -> BTreeMap<String, String> {
         SlotKind::Gpu => {
             put("ML_SLOT_TYPE", "gpu".into());
             put("CUDA_VISIBLE_DEVICES", slots);
+            // CUDA would number the fastest first; slots have the numbers of NVML.
+            put("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into());
         }
         SlotKind::Cpu => {
             put("ML_SLOT_TYPE", "cpu".into());

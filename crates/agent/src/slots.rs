@@ -20,11 +20,11 @@ impl Slots {
         let found = find_gpus();
         let has_gpus = !found.is_empty();
         if let Some(gpus) = gpus.filter(|gpus| !gpus.is_empty()) {
+            let there = found.len();
             let list: Vec<Slot> = found.into_iter().filter(|slot| gpus.contains(&slot.index)).collect();
             if let Some(missing) = gpus.iter().find(|gpu| list.iter().all(|slot| slot.index != **gpu)) {
                 return Err(format!(
-                    "GPU {missing} is not there: NVML shows {} GPUs on this machine",
-                    list.len()
+                    "GPU {missing} is not there: NVML shows {there} on this machine, numbered from 0"
                 ));
             }
             return Ok(Slots { list, has_gpus });

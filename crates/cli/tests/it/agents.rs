@@ -387,6 +387,70 @@ fn whether_an_agent_runs_jobs_as_their_owners_is_shown() {
     assert!(wide.contains("AS OWNER") && wide.contains("yes"), "{wide}");
 }
 
+/// The driver's library as `nvml.h` describes it, for a machine with three GPUs: no machine of ours has one.
+const NVML: &str = r#"
+#include <stdio.h>
+#include <string.h>
+static long gpus[3];
+struct memory { unsigned version; unsigned long long total, reserved, free, used; };
+struct busy { unsigned gpu, memory; };
+int nvmlInit_v2(void) { return 0; }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *to, unsigned most) { return snprintf(to, most, "550.54.15") < 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 3; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = &gpus[index]; return index < 3 ? 0 : 2; }
+static long number(void *device) { return (long *)device - gpus; }
+int nvmlDeviceGetName(void *device, char *to, unsigned most) { return snprintf(to, most, "GPU of the test %ld", number(device)) < 0; }
+int nvmlDeviceGetUtilizationRates(void *device, struct busy *busy) { busy->gpu = 10 * number(device); busy->memory = 1; return 0; }
+int nvmlDeviceGetMemoryInfo_v2(void *device, struct memory *memory) {
+    if (memory->version != (sizeof *memory | 2 << 24)) return 25;
+    memory->total = 80ull << 30; memory->reserved = 0; memory->used = (unsigned long long)number(device) << 30; memory->free = memory->total - memory->used;
+    return 0;
+}
+"#;
+
+#[test]
+fn an_agent_offers_the_gpus_that_it_is_given_tells_how_busy_they_are_and_hands_them_out() {
+    let place = Place::served_with(&["--no-agent"]);
+    let source = place.write("../nvml/nvml.c", NVML);
+    let library = source.with_file_name("libnvidia-ml.so.1");
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
+    assert!(compiler.status().unwrap().success());
+    let start = |name: &str, gpus: &str| {
+        let mut command = place.command(&["agent", "--server", place.url(), "--name", name, "--gpus", gpus]);
+        command
+            .env("LD_LIBRARY_PATH", source.parent().unwrap())
+            .arg("--key-file")
+            .arg(account(&place, name))
+            .arg("--dir")
+            .arg(place.path(&format!("../{name}")));
+        command
+    };
+    let refused = crate::place::finish(start("m0", "1,7"));
+    assert!(
+        refused.err.contains("GPU 7 is not there: NVML shows 3"),
+        "{}",
+        refused.err
+    );
+    let mut command = start("m1", "1,2");
+    let _agent = Agent(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let load = eventually("the load of the GPUs", || {
+        let shown: serde_json::Value = serde_json::from_str(&place.ml("agent describe m1 --json").out).ok()?;
+        let load = shown["load"]["gpus"].clone();
+        load.as_array().is_some_and(|gpus| !gpus.is_empty()).then_some(load)
+    });
+    let gib = 1_i64 << 30;
+    let gpu = |index: i64| serde_json::json!({"index": index, "percent": 10 * index, "memory_used_bytes": index * gib, "memory_total_bytes": 80 * gib});
+    assert_eq!(load, serde_json::json!([gpu(1), gpu(2)]));
+    place.write(
+        "code/look.sh",
+        "echo $ML_SLOT_TYPE $CUDA_VISIBLE_DEVICES $CUDA_DEVICE_ORDER",
+    );
+    let log = place.ml("-u admin run code/look.sh --slots 2 --follow").done();
+    assert!(log.contains("gpu 1,2 PCI_BUS_ID"), "{log}");
+}
+
 #[test]
 fn a_job_reads_neither_the_agents_key_nor_the_sessions_of_who_started_it() {
     let place = Place::served_with(&["--no-agent"]);

@@ -1,6 +1,8 @@
 //! The command line against a server of its own.
 
-use std::process::Stdio;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use crate::place::{PASSWORD, Place, finish, mode, read};
 
@@ -254,6 +256,43 @@ fn a_service_account_shows_its_key_alone_in_a_pipe() {
     assert_eq!(finish(command).status, Some(4));
 }
 
+/// ClearML's own wizards find the pair and the addresses in what is pasted. (Signing in with them needs ClearML's interface.)
+fn wizards_read(place: &Place, section: &str) {
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|set| !set.is_empty());
+    let cache = cache.map(PathBuf::from).unwrap_or_else(|| {
+        let home = std::env::var_os("HOME").expect("there is a home");
+        PathBuf::from(home).join(".cache")
+    });
+    let key = section
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("\"access_key\" = "));
+    let key = key.expect("the section has a pair");
+    let url = place.url();
+    // The agent's asks for each address: Enter for the one that it found, and it reads no other than that of the pages.
+    let typed = format!("\n{url}/api\n{url}/files\n");
+    for (program, flags, typed) in [("clearml-init", &[][..], ""), ("clearml-agent", &["init"], &typed)] {
+        let mut child = Command::new(cache.join("bailiwick/clearml-python/bin").join(program))
+            .args(flags)
+            .env_clear()
+            .env("HOME", place.path(".."))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("`scripts/setup.sh test` has set up ClearML's programs");
+        let pasted = format!("{section}{typed}");
+        let _ = child.stdin.take().expect("it is piped").write_all(pasted.as_bytes());
+        let out = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        for part in [
+            format!("Detected credentials key={key} "),
+            format!("Web App: {url}\nAPI: {url}/api\nFile Store: {url}/files\n"),
+        ] {
+            assert!(said.contains(&part), "{program}: {part} in {said}");
+        }
+    }
+}
+
 #[test]
 fn a_service_account_is_edited_and_gets_keys_for_ours_and_for_clearml() {
     let place = Place::served_with(&["--no-agent"]);
@@ -269,6 +308,7 @@ fn a_service_account_is_edited_and_gets_keys_for_ours_and_for_clearml() {
         .ml("service-account add-key robot --label rack --expires 90d")
         .done();
     assert!(key.starts_with("ml_") && key.lines().count() == 1, "{key}");
+    wizards_read(&place, &section);
     let shown = place.ml("service-account add-key robot -o table").done();
     assert!(shown.contains("[worker]\napi_key = \"ml_"), "{shown}");
     let said = place

@@ -224,9 +224,8 @@ pub async fn show(door: SignedIn, Query(at): Query<After>) -> Result<Answer, Fai
 async fn page(door: &SignedIn, after: Option<i64>, mut again: Again<ModelForm>) -> Result<Answer, Failure> {
     let actor = &door.actor;
     let path = [("model", door.context.path("model"))];
-    let Json(it) = door.context.ask(routes::models::show, &path, NoInput).await?;
     let filter = VersionFilter { after, limit: Some(50) };
-    let Json(versions) = door.context.ask(routes::models::versions, &path, Query(filter)).await?;
+    let (it, versions) = door.context.ask(routes::models::with_versions, &path, filter).await?;
     let entry = actor.picture().model(it.id);
     let target = entry.map(|entry| model_target(it.id, &entry)).unwrap_or_default();
     let may = |permission| actor.may(permission, &target).is_some();

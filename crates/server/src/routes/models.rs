@@ -57,6 +57,15 @@ pub async fn versions(
     Ok(Json(models::versions(&door.granted, door.on.0, &filter).await?))
 }
 
+/// Both for a page: one look, which is recorded once.
+pub async fn with_versions(
+    door: Allowed<permit::ModelsRead, OneModel>,
+    filter: VersionFilter,
+) -> Result<(Model, Page<ModelVersion>), Failure> {
+    let model = models::get(&door.granted, door.on.0).await?;
+    Ok((model, models::versions(&door.granted, door.on.0, &filter).await?))
+}
+
 pub async fn add_version(
     door: Allowed<permit::ModelsUpdate, OneModel>,
     Json(new): Json<NewModelVersion>,

@@ -604,7 +604,8 @@ async fn call_interface(stage: &Stage, route: &str, aim: Aim, who: &Person, own_
         let call = Call::to(path).named(&name);
         return match (method, route.rsplit('/').next()) {
             ("POST", Some("move")) => {
-                let workspace = stage.new_workspace((aim == Aim::Own).then_some(who)).await;
+                // Where he may make one: it is about the model that is taken away.
+                let workspace = stage.new_workspace((who.id.0 > 0).then_some(who)).await;
                 call.with(json!({"workspace": workspace}))
             }
             ("POST", _) => call.with(json!({"uri": "s3://models/2"})),
