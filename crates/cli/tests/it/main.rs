@@ -7,6 +7,7 @@ mod alone;
 mod document;
 mod freshness;
 mod hostile;
+mod models;
 mod on_request;
 mod people;
 mod place;

@@ -270,7 +270,10 @@ fn wizards_read(place: &Place, section: &str) {
     let url = place.url();
     // The agent's asks for each address: Enter for the one that it found, and it reads no other than that of the pages.
     let typed = format!("\n{url}/api\n{url}/files\n");
-    for (program, flags, typed) in [("clearml-init", &[][..], ""), ("clearml-agent", &["init"], &typed)] {
+    for (program, flags, typed, web) in [
+        ("clearml-init", &[][..], "", "Web App: "),
+        ("clearml-agent", &["init"], typed.as_str(), "WEB Host configured to: ["),
+    ] {
         let mut child = Command::new(cache.join("bailiwick/clearml-python/bin").join(program))
             .args(flags)
             .env_clear()
@@ -286,7 +289,8 @@ fn wizards_read(place: &Place, section: &str) {
         let said = String::from_utf8_lossy(&out.stdout);
         for part in [
             format!("Detected credentials key={key} "),
-            format!("Web App: {url}\nAPI: {url}/api\nFile Store: {url}/files\n"),
+            format!("{web}{url}"),
+            format!("API: {url}/api\nFile Store: {url}/files\n"),
         ] {
             assert!(said.contains(&part), "{program}: {part} in {said}");
         }

@@ -18,8 +18,8 @@ use bailiwick_api::authzen::{
 };
 use bailiwick_api::permission::permit;
 use bailiwick_api::users::PrincipalKind;
-use bailiwick_api::{Permission, PrincipalId, QueueId, key};
-use bailiwick_store::access::{Actor, queue_target};
+use bailiwick_api::{ModelId, Permission, PrincipalId, QueueId, StackId, key};
+use bailiwick_store::access::{Actor, model_target, queue_target, stack_target};
 use bailiwick_store::picture::Picture;
 use bailiwick_store::questions;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -128,12 +128,14 @@ impl<'a> Triple<'a> {
     }
 }
 
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 7] = [
     ("installation", "cluster"),
     ("workspace", "workspaces"),
     ("project", "projects"),
     ("experiment", "experiments"),
     ("queue", "queues"),
+    ("model", "models"),
+    ("stack", "stacks"),
 ];
 
 /// The permission that an action is on a kind of resource.
@@ -217,6 +219,11 @@ impl<'a> Asker<'a> {
             }
             "experiment" => self.experiments.get(&bailiwick_api::ids::as_number(id)?).copied(),
             "queue" => picture.find_queue(id).map(queue_target),
+            "model" => picture.find_model(id).map(|(id, model)| model_target(id, &model)),
+            "stack" => {
+                let id = bailiwick_api::ids::as_number(id).map(StackId)?;
+                picture.stack(id).map(|_| stack_target(picture, id))
+            }
             _ => None,
         }
     }
@@ -572,6 +579,16 @@ fn places(picture: &Picture, kind: &str) -> Vec<(i64, String, Target)> {
             all.map(|(id, queue)| (id.0, queue.name.to_string(), queue_target(id)))
                 .collect()
         }
+        "model" => {
+            let all = picture.models_before(ModelId(i64::MAX), usize::MAX).into_iter().rev();
+            all.map(|(id, model)| (id.0, id.to_string(), model_target(id, &model)))
+                .collect()
+        }
+        "stack" => {
+            let all = picture.stacks().into_iter();
+            all.map(|(id, _)| (id.0, id.to_string(), stack_target(picture, id)))
+                .collect()
+        }
         _ => Vec::new(),
     }
 }
@@ -589,6 +606,8 @@ fn fits(kind: &str, permission: Permission) -> bool {
         }
         "experiment" => (of == "experiments" && permission.action() != "create") || of == "roles",
         "queue" => (of == "queues" && permission.action() != "create") || of == "roles",
+        "model" => (of == "models" && permission.action() != "create") || of == "roles",
+        "stack" => (of == "stacks" && permission.action() != "create") || of == "roles",
         _ => false,
     }
 }

@@ -489,3 +489,47 @@ fn each_account_may_ask_about_itself_and_only_who_reads_roles_about_others() {
         }
     });
 }
+
+#[test]
+fn models_and_stacks_are_resources_too() {
+    on_both(|world| async move {
+        let stage = stage(world).await;
+        let admin = &stage.world.admin;
+        let model = admin
+            .post("/api/v1/workspaces/default/models", json!({"name": "detector"}))
+            .await;
+        let stack = stage.alice.post("/api/v1/stacks", json!({"name": "gpu"})).await;
+        let (model, stack) = (model.json()["id"].to_string(), stack.json()["id"].to_string());
+        let share = json!({"assignments": [{"role": "Reader", "user": "bob", "on": format!("model:{model}")}]});
+        assert_eq!(admin.post("/api/v1/assignments", share).await.status, 200);
+        let ask = |who: &str, action: &str, kind: &str, id: &str| {
+            format!(
+                r#"{{"subject": {{"type": "user", "id": "{who}"}}, "action": {{"name": "{action}"}}, "resource": {{"type": "{kind}", "id": "{id}"}}}}"#
+            )
+        };
+        for (who, action, kind, id, expected) in [
+            ("bob", "read", "model", model.as_str(), true),
+            ("bob", "read", "model", "default/Detector", true),
+            ("bob", "update", "model", &model, false),
+            ("alice", "read", "model", &model, false),
+            ("bob", "read", "model", "default/nothing", false),
+            ("alice", "update", "stack", &stack, true),
+            ("bob", "read", "stack", &stack, false),
+        ] {
+            let decision = stage.decision(&ask(who, action, kind, id)).await;
+            assert_eq!(decision, expected, "{who} {action} {kind} {id}");
+        }
+        assert_eq!(
+            ids(&stage.search("resource", &ask("bob", "read", "model", "")).await),
+            [model.as_str()]
+        );
+        assert_eq!(
+            ids(&stage.search("resource", &ask("alice", "read", "stack", "")).await),
+            [stack.as_str()]
+        );
+        let readers = stage.search("subject", &ask("", "read", "model", &model)).await;
+        assert_eq!(ids(&readers), ["admin", "bob"]);
+        let actions = stage.search("action", &ask("bob", "", "model", &model)).await;
+        assert!(names(&actions).contains(&"models:read") && !names(&actions).contains(&"models:update"));
+    });
+}
