@@ -6,7 +6,7 @@ use bailiwick_api::permission::{BuiltInRole, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, WorkspaceId};
 
-use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, SetId, filter, key, scope};
+use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, SetId, key, near, scope};
 use crate::world::{Flat, OfUsers, State};
 use crate::{Basis, Job, Narrowing, ObjectKind, Scope, Target, World};
 
@@ -109,13 +109,14 @@ impl World {
             global: head.global(),
             now,
         };
-        if !head.is_elsewhere() && self.users_at & filter(workspace) == 0 {
-            return self.decide_sets(&usual, at_home, 0);
+        if !head.is_elsewhere() && !self.users_far {
+            let of_users = self.users_near.get(near(workspace).unwrap_or(0));
+            return self.decide_sets(&usual, at_home, of_users.map_or(0, |set| SetId::from(*set)));
         }
         self.decide_elsewhere(&usual, workspace)
     }
 
-    /// The same for a row that is not at home, or where `Users` may hold something.
+    /// The same for a row that is not at home, or where not all that `Users` holds is near.
     #[inline(never)]
     fn decide_elsewhere(&self, usual: &Usual, workspace: Key) -> Option<Option<Basis>> {
         let of_row = self.rows.get(self.flat.get(usual.who.0)?.row, workspace);

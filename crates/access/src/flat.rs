@@ -18,6 +18,8 @@ pub(crate) const SET_BITS: u32 = 20;
 /// A scope as a number that orders as [`Scope`] does; 0 is the global one.
 pub(crate) type Key = u64;
 pub(crate) const GLOBAL: Key = 0;
+/// Where the keys of workspaces begin.
+const WORKSPACES: Key = 1 << ID_BITS;
 /// Where the keys of projects begin.
 pub(crate) const PROJECTS: Key = 2 << ID_BITS;
 /// Where the keys of single objects begin.
@@ -54,10 +56,13 @@ pub(crate) fn scope(key: Key) -> Scope {
 /// The number of a set of roles; 0 is the empty one.
 pub(crate) type SetId = u32;
 
-/// Whether a key may be among those of a row: a bit for each of 64 parts of all keys.
+/// The place of a workspace in a list by ids, which begin at 1: the one at 0 is that of no workspace, where nothing stands. Ids past the longest such list have
+/// none.
 #[inline(always)]
-pub(crate) fn filter(key: Key) -> u64 {
-    1 << (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
+pub(crate) fn near(key: Key) -> Option<usize> {
+    const LONGEST: usize = 1 << 16;
+    let id = (key ^ WORKSPACES) as usize;
+    (id > 0 && id < LONGEST).then_some(id)
 }
 
 /// What most decisions begin with, in two bytes for each principal, of which many stay in the processor's nearer cache: the set held at global scope, and

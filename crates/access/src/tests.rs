@@ -1393,3 +1393,46 @@ fn what_is_held_twice_is_held() {
         );
     }
 }
+
+#[test]
+fn what_everybody_holds_counts_at_workspaces_with_small_ids_and_large_ones() {
+    let at = [1_i64, 5, 65_535, 65_536, 70_000, 1 << 30, 0];
+    let everybody = |id: i64, workspace: i64, role: &str| {
+        let scope = Scope::Workspace(WorkspaceId(workspace));
+        give(id, Holder::Group(USERS), role, scope)
+    };
+    let sees =
+        |world: &World, workspace: i64| may(world, 1, Permission::ExperimentsRead, &experiment(1, workspace, 1, 2));
+    let elsewhere = [2_i64, 6, 65_534, 65_537, 70_001];
+    // Built with them, and given them one by one.
+    let all = (1..).zip(at).map(|(id, workspace)| everybody(id, workspace, "Viewer"));
+    let mut built = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), all.clone());
+    let mut grown = World::new(AccessMode::Rbac, USERS, [person(1, &[])], roles(), []);
+    for one in all {
+        grown.set_assignment(one);
+        let Scope::Workspace(workspace) = one.scope else {
+            unreachable!("all are at workspaces")
+        };
+        assert!(sees(&grown, workspace.0), "at once: {workspace}");
+    }
+    for world in [&mut built, &mut grown] {
+        for workspace in at {
+            assert!(sees(world, workspace), "{workspace}");
+        }
+        for workspace in elsewhere {
+            assert!(!sees(world, workspace), "{workspace}");
+        }
+        assert!(!may(world, 1, Permission::ExperimentsRead, &Target::default()));
+        // Another role in place of one, and then none: each as it is now.
+        for (id, workspace) in (1..).zip(at) {
+            world.set_assignment(everybody(id, workspace, "ModelRegistryViewer"));
+            assert!(!sees(world, workspace), "{workspace}");
+            world.set_assignment(everybody(id, workspace, "Editor"));
+            assert!(sees(world, workspace), "{workspace}");
+            world.remove_assignment(AssignmentId(id));
+            assert!(!sees(world, workspace), "{workspace}");
+        }
+        while world.refresh(1, 0) > 0 {}
+        assert!(at.iter().all(|workspace| !sees(world, *workspace)));
+    }
+}

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, SetId, Sets, filter, key};
+use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, SetId, Sets, key, near};
 use crate::rows::{Row, Rows};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
@@ -31,8 +31,10 @@ pub struct World {
     pub(crate) sets: Sets,
     /// What `Users` holds.
     pub(crate) of_users: Flat,
-    /// Where it may hold anything below global scope: [`filter`] of each key.
-    pub(crate) users_at: u64,
+    /// The same once more, for the usual decision: the set at each workspace, by its id, as far as such a list goes ([`near`]).
+    pub(crate) users_near: Vec<u16>,
+    /// Whether its row holds more than stands there.
+    pub(crate) users_far: bool,
     principals: Paged<Kept>,
     groups: Paged<Group>,
     pub(crate) roles: BTreeMap<RoleId, Role>,
@@ -186,7 +188,8 @@ impl World {
                 until: i64::MAX,
                 ..Flat::default()
             },
-            users_at: 0,
+            users_near: Vec::new(),
+            users_far: false,
             principals: Paged::default(),
             groups: Paged::default(),
             roles: roles.into_iter().map(|role| (role.id, role)).collect(),
@@ -778,7 +781,21 @@ impl World {
         let (mut roles, until) = World::gather(&self.assignments, held.into_iter(), key, self.latest);
         let set = self.sets.find(&mut roles, &self.roles);
         put(&mut self.of_users, &mut self.rows, None, key, set, until);
-        self.users_at |= filter(key);
+        self.note_users(key, self.rows.get(self.of_users.row, key));
+    }
+
+    fn note_users(&mut self, key: Key, set: SetId) {
+        match (near(key), u16::try_from(set)) {
+            (Some(at), Ok(set)) => {
+                if at >= self.users_near.len() && set != 0 {
+                    self.users_near.resize(at + 1, 0);
+                }
+                if let Some(there) = self.users_near.get_mut(at) {
+                    *there = set;
+                }
+            }
+            _ => self.users_far |= set != 0,
+        }
     }
 
     /// Builds the row of one principal anew.
@@ -809,7 +826,12 @@ impl World {
         let (row, global, until) = self.build(None, held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
         self.of_users.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
-        self.users_at = self.rows.iter(row).fold(0, |all, (key, _)| all | filter(key));
+        let held: Vec<(Key, SetId)> = self.rows.iter(row).collect();
+        self.users_near.clear();
+        self.users_far = false;
+        for (key, set) in held {
+            self.note_users(key, set);
+        }
     }
 
     fn build(&mut self, home: Option<i64>, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
