@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bailiwick_access::ObjectKind;
 use bailiwick_api::models::{Model, ModelFilter, ModelVersion, NewModel, NewModelVersion, VersionFilter};
 use bailiwick_api::names::{check_place_name, name_key};
 use bailiwick_api::permission::permit;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
-use crate::access::{Actor, Granted, Refusal, Touched, Work, model_target};
+use crate::access::{Actor, Granted, ModelEntry, Refusal, Touched, Work, model_target};
 use crate::audit::{self, Entry};
 use crate::db::{Result, StoreError, id_list};
 use crate::experiments::ExperimentRow;
@@ -25,6 +26,8 @@ const MODELS_MAX: usize = 10_000;
 const VERSIONS_MAX: i64 = 10_000;
 /// Models that are looked at in one piece.
 const PIECE: usize = 1000;
+/// From so many models on that somebody may see, all there are are walked instead of these.
+const MANY: usize = 20_000;
 
 const COLUMNS: &str = "id, workspace_id, name, description, owner_id, created_at, versions,
     (SELECT MAX(version) FROM model_versions v WHERE v.model_id = models.id)";
@@ -54,6 +57,28 @@ fn read(actor: &Actor, row: &AnyRow) -> Result<Kept> {
     Ok(Kept { model, workspace })
 }
 
+/// The models among which all lie that this actor may see, where these are not very many; else nothing, and then it sees enough of all that the newest soon fill a page.
+fn among(actor: &Actor, wanted: Option<Option<WorkspaceId>>) -> Option<Vec<(ModelId, ModelEntry)>> {
+    let picture = actor.picture();
+    let visible = actor.visible(Permission::ModelsRead, ObjectKind::Model);
+    let workspaces: Vec<WorkspaceId> = match wanted {
+        Some(wanted) => wanted.into_iter().collect(),
+        None if visible.all || visible.own => visible.within?,
+        None => visible.workspaces.into_iter().chain(visible.own_workspaces).collect(),
+    };
+    let singles = visible.objects.into_iter().chain(visible.own_objects).map(ModelId);
+    let mut found: Vec<_> = singles.filter_map(|id| Some((id, picture.model(id)?))).collect();
+    for workspace in workspaces {
+        found.extend(picture.models_of(workspace));
+        if found.len() > MANY {
+            return None;
+        }
+    }
+    found.sort_unstable_by_key(|(id, _)| std::cmp::Reverse(*id));
+    found.dedup_by_key(|(id, _)| *id);
+    Some(found)
+}
+
 /// Those that this actor may see, newest first. A filter leaves some of these out and brings none in.
 pub async fn list(actor: &Actor, filter: &ModelFilter) -> Result<Page<Model>> {
     let picture = actor.picture();
@@ -62,20 +87,30 @@ pub async fn list(actor: &Actor, filter: &ModelFilter) -> Result<Page<Model>> {
     let owner = filter.owner.as_deref().map(|name| picture.find_principal(name));
     let text = filter.text.as_deref().map(name_key).unwrap_or_default();
     let mut after = ModelId(filter.after.unwrap_or(i64::MAX));
+    let fits = |id: ModelId, model: &ModelEntry| {
+        workspace.is_none_or(|workspace| workspace == Some(model.workspace))
+            && owner.is_none_or(|owner| owner.is_some() && owner == model.owner)
+            && (text.is_empty() || name_key(&model.name).contains(&text))
+            && actor.may(Permission::ModelsRead, &model_target(id, model)).is_some()
+    };
     let mut ids = Vec::new();
-    loop {
-        let piece = picture.models_before(after, PIECE);
-        let is_last = piece.len() < PIECE;
-        after = piece.last().map_or(after, |(id, _)| *id);
-        let fitting = piece.into_iter().filter(|(id, model)| {
-            workspace.is_none_or(|workspace| workspace == Some(model.workspace))
-                && owner.is_none_or(|owner| owner.is_some() && owner == model.owner)
-                && (text.is_empty() || name_key(&model.name).contains(&text))
-                && actor.may(Permission::ModelsRead, &model_target(*id, model)).is_some()
-        });
-        ids.extend(fitting.map(|(id, _)| id.0));
-        if is_last || ids.len() > limit {
-            break;
+    if let Some(found) = among(actor, workspace) {
+        let rest = found.into_iter().filter(|(id, model)| *id < after && fits(*id, model));
+        ids.extend(rest.map(|(id, _)| id.0).take(limit + 1));
+    } else {
+        loop {
+            let piece = picture.models_before(after, PIECE);
+            let is_last = piece.len() < PIECE;
+            after = piece.last().map_or(after, |(id, _)| *id);
+            ids.extend(
+                piece
+                    .into_iter()
+                    .filter(|(id, model)| fits(*id, model))
+                    .map(|(id, _)| id.0),
+            );
+            if is_last || ids.len() > limit {
+                break;
+            }
         }
     }
     let more = ids.len() > limit;
@@ -136,7 +171,7 @@ async fn takes_one(work: &mut Work, actor: &Actor, workspace: WorkspaceId) -> Ch
     if row.try_get::<Option<i64>, _>(1)?.is_some() {
         return Err(archived("workspace", row.try_get(0)?));
     }
-    if actor.picture().count_models(workspace) >= MODELS_MAX {
+    if actor.picture().models_of(workspace).len() >= MODELS_MAX {
         return Err(PlaceError::Conflict(
             format!("the workspace holds {MODELS_MAX} models"),
             "delete or move some first, or add a version to one that is there",

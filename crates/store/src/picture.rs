@@ -554,10 +554,13 @@ impl Picture {
         before.map(|(id, model)| (*id, model.clone())).collect()
     }
 
-    pub fn count_models(&self, workspace: WorkspaceId) -> usize {
+    /// Those of a workspace, by name.
+    pub fn models_of(&self, workspace: WorkspaceId) -> Vec<(ModelId, ModelEntry)> {
         let names = self.names();
         let of = names.model_keys.range((workspace, String::new())..);
-        of.take_while(|((of, _), _)| *of == workspace).count()
+        of.take_while(|((of, _), _)| *of == workspace)
+            .filter_map(|(_, id)| Some((*id, names.models.get(id)?.clone())))
+            .collect()
     }
 
     /// Of what is deleted nothing is known.
