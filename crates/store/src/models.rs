@@ -61,10 +61,16 @@ fn read(actor: &Actor, row: &AnyRow) -> Result<Kept> {
 fn among(actor: &Actor, wanted: Option<Option<WorkspaceId>>) -> Option<Vec<(ModelId, ModelEntry)>> {
     let picture = actor.picture();
     let visible = actor.visible(Permission::ModelsRead, ObjectKind::Model);
-    let workspaces: Vec<WorkspaceId> = match wanted {
-        Some(wanted) => wanted.into_iter().collect(),
-        None if visible.all || visible.own => visible.within?,
-        None => visible.workspaces.into_iter().chain(visible.own_workspaces).collect(),
+    let reached: Option<Vec<WorkspaceId>> = match visible.all || visible.own {
+        true => visible.within,
+        false => Some(visible.workspaces.into_iter().chain(visible.own_workspaces).collect()),
+    };
+    let workspaces = match (wanted, reached) {
+        // One that it does not reach is not looked through: how long that takes would tell that it is there.
+        (Some(wanted), Some(reached)) => wanted.filter(|id| reached.contains(id)).into_iter().collect(),
+        (Some(wanted), None) if visible.all => wanted.into_iter().collect(),
+        (None, Some(reached)) => reached,
+        (_, None) => return None,
     };
     let singles = visible.objects.into_iter().chain(visible.own_objects).map(ModelId);
     let mut found: Vec<_> = singles.filter_map(|id| Some((id, picture.model(id)?))).collect();

@@ -359,6 +359,11 @@ fn a_list_of_models_holds_what_one_may_see_page_by_page() {
         // A filter tells nothing of what one may not see.
         assert_eq!(listed(&ed, "?workspace=Audio").await, 0);
         assert_eq!(listed(&ed, "?workspace=Nowhere").await, 0);
+        // Who owns something anywhere finds it, whichever workspace is named.
+        give(&world.admin, "DataScientist", "out", "installation").await;
+        make(&out, "Audio", "of-out").await;
+        assert_eq!(listed(&out, "?workspace=Audio").await, 1);
+        assert_eq!(listed(&out, "").await, 6);
         // A narrowed key sees no more than it may.
         let key = json!({"label": "audio", "workspaces": ["Vision"], "permissions": ["experiments:read"]});
         let key = ed.post("/api/v1/tokens", key).await.json();
