@@ -6,21 +6,9 @@ use bailiwick_api::permission::{BuiltInRole, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, WorkspaceId};
 
-use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Key, Masks, SetId, key, near, scope};
+use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Head, Key, Masks, SetId, key, near, scope};
 use crate::world::{Flat, OfUsers, State};
 use crate::{Basis, Job, Narrowing, ObjectKind, Scope, Target, World};
-
-/// A usual question, as far as it does not matter where.
-struct Usual {
-    who: PrincipalId,
-    permission: Permission,
-    owned: bool,
-    /// The object, if anything is assigned on it.
-    shared: Option<(ObjectKind, i64)>,
-    global: SetId,
-    /// µs since 1970.
-    now: i64,
-}
 
 impl World {
     /// Whether `who` may do this to `target` at `now` (µs since 1970). Where several assignments allow it and one is not administrative, the use is not
@@ -101,43 +89,53 @@ impl World {
         if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
             return None;
         }
-        let usual = Usual {
-            who,
-            permission,
-            owned: target.owner == Some(who),
-            shared: target.object.filter(|(kind, id)| self.is_shared(*kind, *id)),
-            global: head.global(),
-            now,
-        };
-        if !head.is_elsewhere() && !self.users_far {
-            let of_users = self.users_near.get(near(workspace).unwrap_or(0));
-            return self.decide_sets(&usual, at_home, of_users.map_or(0, |set| SetId::from(*set)));
+        if head.is_elsewhere() || self.users_far {
+            return self.decide_elsewhere(who, permission, target, now, workspace);
         }
-        self.decide_elsewhere(&usual, workspace)
+        let of_users = self.users_near.get(near(workspace).unwrap_or(0));
+        let of_users = of_users.map_or(0, |set| SetId::from(*set));
+        self.decide_sets((who, permission, target, now), head, at_home, of_users)
     }
 
     /// The same for a row that is not at home, or where not all that `Users` holds is near.
     #[inline(never)]
-    fn decide_elsewhere(&self, usual: &Usual, workspace: Key) -> Option<Option<Basis>> {
-        let of_row = self.rows.get(self.flat.get(usual.who.0)?.row, workspace);
-        self.decide_sets(usual, of_row, self.rows.get(self.of_users.row, workspace))
+    fn decide_elsewhere(
+        &self,
+        who: PrincipalId,
+        permission: Permission,
+        target: &Target,
+        now: i64,
+        workspace: Key,
+    ) -> Option<Option<Basis>> {
+        let of_row = self.rows.get(self.flat.get(who.0)?.row, workspace);
+        let of_users = self.rows.get(self.of_users.row, workspace);
+        let head = *self.heads.get(who.0)?;
+        self.decide_sets((who, permission, target, now), head, of_row, of_users)
     }
 
     /// The answer from the sets held at the workspace.
     #[inline(always)]
-    fn decide_sets(&self, usual: &Usual, of_row: SetId, of_users: SetId) -> Option<Option<Basis>> {
-        let (at, shift) = (usual.permission as usize / 2, usual.permission as u32 % 2 * 4);
-        let globally = |set: SetId| Some(self.sets.nibbles(set)?.globally[at]);
-        let below = |set: SetId| Some(self.sets.nibbles(set)?.below[at]);
-        let bits = globally(usual.global)? | globally(self.of_users.global)? | below(of_users)? | below(of_row)?;
-        let bits = bits >> shift & if usual.owned { 0b1111 } else { 0b0101 };
+    fn decide_sets(
+        &self,
+        (who, permission, target, now): (PrincipalId, Permission, &Target, i64),
+        head: Head,
+        of_row: SetId,
+        of_users: SetId,
+    ) -> Option<Option<Basis>> {
+        let (at, shift) = (permission as usize / 2, permission as u32 % 2 * 4);
+        let owned = target.owner == Some(who);
+        let globally =
+            self.sets.nibbles(head.global())?.globally[at] | self.sets.nibbles(self.of_users.global)?.globally[at];
+        let below = self.sets.nibbles(of_row)?.below[at] | self.sets.nibbles(of_users)?.below[at];
+        let bits = (globally | below) >> shift & if owned { 0b1111 } else { 0b0101 };
         let basis = (bits != 0).then_some(Basis {
             administrative: bits & 0b0011 == 0,
         });
-        match usual.shared {
-            Some(object) if bits & 0b0011 == 0 => {
-                let asked = Asked::new(usual.permission, usual.owned);
-                Some(self.decide_shared(basis, usual.who, object, usual.permission, asked, usual.now))
+        // Looked up whatever the bits are: whether they suffice is hard to foresee.
+        match target.object {
+            Some((kind, id)) if self.is_shared(kind, id) & (bits & 0b0011 == 0) => {
+                let asked = Asked::new(permission, owned);
+                Some(self.decide_shared(basis, who, (kind, id), permission, asked, now))
             }
             _ => Some(basis),
         }

@@ -441,7 +441,7 @@ impl World {
         self.objects.briefly(kind, id, who)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_shared(&self, kind: ObjectKind, id: i64) -> bool {
         self.objects.any(kind, id)
     }
