@@ -103,7 +103,7 @@ pub fn check_place_name(what: &str, name: &str) -> Result<(), String> {
     check_name(what, name)?;
     if name.contains('/') {
         return Err(format!(
-            "the name of {what} contains `/`, which stands between a workspace and its project"
+            "the name of {what} contains `/`, which stands between a workspace and what lies in it"
         ));
     }
     Ok(())

@@ -554,7 +554,10 @@ impl On for OneVersion {
             (Target { owner, ..target }, id)
         });
         let (granted, id) = require_found(&actor, found, "model", which, Some(Permission::ModelsRead)).await?;
-        Ok((granted, OneVersion(id, number)))
+        match number {
+            0 => Err(Failure::not_found("version", version)),
+            _ => Ok((granted, OneVersion(id, number))),
+        }
     }
 }
 

@@ -401,6 +401,13 @@ pub async fn add_version(
     let actor = &by.actor;
     let mut work = by.begin().await?;
     let (there, version) = count(&mut work, id, by.target.workspace, 1).await?;
+    let closed = sqlx::query("SELECT name FROM workspaces WHERE id = $1 AND archived_at IS NOT NULL")
+        .bind(by.target.workspace.map_or(0, |id| id.0))
+        .fetch_optional(&mut **work)
+        .await?;
+    if let Some(row) = closed {
+        return Err(archived("workspace", row.try_get(0)?));
+    }
     if there > VERSIONS_MAX {
         return Err(PlaceError::Conflict(
             format!("the model has {VERSIONS_MAX} versions"),

@@ -233,8 +233,8 @@ pub(crate) fn check_store(store: &str) -> std::result::Result<(), String> {
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '+');
     let (place, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_plain = |c: char| !c.is_control() && !c.is_whitespace();
-    if store.chars().count() > STORE_CHARS_MAX || !is_scheme || !rest.chars().all(is_plain) {
+    bailiwick_api::names::check_text("the place for artifacts", store, STORE_CHARS_MAX)?;
+    if !is_scheme || rest.chars().any(char::is_whitespace) {
         return Err(wrong);
     }
     if place.contains('@') {

@@ -71,6 +71,10 @@ pub async fn add_version(
     Json(new): Json<NewModelVersion>,
 ) -> Result<Json<ModelVersion>, Failure> {
     let experiment = match &new.experiment {
+        Some(which) if which.trim().is_empty() => {
+            let words = "the experiment is empty: name one, or leave it out";
+            return Err(Failure::invalid(words));
+        }
         Some(which) => {
             let found = experiments::find::<permit::ExperimentsRead>(&door.granted.actor, which).await;
             Some(found?.1)

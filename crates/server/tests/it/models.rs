@@ -185,6 +185,8 @@ fn versions_are_numbered_once_and_hide_experiments_that_one_may_not_see() {
         assert_eq!(lead.delete(&version(4)).await.status, 200);
         assert_eq!(lead.delete(&version(4)).await.status, 404);
         assert_eq!(lead.delete(&version(0)).await.status, 404);
+        let none = lead.delete(&format!("/api/v1/models/{id}/versions/latest")).await;
+        assert!(none.message().contains("no version `latest`"), "{}", none.message());
         assert_eq!(lead.client.model(&id.to_string()).await.unwrap().versions, 1);
 
         // An experiment that is deleted leaves the version, and one that nobody may see is not there.
@@ -275,6 +277,9 @@ fn what_a_model_cannot_be_is_refused_with_the_reason_and_its_workspace_stays_whi
             json!({}),
             json!({"description": "of nothing"}),
             json!({"uri": "somewhere"}),
+            json!({"uri": "s3://a/\u{202e}b"}),
+            json!({"uri": "s3://a b"}),
+            json!({"uri": "s3://a", "experiment": " "}),
             json!({"uri": "s3://key:secret@bucket"}),
             json!({"uri": "s3://a", "version": 7}),
             json!({"uri": format!("s3://{}", "x".repeat(2000))}),
@@ -293,6 +298,7 @@ fn what_a_model_cannot_be_is_refused_with_the_reason_and_its_workspace_stays_whi
         let archived = lead.post("/api/v1/workspaces/Vision/archive", json!({})).await;
         assert_eq!(archived.status, 200, "{}", archived.message());
         assert_eq!(ed.post(path, json!({"name": "another"})).await.status, 409);
+        assert_eq!(add(&ed, id, json!({"uri": "s3://models/1"})).await.status, 409);
         assert_eq!(lead.delete(&format!("/api/v1/models/{id}")).await.status, 200);
         assert_eq!(lead.delete("/api/v1/workspaces/Vision").await.status, 200);
     });
