@@ -104,16 +104,8 @@ pub struct ModelForm {
     version: String,
     #[serde(default)]
     sure: String,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    who: String,
-    #[serde(default)]
-    role: String,
-    #[serde(default)]
-    until: String,
-    #[serde(default)]
-    assignment: String,
+    #[serde(flatten)]
+    given: Given,
 }
 
 #[derive(Template)]
@@ -312,14 +304,7 @@ async fn change(door: &SignedIn, it: &Model, form: &ModelForm) -> Result<Acted, 
             context.ask(routes::models::move_to, &path, Json(to)).await?;
         }
         "share" | "unshare" => {
-            let given = Given {
-                kind: &form.kind,
-                who: &form.who,
-                role: &form.role,
-                until: &form.until,
-                assignment: &form.assignment,
-            };
-            sharing::act(door, &form.act, given, format!("model:{id}")).await?;
+            sharing::act(door, &form.act, &form.given, format!("model:{id}")).await?;
         }
         "delete" => {
             must_be_sure(&form.sure)?;

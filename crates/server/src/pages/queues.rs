@@ -49,16 +49,8 @@ pub struct QueueForm {
     max_running_of_workspace: String,
     #[serde(default)]
     sure: String,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    who: String,
-    #[serde(default)]
-    role: String,
-    #[serde(default)]
-    until: String,
-    #[serde(default)]
-    assignment: String,
+    #[serde(flatten)]
+    given: Given,
     /// The waiting experiment to be moved, and where to.
     #[serde(default)]
     experiment: String,
@@ -338,14 +330,7 @@ async fn change(door: &SignedIn, form: &QueueForm) -> Result<Acted, Failure> {
         },
         "share" | "unshare" => {
             let Json(it) = door.context.ask(routes::queues::show, &path, NoInput).await?;
-            let given = Given {
-                kind: &form.kind,
-                who: &form.who,
-                role: &form.role,
-                until: &form.until,
-                assignment: &form.assignment,
-            };
-            sharing::act(door, &form.act, given, format!("queue:{}", it.queue.name)).await?;
+            sharing::act(door, &form.act, &form.given, format!("queue:{}", it.queue.name)).await?;
             return Ok(see(&it.queue).into());
         }
         "first" | "last" | "move" => {

@@ -1,8 +1,10 @@
-//! The section *Share* on the page of a queue or stack: with whom it is shared, and the forms that change it.
+//! The section *Share* on the page of a queue, model or stack: with whom it is shared, and the forms that change it.
 
 use bailiwick_access::Target;
 use bailiwick_api::Permission;
 use bailiwick_api::roles::{Assignment, AssignmentFilter, NewAssignment, NewAssignments};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::held::{self, Roles};
 use super::places::Person;
@@ -19,13 +21,19 @@ pub struct Sharing {
     pub people: Vec<Person>,
 }
 
-/// What the forms send.
-pub struct Given<'a> {
-    pub kind: &'a str,
-    pub who: &'a str,
-    pub role: &'a str,
-    pub until: &'a str,
-    pub assignment: &'a str,
+/// What its forms send, as a part of what those of the page do.
+#[derive(Default, Deserialize, JsonSchema)]
+pub struct Given {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    who: String,
+    #[serde(default)]
+    role: String,
+    #[serde(default)]
+    until: String,
+    #[serde(default)]
+    assignment: String,
 }
 
 impl Sharing {
@@ -50,19 +58,19 @@ impl Sharing {
 }
 
 /// `share` or `unshare`.
-pub async fn act(door: &SignedIn, act: &str, it: Given<'_>, on: String) -> Result<(), Failure> {
+pub async fn act(door: &SignedIn, act: &str, it: &Given, on: String) -> Result<(), Failure> {
     if act == "unshare" {
-        let path = [("assignment", it.assignment)];
+        let path = [("assignment", it.assignment.as_str())];
         door.context.ask(assignments::take_by_id, &path, NoInput).await?;
         return Ok(());
     }
-    let (who, until) = (given(it.who), held::until(it.until, door.actor.now())?);
+    let (who, until) = (given(&it.who), held::until(&it.until, door.actor.now())?);
     if who.is_none() {
         return Err(Failure::invalid("say whom to share it with"));
     }
     let (user, group) = if it.kind == "group" { (None, who) } else { (who, None) };
     let one = NewAssignment {
-        role: it.role.to_owned(),
+        role: it.role.clone(),
         user,
         group,
         on: Some(on),

@@ -42,16 +42,8 @@ pub struct StackForm {
     environment: String,
     #[serde(default)]
     sure: String,
-    #[serde(default)]
-    kind: String,
-    #[serde(default)]
-    who: String,
-    #[serde(default)]
-    role: String,
-    #[serde(default)]
-    until: String,
-    #[serde(default)]
-    assignment: String,
+    #[serde(flatten)]
+    given: Given,
 }
 
 impl StackForm {
@@ -224,14 +216,7 @@ async fn change(door: &SignedIn, it: &Stack, form: &StackForm) -> Result<Acted, 
             door.context.ask(routes::stacks::update, &path, settings).await?;
         }
         "share" | "unshare" => {
-            let given = Given {
-                kind: &form.kind,
-                who: &form.who,
-                role: &form.role,
-                until: &form.until,
-                assignment: &form.assignment,
-            };
-            sharing::act(door, &form.act, given, format!("stack:{id}")).await?;
+            sharing::act(door, &form.act, &form.given, format!("stack:{id}")).await?;
         }
         "delete" => {
             must_be_sure(&form.sure)?;

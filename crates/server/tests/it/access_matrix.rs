@@ -362,14 +362,13 @@ async fn form(stage: &Stage, path: &str) -> String {
 
 /// Makes a thing somebody's own who may not make one himself.
 async fn give_over(world: &World, table: &str, id: i64, who: &Person) {
-    for sql in [
-        format!("UPDATE {table} SET owner_id = {} WHERE id = {id}", who.id),
-        "UPDATE access_version SET version = version + 1".to_owned(),
-        "INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version"
-            .to_owned(),
-    ] {
-        world.sql(sql).await.unwrap();
-    }
+    // All at once: a server that looked in between would take the new version for one without changes.
+    let sql = format!(
+        "BEGIN; UPDATE {table} SET owner_id = {} WHERE id = {id}; UPDATE access_version SET version = version + 1;
+         INSERT INTO access_changes (version, kind, object_id) SELECT version, 'everything', 0 FROM access_version; COMMIT",
+        who.id
+    );
+    world.sql(sql).await.unwrap();
     // On PostgreSQL a version is relied on for a moment; the server itself waits so long before it acknowledges.
     tokio::time::sleep(std::time::Duration::from_millis(30)).await;
 }
