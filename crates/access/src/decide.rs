@@ -6,7 +6,7 @@ use bailiwick_api::permission::{BuiltInRole, RolePermissions};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{Permission, PermissionSet, PrincipalId, ProjectId, WorkspaceId};
 
-use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Head, Key, Masks, SetId, key, near, scope};
+use crate::flat::{Asked, GLOBAL, GLOBAL_ONLY, Given, Head, Key, Masks, SetId, key, scope};
 use crate::world::{Flat, OfUsers, State};
 use crate::{Basis, Job, Narrowing, ObjectKind, Scope, Target, World};
 
@@ -80,65 +80,71 @@ impl World {
         target: &Target,
         now: i64,
     ) -> Option<Option<Basis>> {
-        // First, since it takes the longest, and before it is known that it is there: the processor goes on with the rest meanwhile.
-        let workspace = target.workspace.and_then(|id| key(Scope::Workspace(id)));
-        let workspace = workspace.unwrap_or(GLOBAL);
-        let at_home = self.rows.at_home(who.0, workspace);
+        let workspace = target.workspace.map_or(0, |id| id.0 as u64);
         let head = *self.heads.get(who.0)?;
-        let now = now.max(self.latest);
-        if now >= self.expiries.first.min(self.of_users.until) || self.of_users.has_projects {
+        // Early, since it takes the longest, and before it is known that it is there: the processor goes on with the rest meanwhile.
+        let at_home = self.rows.at_home(who.0, head.is_bytes(), workspace);
+        if now >= self.usual_before {
             return None;
         }
         if head.is_elsewhere() || self.users_far {
-            return self.decide_elsewhere(who, permission, target, now, workspace);
+            return self.decide_elsewhere((who, permission, target, now), head);
         }
-        let of_users = self.users_near.get(near(workspace).unwrap_or(0));
-        let of_users = of_users.map_or(0, |set| SetId::from(*set));
-        self.decide_sets((who, permission, target, now), head, at_home, of_users)
+        // One that is past the list in numbers too: whether it is, is hard to foresee.
+        let near = workspace as usize;
+        let near = if near < self.users_near.len() { near } else { 0 };
+        let of_users = self.users_near.get(near).map_or(0, |set| SetId::from(*set));
+        self.decide_sets((who, permission, target, now), head, [at_home, of_users], None)
     }
 
-    /// The same for a row that is not at home, or where not all that `Users` holds is near.
+    /// The same for a row that is not at home, as of whoever holds something at a project, or where not all that `Users` holds is near.
     #[inline(never)]
     fn decide_elsewhere(
         &self,
-        who: PrincipalId,
-        permission: Permission,
-        target: &Target,
-        now: i64,
-        workspace: Key,
+        (who, permission, target, now): (PrincipalId, Permission, &Target, i64),
+        head: Head,
     ) -> Option<Option<Basis>> {
-        let of_row = self.rows.get(self.flat.get(who.0)?.row, workspace);
-        let of_users = self.rows.get(self.of_users.row, workspace);
-        let head = *self.heads.get(who.0)?;
-        self.decide_sets((who, permission, target, now), head, of_row, of_users)
+        if head == Head::UNUSUAL {
+            return None;
+        }
+        let rows = [self.flat.get(who.0)?.row, self.of_users.row];
+        let (workspace, project) = keys(target);
+        let at_workspace = rows.map(|row| self.rows.get(row, workspace));
+        let at_project = rows.map(|row| self.rows.get(row, project));
+        self.decide_sets((who, permission, target, now), head, at_workspace, Some(at_project))
     }
 
-    /// The answer from the sets held at the workspace.
+    /// The answer from the sets held by oneself and by `Users` at the workspace, and at the project if anything may be.
     #[inline(always)]
     fn decide_sets(
         &self,
         (who, permission, target, now): (PrincipalId, Permission, &Target, i64),
         head: Head,
-        of_row: SetId,
-        of_users: SetId,
+        at_workspace: [SetId; 2],
+        at_project: Option<[SetId; 2]>,
     ) -> Option<Option<Basis>> {
         let (at, shift) = (permission as usize / 2, permission as u32 % 2 * 4);
+        let is_shared = target.object.map_or(0, |(kind, id)| self.objects.shared_bit(kind, id));
         let owned = target.owner == Some(who);
         let globally =
             self.sets.nibbles(head.global())?.globally[at] | self.sets.nibbles(self.of_users.global)?.globally[at];
-        let below = self.sets.nibbles(of_row)?.below[at] | self.sets.nibbles(of_users)?.below[at];
+        let [one, other] = at_workspace;
+        let mut below = self.sets.nibbles(one)?.below[at] | self.sets.nibbles(other)?.below[at];
+        if let Some([one, other]) = at_project {
+            below |= self.sets.nibbles(one)?.below[at] | self.sets.nibbles(other)?.below[at];
+        }
         let bits = (globally | below) >> shift & if owned { 0b1111 } else { 0b0101 };
         let basis = (bits != 0).then_some(Basis {
             administrative: bits & 0b0011 == 0,
         });
-        // Looked up whatever the bits are: whether they suffice is hard to foresee.
-        match target.object {
-            Some((kind, id)) if self.is_shared(kind, id) & (bits & 0b0011 == 0) => {
-                let asked = Asked::new(permission, owned);
-                Some(self.decide_shared(basis, who, (kind, id), permission, asked, now))
-            }
-            _ => Some(basis),
+        // Whether the bits suffice is hard to foresee: in numbers, so that no branch asks for it alone.
+        let is_open = u64::from(!(bits | bits >> 1) & 1);
+        if is_shared & is_open != 0
+            && let Some(object) = target.object
+        {
+            return Some(self.decide_shared(basis, who, object, permission, owned, now));
         }
+        Some(basis)
     }
 
     /// What the assignments on the object itself add to an answer.
@@ -149,12 +155,13 @@ impl World {
         who: PrincipalId,
         (kind, id): (ObjectKind, i64),
         permission: Permission,
-        asked: Asked,
+        owned: bool,
         now: i64,
     ) -> Option<Basis> {
         if GLOBAL_ONLY.contains(permission) {
             return otherwise;
         }
+        let (asked, now) = (Asked::new(permission, owned), now.max(self.latest));
         let here = basis(asked, self.at_object(who, kind, id, asked, now));
         match here {
             Some(Basis { administrative: true }) | None => otherwise.or(here),

@@ -20,8 +20,6 @@ pub(crate) type Key = u64;
 pub(crate) const GLOBAL: Key = 0;
 /// Where the keys of workspaces begin.
 const WORKSPACES: Key = 1 << ID_BITS;
-/// Where the keys of projects begin.
-pub(crate) const PROJECTS: Key = 2 << ID_BITS;
 /// Where the keys of single objects begin.
 pub(crate) const OBJECTS: Key = 3 << ID_BITS;
 
@@ -58,40 +56,50 @@ pub(crate) type SetId = u32;
 
 /// The place of a workspace in a list by ids, which begin at 1: the one at 0 is that of no workspace, where nothing stands. Ids past the longest such list have
 /// none.
-#[inline(always)]
 pub(crate) fn near(key: Key) -> Option<usize> {
     const LONGEST: usize = 1 << 16;
     let id = (key ^ WORKSPACES) as usize;
     (id > 0 && id < LONGEST).then_some(id)
 }
 
-/// What most decisions begin with, in two bytes for each principal, of which many stay in the processor's nearer cache: the set held at global scope, and
-/// whether the row is at home.
+/// What most decisions begin with, in two bytes for each principal, of which many stay in the processor's nearer cache: the set held at global scope,
+/// whether the row is at home, and its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head(u16);
 
 impl Head {
     const ELSEWHERE: u16 = 1 << 15;
+    const BYTES: u16 = 1 << 14;
 
     /// More is to be looked at than set and row: no set with this number has [`Nibbles`].
     pub(crate) const UNUSUAL: Head = Head(u16::MAX);
 
     pub(crate) fn new(global: SetId, row: Row) -> Head {
-        let elsewhere = if row.is_elsewhere() { Head::ELSEWHERE } else { 0 };
+        let form = match row {
+            _ if row.is_elsewhere() => Head::ELSEWHERE,
+            _ if row.is_bytes() => Head::BYTES,
+            _ => 0,
+        };
         match u16::try_from(global) {
-            Ok(global) if global < Head::ELSEWHERE => Head(global | elsewhere),
+            Ok(global) if global < Head::BYTES => Head(global | form),
             _ => Head::UNUSUAL,
         }
     }
 
     #[inline(always)]
     pub(crate) fn global(self) -> SetId {
-        SetId::from(self.0 & !Head::ELSEWHERE)
+        SetId::from(self.0 & !(Head::ELSEWHERE | Head::BYTES))
     }
 
     #[inline(always)]
     pub(crate) fn is_elsewhere(self) -> bool {
         self.0 & Head::ELSEWHERE != 0
+    }
+
+    /// The form of the row that is at home.
+    #[inline(always)]
+    pub(crate) fn is_bytes(self) -> bool {
+        self.0 & Head::BYTES != 0
     }
 }
 
@@ -452,9 +460,10 @@ impl Objects {
     }
 
     #[inline(always)]
-    pub(crate) fn any(&self, kind: ObjectKind, id: i64) -> bool {
+    /// 1 if anything is assigned on it, else 0.
+    pub(crate) fn shared_bit(&self, kind: ObjectKind, id: i64) -> u64 {
         let some = self.0[kind as usize].some.get(id >> 6);
-        some.is_some_and(|some| some >> (id & 63) & 1 == 1)
+        some.map_or(0, |some| some >> (id & 63) & 1)
     }
 
     pub(crate) fn on(&self, kind: ObjectKind, id: i64) -> impl Iterator<Item = &Here> {

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use bailiwick_api::PrincipalId;
 use nix::sys::mman::{MmapAdvise, madvise};
 
-use crate::flat::{GLOBAL, ID_BITS, Key, SET_BITS, SetId};
+use crate::flat::{GLOBAL, ID_BITS, Key, SET_BITS, SetId, near};
 
 /// So many lines of [`Rows`]. A key stands in the one line that it falls on, so that looking is one read of memory without a loop.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -14,7 +14,7 @@ use crate::flat::{GLOBAL, ID_BITS, Key, SET_BITS, SetId};
 pub(crate) struct Row {
     /// The principal's id, or the first line where it is elsewhere.
     at: u32,
-    /// With [`WIDE`] and [`HOME`].
+    /// With [`WIDE`], [`HOME`] and [`BYTES`].
     lines: u16,
 }
 
@@ -22,9 +22,12 @@ pub(crate) struct Row {
 const WIDE: u16 = 1 << 15;
 /// It lies where the principal's id says, so that it can be read before anything else was.
 const HOME: u16 = 1 << 14;
+/// It has a byte for each of the first workspaces, so that nothing is compared: the usual form where workspaces are not many. Always at home.
+const BYTES: u16 = 1 << 13;
 
 /// Each principal's home has so many: nearly all rows fit.
 const LINES_AT_HOME: usize = 2;
+const HOME_BYTES: usize = LINES_AT_HOME * LINE_BYTES;
 
 impl Row {
     pub(crate) fn is_empty(self) -> bool {
@@ -34,6 +37,11 @@ impl Row {
     /// Something in it does not fit into 32 bits.
     pub(crate) fn is_wide(self) -> bool {
         self.lines & WIDE != 0
+    }
+
+    /// A workspace's set is at the place of its id.
+    pub(crate) fn is_bytes(self) -> bool {
+        self.lines & BYTES != 0
     }
 
     fn is_home(self) -> bool {
@@ -56,7 +64,7 @@ impl Row {
     }
 
     fn lines(self) -> usize {
-        usize::from(self.lines & !(WIDE | HOME))
+        usize::from(self.lines & !(WIDE | HOME | BYTES))
     }
 
     #[inline(always)]
@@ -80,15 +88,19 @@ impl Row {
     }
 
     fn slots_in_a_line(self) -> usize {
-        if self.is_wide() { HALVES / 2 } else { HALVES }
+        match self {
+            _ if self.is_bytes() => LINE_BYTES,
+            _ if self.is_wide() => LINE_BYTES / size_of::<u64>(),
+            _ => LINE_BYTES / size_of::<u32>(),
+        }
     }
 }
 
-/// A cache line: sixteen slots of 20 bits of a workspace's id and 12 bits of set, or, in a wide row, eight of 44 bits of key and 20 bits of set (low half first).
-/// An empty slot is 0.
-type Line = [u32; HALVES];
+/// A cache line: sixteen slots of 20 bits of a workspace's id and 12 bits of set; or, in a wide row, eight of 44 bits of key and 20 bits of set; or the bytes of
+/// 64 workspaces, each a set. Low bytes first. An empty slot is 0.
+type Line = [u8; LINE_BYTES];
 
-const HALVES: usize = 16;
+const LINE_BYTES: usize = 64;
 const NARROW_ID_BITS: u32 = 20;
 const NARROW_SET_BITS: u32 = 32 - NARROW_ID_BITS;
 const NARROW_SET_MASK: u32 = (1 << NARROW_SET_BITS) - 1;
@@ -101,25 +113,31 @@ fn narrow_id(key: Key) -> u32 {
 }
 
 fn fits_narrow(key: Key, set: SetId) -> bool {
-    narrow_id(key) < 1 << NARROW_ID_BITS && set <= NARROW_SET_MASK
+    // At 0 decisions look for whoever asks of no workspace.
+    (1..1 << NARROW_ID_BITS).contains(&narrow_id(key)) && set <= NARROW_SET_MASK
 }
 
-/// The set at a workspace, in a line of a row that is not wide.
+/// The place of a workspace's byte, if it has one and it holds this set.
+fn byte_place(key: Key, set: SetId) -> Option<usize> {
+    let place = near(key).filter(|place| *place < HOME_BYTES);
+    place.filter(|_| u8::try_from(set).is_ok())
+}
+
+/// The set at what has this [`narrow_id`], in a line of narrow slots.
 #[inline(always)]
-fn find_narrow(line: &Line, workspace: Key) -> SetId {
-    let id = narrow_id(workspace);
+fn find_narrow(line: &Line, id: u32) -> SetId {
+    let slots = line.as_chunks().0.iter().map(|slot| u32::from_le_bytes(*slot));
     // At most one of them has the id.
-    let slots = line.iter();
-    let found = slots.map(|slot| if slot >> NARROW_SET_BITS == id { *slot } else { 0 });
+    let found = slots.map(|slot| if slot >> NARROW_SET_BITS == id { slot } else { 0 });
     found.fold(0, |all, one| all | one) & NARROW_SET_MASK
 }
 
 fn read_slot(line: &Line, wide: bool, at: usize) -> (Key, SetId) {
     if wide {
-        let slot = u64::from(line[at * 2]) | u64::from(line[at * 2 + 1]) << 32;
+        let slot = u64::from_le_bytes(line.as_chunks().0[at]);
         return (slot >> SET_BITS, (slot & SET_MASK) as SetId);
     }
-    let slot = line[at];
+    let slot = u32::from_le_bytes(line.as_chunks().0[at]);
     if slot == 0 {
         return (GLOBAL, 0);
     }
@@ -131,25 +149,24 @@ fn read_slot(line: &Line, wide: bool, at: usize) -> (Key, SetId) {
 
 fn write_slot(line: &mut Line, wide: bool, at: usize, key: Key, set: SetId) {
     if wide {
-        let slot = key << SET_BITS | u64::from(set);
-        (line[at * 2], line[at * 2 + 1]) = (slot as u32, (slot >> 32) as u32);
+        line.as_chunks_mut().0[at] = (key << SET_BITS | u64::from(set)).to_le_bytes();
     } else {
-        line[at] = narrow_id(key) << NARROW_SET_BITS | set;
+        line.as_chunks_mut().0[at] = (narrow_id(key) << NARROW_SET_BITS | set).to_le_bytes();
     }
 }
 
 fn clear_slot(line: &mut Line, wide: bool, at: usize) {
     if wide {
-        line[at * 2..at * 2 + 2].fill(0);
+        line.as_chunks_mut::<8>().0[at] = Default::default();
     } else {
-        line[at] = 0;
+        line.as_chunks_mut::<4>().0[at] = Default::default();
     }
 }
 
 /// 2 MiB of lines, as the processor's cache has them. They begin as zeros, which the system gives out when they are first touched.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Page {
-    words: Vec<u32>,
+    bytes: Vec<u8>,
     /// Where the first line begins.
     from: usize,
 }
@@ -163,29 +180,32 @@ impl Page {
     /// of the system may take milliseconds.
     fn new(in_one_piece: bool) -> Page {
         let align = if in_one_piece { PAGE_BYTES } else { size_of::<Line>() };
-        let words = vec![0_u32; (PAGE_BYTES + align) / size_of::<u32>()];
-        let from = words.as_ptr().align_offset(align);
+        let bytes = vec![0; PAGE_BYTES + align];
+        let from = bytes.as_ptr().align_offset(align);
         if in_one_piece {
-            let at = NonNull::from(&words[from..]).cast();
+            let at = NonNull::from(&bytes[from..]).cast();
             // SAFETY: this memory is ours, and the advice changes nothing in it. Where the system does not follow it, reading takes a little longer.
             let _ = unsafe { madvise(at, PAGE_BYTES, MmapAdvise::MADV_HUGEPAGE) };
         }
-        Page { words, from }
+        Page { bytes, from }
     }
 
     #[inline(always)]
     fn lines(&self) -> &[Line] {
-        self.words[self.from..].as_chunks().0
+        self.bytes[self.from..].as_chunks().0
     }
 
     fn lines_mut(&mut self) -> &mut [Line] {
-        self.words[self.from..].as_chunks_mut().0
+        self.bytes[self.from..].as_chunks_mut().0
     }
 }
 
 /// The copy's lines begin elsewhere in its memory.
 impl Clone for Page {
     fn clone(&self) -> Page {
+        if self.bytes.is_empty() {
+            return Page::default();
+        }
         let mut other = Page::new(false);
         other.lines_mut()[..LINES_IN_A_PAGE].copy_from_slice(&self.lines()[..LINES_IN_A_PAGE]);
         other
@@ -195,8 +215,8 @@ impl Clone for Page {
 /// The lines of all rows, in pages: growing moves nothing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rows {
-    /// By principal. What is not in a row is zero.
-    homes: Vec<Option<Page>>,
+    /// By principal; empty where nobody has a row. What is not in a row is zero.
+    homes: Vec<Page>,
     /// Of rows that have no place at home.
     pages: Vec<Page>,
     /// The first line of `pages` that never was in a row.
@@ -231,6 +251,13 @@ impl Rows {
             lines: LINES_AT_HOME as u16 | HOME,
         });
         let row = match at_home {
+            Some(row) if entries.iter().all(|(key, set)| byte_place(*key, *set).is_some()) => {
+                self.open_home(row.at, false);
+                Row {
+                    lines: row.lines | BYTES,
+                    ..row
+                }
+            }
             Some(row) if wide == 0 && fit(row) => {
                 self.open_home(row.at, false);
                 row
@@ -257,9 +284,11 @@ impl Rows {
     fn open_home(&mut self, id: u32, in_one_piece: bool) {
         let page = id as usize / HOMES_IN_A_PAGE;
         if page >= self.homes.len() {
-            self.homes.resize_with(page + 1, || None);
+            self.homes.resize_with(page + 1, Page::default);
         }
-        self.homes[page].get_or_insert_with(|| Page::new(in_one_piece));
+        if self.homes[page].bytes.is_empty() {
+            self.homes[page] = Page::new(in_one_piece);
+        }
     }
 
     /// Opens the homes of many principals in the way that takes longer and makes reading faster. To be called while nobody waits.
@@ -293,7 +322,7 @@ impl Rows {
         if row.is_empty() {
             return;
         }
-        self.lines_mut(row).fill(Line::default());
+        self.lines_mut(row).fill([0; LINE_BYTES]);
         if row.is_elsewhere() {
             self.free.entry(row.lines()).or_default().push(row.at);
         }
@@ -307,7 +336,7 @@ impl Rows {
     fn lines(&self, row: Row) -> &[Line] {
         let (page, from) = row.lies();
         let page = if row.is_home() {
-            self.homes.get(page).and_then(Option::as_ref)
+            self.homes.get(page)
         } else {
             self.pages.get(page)
         };
@@ -317,44 +346,78 @@ impl Rows {
     fn lines_mut(&mut self, row: Row) -> &mut [Line] {
         let (page, from) = row.lies();
         let page = if row.is_home() {
-            self.homes.get_mut(page).and_then(Option::as_mut)
+            self.homes.get_mut(page)
         } else {
             self.pages.get_mut(page)
         };
         page.map_or(&mut [], |page| &mut page.lines_mut()[from..from + row.lines()])
     }
 
-    /// The set at a workspace in the row of a principal of whom it is known that it is not elsewhere.
+    /// The set at a workspace (its id, or 0 for none) in the row of a principal of whom it is known that it is not elsewhere.
     #[inline(always)]
-    pub(crate) fn at_home(&self, id: i64, workspace: Key) -> SetId {
-        let Some(Some(page)) = self.homes.get((id as u64 / HOMES_IN_A_PAGE as u64) as usize) else {
+    pub(crate) fn at_home(&self, id: i64, is_bytes: bool, workspace: u64) -> SetId {
+        let Some(page) = self.homes.get((id as u64 / HOMES_IN_A_PAGE as u64) as usize) else {
             return 0;
         };
-        let home = (id as u64 % HOMES_IN_A_PAGE as u64) as usize * LINES_AT_HOME;
-        let line = page.lines().get(home + Row::place_at_home(workspace));
-        line.map_or(0, |line| find_narrow(line, workspace))
+        let home = page.from + (id as u64 % HOMES_IN_A_PAGE as u64) as usize * HOME_BYTES;
+        if is_bytes {
+            let place = if workspace < HOME_BYTES as u64 {
+                workspace as usize
+            } else {
+                0
+            };
+            return page.bytes.get(home + place).map_or(0, |byte| SetId::from(*byte));
+        }
+        let line = home + Row::place_at_home(workspace) * LINE_BYTES;
+        let line = page.bytes.get(line..).and_then(<[u8]>::first_chunk);
+        let id = if workspace < 1 << NARROW_ID_BITS {
+            workspace as u32
+        } else {
+            u32::MAX
+        };
+        line.map_or(0, |line| find_narrow(line, id))
     }
 
     #[inline]
     pub(crate) fn get(&self, row: Row, key: Key) -> SetId {
+        if row.is_bytes() {
+            let place = byte_place(key, 0).unwrap_or(0);
+            let byte = self.lines(row).as_flattened().get(place);
+            return byte.map_or(0, |byte| SetId::from(*byte));
+        }
         let Some(line) = self.lines(row).get(row.place(key)) else {
             return 0;
         };
         if !row.is_wide() {
-            return find_narrow(line, key);
+            return find_narrow(line, narrow_id(key));
         }
         let mut slots = (0..row.slots_in_a_line()).map(|at| read_slot(line, true, at));
         slots.find(|(there, _)| *there == key).map_or(0, |(_, set)| set)
     }
 
     pub(crate) fn iter(&self, row: Row) -> impl Iterator<Item = (Key, SetId)> {
-        let slots = move |line| (0..row.slots_in_a_line()).map(move |at| read_slot(line, row.is_wide(), at));
-        self.lines(row).iter().flat_map(slots).filter(|(key, _)| *key != GLOBAL)
+        let lines = self.lines(row);
+        let slots = 0..lines.len() * row.slots_in_a_line();
+        let read = move |at: usize| match (at / row.slots_in_a_line(), at % row.slots_in_a_line()) {
+            (line, at_line) if row.is_bytes() => match lines[line][at_line] {
+                0 => (GLOBAL, 0),
+                set => (1 << ID_BITS | at as Key, SetId::from(set)),
+            },
+            (line, at) => read_slot(&lines[line], row.is_wide(), at),
+        };
+        slots.map(read).filter(|(key, _)| *key != GLOBAL)
     }
 
     /// Puts, changes or (with the empty set) takes away; false if there is no place for it.
     fn put(&mut self, row: Row, key: Key, set: SetId) -> bool {
         let wide = row.is_wide();
+        if row.is_bytes() {
+            let Some(place) = byte_place(key, set) else {
+                return set == 0;
+            };
+            self.lines_mut(row).as_flattened_mut()[place] = set as u8;
+            return true;
+        }
         if row.is_empty() || !wide && !fits_narrow(key, set) {
             return set == 0;
         }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bailiwick_api::server::AccessMode;
 use bailiwick_api::{AssignmentId, GroupId, PrincipalId, RoleId};
 
-use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, PROJECTS, Paged, SetId, Sets, key, near};
+use crate::flat::{GLOBAL, Head, Key, Masks, OBJECTS, Objects, Paged, SetId, Sets, key, near};
 use crate::rows::{Row, Rows};
 use crate::{Assignment, Holder, ObjectKind, Principal, PrincipalState, Role, Scope};
 
@@ -35,13 +35,15 @@ pub struct World {
     pub(crate) users_near: Vec<u16>,
     /// Whether its row holds more than stands there.
     pub(crate) users_far: bool,
+    /// Before this moment nothing that the usual decision reads is out of date; the least of times if something is.
+    pub(crate) usual_before: i64,
     principals: Paged<Kept>,
     groups: Paged<Group>,
     pub(crate) roles: BTreeMap<RoleId, Role>,
     assignments: Paged<Option<Assignment>>,
     by_scope: BTreeSet<Assigned>,
     by_role: BTreeSet<(RoleId, AssignmentId)>,
-    objects: Objects,
+    pub(crate) objects: Objects,
     /// Rows to be rebuilt, each once.
     stale: VecDeque<PrincipalId>,
     /// Changes of many memberships that not every member's own list knows yet, the oldest first.
@@ -88,8 +90,6 @@ pub(crate) struct Flat {
     /// What is held at global scope.
     pub(crate) global: SetId,
     pub(crate) state: State,
-    /// Whether the row may hold anything at a project.
-    pub(crate) has_projects: bool,
     pub(crate) of_users: OfUsers,
     /// Whether it stands in `World::stale`.
     queued: bool,
@@ -190,6 +190,7 @@ impl World {
             },
             users_near: Vec::new(),
             users_far: false,
+            usual_before: i64::MIN,
             principals: Paged::default(),
             groups: Paged::default(),
             roles: roles.into_iter().map(|role| (role.id, role)).collect(),
@@ -443,7 +444,7 @@ impl World {
 
     #[inline(always)]
     pub(crate) fn is_shared(&self, kind: ObjectKind, id: i64) -> bool {
-        self.objects.any(kind, id)
+        self.objects.shared_bit(kind, id) == 1
     }
 
     pub(crate) fn reached_by_users(&self, who: PrincipalId, scope: Scope) -> bool {
@@ -565,6 +566,7 @@ impl World {
     /// Rebuilds at most so many rows that are stale or out of date at `now`, and gives how many are left. No answer depends on it, only how fast it comes.
     pub fn refresh(&mut self, at_most: usize, now: i64) -> usize {
         self.latest = self.latest.max(now);
+        self.note_usual();
         if self.of_users.until <= self.latest {
             self.flatten_users();
         }
@@ -771,6 +773,7 @@ impl World {
         put(flat, &mut self.rows, Some(who.0), key, set, until);
         self.expiries.expect(kept, who, flat.expires());
         self.show(who);
+        self.note_usual();
     }
 
     fn correct_users(&mut self, key: Key) {
@@ -782,6 +785,13 @@ impl World {
         let set = self.sets.find(&mut roles, &self.roles);
         put(&mut self.of_users, &mut self.rows, None, key, set, until);
         self.note_users(key, self.rows.get(self.of_users.row, key));
+        self.note_usual();
+    }
+
+    /// After the latest moment or anything that expires has changed.
+    fn note_usual(&mut self) {
+        let first = self.expiries.first.min(self.of_users.until);
+        self.usual_before = if first > self.latest { first } else { i64::MIN };
     }
 
     fn note_users(&mut self, key: Key, set: SetId) {
@@ -813,10 +823,10 @@ impl World {
         let (row, global, until) = self.build(Some(who.0), held);
         let flat = self.flat.get_mut(who.0).expect("it was just read");
         (flat.row, flat.global, flat.until) = (row, global, until);
-        flat.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
         let kept = self.principals.get_mut(who.0).expect("it was just read");
         self.expiries.expect(kept, who, flat.expires());
         self.show(who);
+        self.note_usual();
     }
 
     fn flatten_users(&mut self) {
@@ -825,13 +835,13 @@ impl World {
         self.rows.give_back(std::mem::take(&mut self.of_users.row));
         let (row, global, until) = self.build(None, held);
         (self.of_users.row, self.of_users.global, self.of_users.until) = (row, global, until);
-        self.of_users.has_projects = self.rows.iter(row).any(|(key, _)| key >= PROJECTS);
         let held: Vec<(Key, SetId)> = self.rows.iter(row).collect();
         self.users_near.clear();
         self.users_far = false;
         for (key, set) in held {
             self.note_users(key, set);
         }
+        self.note_usual();
     }
 
     fn build(&mut self, home: Option<i64>, mut held: Vec<Assigned>) -> (Row, SetId, i64) {
@@ -882,10 +892,7 @@ impl Flat {
     }
 
     fn head(&self) -> Head {
-        let usual = self.state == State::Active
-            && self.of_users == OfUsers::Everything
-            && self.until != STALE
-            && !self.has_projects;
+        let usual = self.state == State::Active && self.of_users == OfUsers::Everything && self.until != STALE;
         if usual {
             Head::new(self.global, self.row)
         } else {
@@ -909,7 +916,6 @@ fn put(flat: &mut Flat, rows: &mut Rows, home: Option<i64>, key: Key, set: Optio
         Some(set) => rows.set(home, &mut flat.row, key, set),
         None => false,
     };
-    flat.has_projects |= key >= PROJECTS;
     // What cannot be held in a row is decided by the slow walk from now on.
     flat.until = if held { flat.until.min(until) } else { STALE };
 }
@@ -960,11 +966,15 @@ impl Expiries {
 
 #[cfg(test)]
 impl World {
+    /// Whether what the usual decision reads says what it is made of.
     pub(crate) fn heads_agree(&self) -> bool {
-        self.flat.iter().all(|(id, flat)| {
-            let head = self.heads.get(id).copied().unwrap_or_default();
-            head == flat.head()
-        })
+        let first = self.expiries.first.min(self.of_users.until);
+        let is_good = first > self.latest;
+        self.usual_before == if is_good { first } else { i64::MIN }
+            && self.flat.iter().all(|(id, flat)| {
+                let head = self.heads.get(id).copied().unwrap_or_default();
+                head == flat.head()
+            })
     }
 
     pub(crate) fn waiting_moves(&self) -> usize {

@@ -21,7 +21,8 @@ const USERS: GroupId = GroupId(1);
 /// Those about whom is asked; ids up to [`CROWD`] only come and go in groups, so that some changes concern many.
 const ASKED: i64 = 5;
 const CROWD: i64 = 18;
-const WORKSPACES: i64 = 3;
+/// The engine keeps what is held at a small id otherwise than at a large one.
+const WORKSPACES: [i64; 3] = [1, 300, 3];
 const PROJECTS: i64 = 4;
 const EXPERIMENTS: i64 = 6;
 const QUEUES: i64 = 2;
@@ -117,10 +118,14 @@ fn any_role(random: &mut Random, id: i64) -> Role {
 
 const ROLES: i64 = 7;
 
+fn any_workspace(random: &mut Random) -> WorkspaceId {
+    WorkspaceId(WORKSPACES[random.below(WORKSPACES.len() as i64) as usize])
+}
+
 fn any_scope(random: &mut Random) -> Scope {
     match random.below(8) {
         0 | 1 => Scope::Global,
-        2 | 3 => Scope::Workspace(WorkspaceId(random.id(WORKSPACES))),
+        2 | 3 => Scope::Workspace(any_workspace(random)),
         4 => Scope::Project(ProjectId(random.id(PROJECTS))),
         5 | 6 => Scope::Object(ObjectKind::Experiment, random.id(EXPERIMENTS)),
         _ => Scope::Object(ObjectKind::Queue, random.id(QUEUES)),
@@ -237,7 +242,7 @@ fn change(random: &mut Random, rows: &mut Rows, world: &mut World) {
 /// Everything about which may be asked, with its name for Cedar.
 fn targets() -> Vec<(Target, EntityUid)> {
     let mut targets = vec![(Target::default(), uid("Installation", 1))];
-    for id in 1..=WORKSPACES {
+    for id in WORKSPACES {
         targets.push((Target::workspace(WorkspaceId(id)), uid("Workspace", id)));
     }
     for id in 1..=PROJECTS {
@@ -272,7 +277,7 @@ fn targets() -> Vec<(Target, EntityUid)> {
 }
 
 fn workspace_of_project(project: i64) -> WorkspaceId {
-    WorkspaceId(1 + project % (WORKSPACES - 1))
+    WorkspaceId(WORKSPACES[project as usize % 2])
 }
 
 fn project_of_experiment(experiment: i64) -> ProjectId {
@@ -409,7 +414,7 @@ fn entities(rows: &Rows) -> Entities {
     let installation = uid("Installation", 1);
     let owner = |id: PrincipalId| vec![("owner", RestrictedExpression::new_entity_uid(uid("Principal", id.0)))];
     list.push(of(installation.clone(), vec![], vec![]));
-    for id in 1..=WORKSPACES {
+    for id in WORKSPACES {
         list.push(of(uid("Workspace", id), vec![], vec![installation.clone()]));
     }
     for id in 1..=PROJECTS {
@@ -504,11 +509,9 @@ fn any_narrowing(random: &mut Random) -> Narrowing {
         } else {
             permissions.intersection(everything)
         },
-        workspaces: random.one_in(2).then(|| {
-            (0..random.below(3))
-                .map(|_| WorkspaceId(random.id(WORKSPACES)))
-                .collect()
-        }),
+        workspaces: random
+            .one_in(2)
+            .then(|| (0..random.below(3)).map(|_| any_workspace(random)).collect()),
         object: random
             .one_in(4)
             .then(|| (ObjectKind::Experiment, random.id(EXPERIMENTS))),
