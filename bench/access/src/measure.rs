@@ -144,14 +144,11 @@ impl Clock {
             looks.push((from - before).min(u64::from(u32::MAX)) as u32);
             times.push((to - from).min(u64::from(u32::MAX)) as u32);
         }
-        looks.sort_unstable();
-        let look = looks.get(count / 2).copied().unwrap_or(0);
-        Times::new(
-            times
-                .into_iter()
-                .map(|time| self.ns(0, u64::from(time.saturating_sub(look))))
-                .collect(),
-        )
+        let ns = |ticks: Vec<u32>| ticks.into_iter().map(|ticks| self.ns(0, u64::from(ticks))).collect();
+        let look = Times::new(ns(looks)).median();
+        let mut times: Vec<f64> = ns(times);
+        times.iter_mut().for_each(|time| *time -= look);
+        Times::new(times)
     }
 }
 
@@ -172,8 +169,19 @@ impl Times {
         }
     }
 
+    /// Where many readings are the same, since the clock counts in steps, the place of the middle one among them (the median of grouped data).
     pub fn median(&self) -> f64 {
-        self.percentile(50)
+        let middle = self.percentile(50);
+        let from = self.0.partition_point(|time| *time < middle);
+        let to = self.0.partition_point(|time| *time <= middle);
+        let less = self.0[..from].last().map(|less| middle - less);
+        let more = self.0.get(to).map(|more| more - middle);
+        let step = less.into_iter().chain(more).fold(f64::MAX, f64::min);
+        if step == f64::MAX {
+            return middle;
+        }
+        let within = (self.0.len() as f64 / 2.0 - from as f64) / (to - from) as f64;
+        (middle + step * (within - 0.5)).max(0.0)
     }
 
     pub fn count(&self) -> usize {
