@@ -150,13 +150,17 @@ fn the_first_workspaces_have_a_byte_each() {
     let mut rows = Rows::default();
     let at = |id: i64| key(Scope::Workspace(WorkspaceId(id))).unwrap();
     let held = |id: i64| (at(id), (id * 2) as u32);
-    // Nobody's id lies beside this one's; 16,384 is the first of a page.
-    let (who, few): (i64, Vec<(Key, u32)>) = (16_384, vec![held(1), held(64), held(127)]);
+    let (who, few): (i64, Vec<(Key, u32)>) = (20_000, vec![held(1), held(64), held(127)]);
     let is_held = |rows: &Rows, row: Row, id: i64, set: u32| {
         let read = rows.at_home(who, Head::new(0, row).is_bytes(), id as u64);
         read == set && rows.get(row, at(id)) == set
     };
     let all: Vec<(Key, u32)> = (1..=127).map(held).collect();
+    // Before and behind it lie others', in slots.
+    let slots: Vec<(Key, u32)> = (1000..1020).map(|id| (at(id), 0x0f0f)).collect();
+    for beside in [who - 1, who + 1] {
+        assert!(!rows.make(Some(beside), &slots).unwrap().is_elsewhere());
+    }
     let mut row = rows.make(Some(who), &few).unwrap();
     assert!(row.is_bytes() && !row.is_elsewhere() && !row.is_wide());
     assert!((0..300).all(|id| is_held(&rows, row, id, if few.contains(&held(id)) { id as u32 * 2 } else { 0 })));
