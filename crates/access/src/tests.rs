@@ -632,6 +632,9 @@ fn rows_that_expire_are_announced_and_rebuilt() {
     // What a refresh has found expired does not come back when a clock goes backwards.
     assert!(!may(&world, 2, Permission::ExperimentsRead, &experiment(1, 2, 2, 9)));
     assert!(may(&world, 1, Permission::ExperimentsRead, &experiment(1, 3, 3, 9)));
+    // Nor what it has found so and not yet rebuilt.
+    assert_eq!(world.refresh(0, 40), 1);
+    assert!(!may(&world, 1, Permission::ExperimentsRead, &experiment(1, 3, 3, 9)));
     world.remove_assignment(AssignmentId(3));
     assert_eq!(world.refresh(9, 99), 0);
     assert_eq!(world.next_expiry(), None);
